@@ -32,7 +32,10 @@ class DescendantTracker:
         self._host = host
         self._known = {identity.pid: identity for identity in first}
         self._shared = {os.getpgrp(), os.getsid(0)}  # a workload's hook may have started us: then it shares ours
-        self._shared |= self._groups_of_strangers()
+        snapshot = host.snapshot()
+        strangers = snapshot.keys() - family(snapshot, {*self._known.values()})
+        # groups that a shell made of several programs; a session has only descendants of its leader
+        self._shared |= {snapshot[pid].group for pid in strangers if snapshot[pid].group != snapshot[pid].session}
         self._one_at_a_time, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -51,24 +54,16 @@ class DescendantTracker:
         """Descendants found so far, by the pid that is or was theirs."""
         return dict(self._known)
 
-    def _groups_of_strangers(self) -> set[int]:
-        """Return process groups that a shell made of several programs. A session has only descendants of its leader."""
-        snapshot = self._host.snapshot()
-        strangers = snapshot.keys() - family(snapshot, {*self._known.values()})
-        return {snapshot[pid].group for pid in strangers if snapshot[pid].group != snapshot[pid].session}
-
     def add(self, processes: Mapping[int, Process]) -> None:
         """Add those of these processes that descend from a known one."""
         with self._one_at_a_time:
             for pid in parents_first(processes, processes):
-                if self._descends(processes[pid]):
-                    self._known[pid] = processes[pid].identity
-
-    def _descends(self, process: Process) -> bool:
-        leaders = {process.group, process.session} - self._shared
-        above = (self._known.get(number) for number in (process.parent, *leaders))
-        older = (identity for identity in above if identity and identity.start <= process.identity.start)
-        return any(map(_not_another, older))
+                process = processes[pid]
+                leaders = {process.group, process.session} - self._shared
+                above = (self._known.get(number) for number in (process.parent, *leaders))
+                older = (identity for identity in above if identity and identity.start <= process.identity.start)
+                if any(map(_not_another, older)):
+                    self._known[pid] = process.identity
 
     def _look(self) -> None:
         last, pause = self._host.arrivals(NO_PID)[0], 0.0

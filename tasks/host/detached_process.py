@@ -19,7 +19,6 @@ from tasks.system.unit_files import BOOTED
 
 GUARD: Final = "tasks.guard"
 KEEPER: Final = "flows.deadline"
-_NO_LOCK: Final = -1
 _PATIENCE: Final = 15.0
 _SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
@@ -58,33 +57,22 @@ def outliving(command: Sequence[str], name: str) -> list[str]:
 
 def start_guard(descriptor: int | None, orders: GuardConfig) -> Identity:
     """Start a guard and hand it the open lock and its configuration. It inherits no other file."""
+    folders, settings = [str(Path(__file__).parents[2])], _session()  # the paths of our code alone
+    if orders.containers:  # such a guard needs the Docker SDK and its settings too
+        folders += [folder for folder in sys.path if Path(folder).name in {"site-packages", "dist-packages"}]
+        settings |= {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
+    lock_of = "-1" if descriptor is None else str(descriptor)
     process = subprocess.Popen(
-        outliving(
-            [
-                *(sys.executable, "-S", "-P", "-m", GUARD),
-                *(str(_NO_LOCK if descriptor is None else descriptor), orders.marker),
-            ],
-            "guard",
-        ),
+        outliving([sys.executable, "-S", "-P", "-m", GUARD, lock_of, orders.marker], "guard"),
         pass_fds=[] if descriptor is None else [descriptor],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        env=_guard_environment(orders),
+        env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(folders), **settings},
         start_new_session=True,
     )
     return _send_orders(process, orders.to_bytes())
-
-
-def _guard_environment(orders: GuardConfig) -> dict[str, str]:
-    """Return the paths of our code alone; a guard of containers also gets the Docker SDK and its settings."""
-    folders = [str(Path(__file__).parents[2])]
-    settings = _session()
-    if orders.containers:
-        folders += [folder for folder in sys.path if Path(folder).name in {"site-packages", "dist-packages"}]
-        settings |= {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
-    return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(folders), **settings}
 
 
 def start_program(orders: Mapping[str, Any], log: Path) -> tuple[Identity, str]:

@@ -225,21 +225,18 @@ class LinuxHost:
             with suppress(*GONE):
                 waiting[os.pidfd_open(identity.pid)] = identity
         try:
-            return self._poll(waiting, deadline)
+            alive = {descriptor: identity for descriptor, identity in waiting.items() if lives(self, identity)}
+            poll = select.poll()
+            for descriptor in alive:
+                poll.register(descriptor, select.POLLIN)
+            while alive and (remaining := deadline - time.monotonic()) > 0:
+                for descriptor, _ in poll.poll(remaining * 1000):
+                    poll.unregister(descriptor)
+                    del alive[descriptor]
+            return frozenset(alive.values())
         finally:
             for descriptor in waiting:
                 os.close(descriptor)
-
-    def _poll(self, waiting: Mapping[int, Identity], deadline: float) -> frozenset[Identity]:
-        alive = {descriptor: identity for descriptor, identity in waiting.items() if lives(self, identity)}
-        poll = select.poll()
-        for descriptor in alive:
-            poll.register(descriptor, select.POLLIN)
-        while alive and (remaining := deadline - time.monotonic()) > 0:
-            for descriptor, _ in poll.poll(remaining * 1000):
-                poll.unregister(descriptor)
-                del alive[descriptor]
-        return frozenset(alive.values())
 
     def hold(self, orders: GuardConfig) -> Identity:
         """Take the lock here, so that it holds at once, and pass the open file to the guard, which keeps it.

@@ -18,12 +18,10 @@ from typing import Final
 from tasks.host.process.process import Process
 from tasks.host.starter import Names, Starter, StarterKind, entry
 
-_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _MOST: Final = 1 << 16
 _SCRIPT: Final = 1 << 14
 _FILES: Final = 500
 _WORDS: Final = 8
-_OURS: Final = "evacuation"
 _OFTEN: Final = "etc/cron.hourly/* etc/cron.daily/* etc/cron.weekly/* etc/cron.monthly/*"
 _SUPERVISOR: Final = "etc/supervisord.conf etc/supervisor/supervisord.conf etc/supervisor/conf.d/* etc/supervisord.d/*"
 _PLACES: Final = (
@@ -35,9 +33,6 @@ _PLACES: Final = (
     (StarterKind.CONFIGURED, "circusctl stop {name}", "etc/circus/*.ini etc/circus/conf.d/*"),
     (StarterKind.CONFIGURED, "sv down {folder}", "etc/service/*/run"),
 )
-_DUMP: Final = ".pm2/dump.pm2"
-_UNITS: Final = (("etc/systemd/system", "systemctl"), ("etc/systemd/user", "systemctl --global"))
-_USER_UNITS: Final = ".config/systemd/user"
 _JOB: Final = re.compile(r"[a-z][0-9a-f]{13}")
 
 
@@ -72,11 +67,11 @@ class Reading:
         for kind, cure, patterns in _PLACES:
             for pattern in patterns.split():
                 self._look_into(places.base, pattern, kind, cure)
-        for folder, call in _UNITS:
+        for folder, call in (("etc/systemd/system", "systemctl"), ("etc/systemd/user", "systemctl --global")):
             self._look_for_units(places.base / folder, call, 0)
         for user, home in places.homes.items():
-            self._look_into(home, _DUMP, StarterKind.CONFIGURED, "pm2 stop NAME; pm2 save", user)
-            self._look_for_units(home / _USER_UNITS, "systemctl --user", user)
+            self._look_into(home, ".pm2/dump.pm2", StarterKind.CONFIGURED, "pm2 stop NAME; pm2 save", user)
+            self._look_for_units(home / ".config/systemd/user", "systemctl --user", user)
 
     def _look_into(self, base: Path, pattern: str, kind: StarterKind, cure: str, user: int = 0) -> None:
         for path in self._list(base, pattern):
@@ -94,7 +89,7 @@ class Reading:
             woken[named[1] if named else f"{timer.stem}.service"] = timer.name
         enabled = links | {re.sub(r"@.*\.", "@.", name) for name in links} | woken.keys()
         for path in self._list(folder, "*.service"):
-            if path.name in enabled and path.name not in self._spared and not path.name.startswith(_OURS):
+            if path.name in enabled and path.name not in self._spared and not path.name.startswith("evacuation"):
                 stop = f"{call} disable --now {woken.get(path.name, path.name)}"
                 self.entries += entry(StarterKind.ENABLED, str(path), self._read(path, {user}), self._names, stop)
 
@@ -124,7 +119,7 @@ def _account(path: Path) -> int:
 
 def _text(path: str, owners: Collection[int], anybody: int = 0) -> str:
     """Return the beginning of a regular file of these accounts, or of one with a bit of `anybody` in its mode."""
-    descriptor = os.open(path, _FLAGS)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or not (status.st_uid in owners or status.st_mode & anybody):

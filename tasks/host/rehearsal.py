@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from tasks.host.host import Host
     from tasks.host.process.handles import FileId, Handles
 
-_FREEZES = frozenset({signal.SIGSTOP})
-_ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
-
 
 class RehearsalHost:
     """Read the real host and change nothing on it."""
@@ -61,9 +58,8 @@ class RehearsalHost:
 
     def owners(self, port: int) -> list[Listener]:
         """Return those that would not have ended."""
-        return [
-            each for each in self._host.owners(port) if not each.process or each.process.identity not in self._ended
-        ]
+        found = self._host.owners(port)
+        return [each for each in found if not each.process or each.process.identity not in self._ended]
 
     def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
         """Ask the real host: they listen on."""
@@ -81,9 +77,9 @@ class RehearsalHost:
         """Record the signal."""
         self._would(number.name, str(identity.pid))
         self._since = min(self._since, ticks())
-        if number in _FREEZES:
+        if number is signal.SIGSTOP:
             self._frozen.add(identity)
-        elif number in _ENDS:
+        elif number in {signal.SIGINT, signal.SIGTERM, signal.SIGKILL}:
             self._ended.add(identity)
         elif number is signal.SIGCONT:
             self._frozen.discard(identity)

@@ -14,14 +14,13 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source, Unknown
 from tasks.custody.evidence.redact import redact, redact_command
 from tasks.custody.visible import visible
-from tasks.host.process.known_programs import SHELLS, program, quotes
+from tasks.host.process.known_programs import MANY_IN_ONE, SHELLS, program, quotes
 from tasks.host.process.process import Process, process_line
 from tasks.host.process.source import is_bare
 from tasks.host.process.suspect import excuse_for
 from tasks.host.unit.drop_in import is_down
 
 _SHOWN: Final = 100
-_LINE: Final = 4096
 WAITERS: Final = frozenset({"sleep", "usleep", "inotifywait", "inotifywatch", "fswatch"})
 LAUNCHERS: Final = frozenset(
     {"watch", "entr", "flock", "watchexec", "reflex", "nodemon", "watchmedo", "inotifywait", "parallel", "xargs"}
@@ -40,8 +39,6 @@ SUPERVISORS: Final = {
 """Supervisors by a word of their command lines, with the command that stops what they keep."""
 FOLDERS: Final = frozenset({"runsv", "s6-supervise", "supervise"})
 """Those that keep one service each, and are given its folder."""
-_INTERPRETERS: Final = ("python", "pypy", "ruby", "node", "perl")
-_MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
 _REPEATS: Final = re.compile(r"\b(?:while|until|for|watch|entr|inotifywait)\b")
 _BEFORE_A_PROGRAM: Final = r"(?:^|[;&|(]|\b(?:cd|pushd|do|then|else|exec|nohup|setsid|sudo|env|sh|bash|python[\d.]*)\s)"
 _ELSEWHERE: Final = re.compile(r"""(?:\bcd\s+|\b(?:WorkingDirectory|directory|working_dir|pm_cwd)\W{1,4})['"]?/""")
@@ -111,7 +108,7 @@ class Names:
 
     def command(self, text: str) -> re.Match[str] | None:
         """Return where a line of a text matches a pattern."""
-        lines = [line[:_LINE] for line in text.replace("\\\n", " ").splitlines()]
+        lines = [line[:4096] for line in text.replace("\\\n", " ").splitlines()]
         return next((found for line in lines for each in self.patterns if (found := re.search(each, line))), None)
 
     def entry(self, text: str) -> re.Match[str] | None:
@@ -197,7 +194,7 @@ def is_prompt(process: Process, typed: Collection[Identity]) -> bool:
 def names_of(process: Process) -> frozenset[str]:
     """Return what a process may be called: its program, else what it is called as, and what an interpreter runs."""
     name = program(process)
-    taken = 4 if name.startswith(_INTERPRETERS) else 2 if name in _MANY_IN_ONE else 0
+    taken = 4 if name.startswith(("python", "pypy", "ruby", "node", "perl")) else 2 if name in MANY_IN_ONE else 0
     return frozenset({name, *(PurePath(word.split(" ", 1)[0]).name for word in process.command[:taken])})
 
 

@@ -6,7 +6,6 @@ from typing import Final
 
 _ABOVE: Final = "/.."
 _IN_CGROUP: Final = re.compile(r"/(?:(?P<kind>[\w-]+)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MULTILINE)
-_MONITORS: Final = "conmon"
 _OWN_MOUNT: Final = re.compile(
     r"/(?:overlay-)?containers/(?P<id>[0-9a-f]{64})/\S+ /etc/(?:hosts|hostname|resolv\.conf) "
 )
@@ -18,7 +17,7 @@ def container_of(cgroup: str) -> str | None:
     Knows cgroup versions 1 and 2, both cgroup drivers of Docker, podman, and containerd and CRI-O under Kubernetes.
     podman's monitor beside a container is not part of it.
     """
-    found = [match for match in _IN_CGROUP.finditer(cgroup) if _MONITORS not in (match["kind"] or "")]
+    found = [match for match in _IN_CGROUP.finditer(cgroup) if "conmon" not in (match["kind"] or "")]
     return found[-1]["id"] if found else None
 
 

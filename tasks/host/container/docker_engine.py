@@ -17,8 +17,6 @@ from tasks.host.container.membership import ALIVE, Container, belongs, find_moun
 
 SECONDS: Final = 5.0
 _SOCKET: Final = "unix://"
-_CHUNK: Final = 1 << 20
-_LINK: Final = 1 << 27  # Go's os.ModeSymlink
 
 
 class Engine(Protocol):
@@ -239,12 +237,12 @@ class DockerEngine:
         """Return what `docker cp CONTAINER:PATH -` writes."""
         try:
             with self._asking("give files of a container") as client:
-                content, stat = client.get_archive(id_, path, chunk_size=_CHUNK)
+                content, stat = client.get_archive(id_, path, chunk_size=1 << 20)
         except ContainerGone:
             if self.get_container(id_):
                 return None
             raise
-        link = str(stat["linkTarget"]) if int(stat["mode"]) & _LINK else ""
+        link = str(stat["linkTarget"]) if int(stat["mode"]) & (1 << 27) else ""  # Go's os.ModeSymlink
         return Archive(link, self._read(content))
 
     def _read(self, content: Iterator[bytes]) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from signal import SIGINT, SIGTERM, Signals
@@ -83,16 +84,13 @@ def belongs(container: Container, entry: str) -> bool:
     kind, _, wanted = entry.partition("=")
     if kind == "image":
         names = (container.image, *container.descends_from)
-        return reference(wanted) in {reference(name) for name in names} or _is_id(wanted, container.image_id)
+        short, image_id = wanted.removeprefix("sha256:"), container.image_id.removeprefix("sha256:")
+        is_id = len(short) >= _SHORT and image_id.startswith(short)
+        return is_id or reference(wanted) in {reference(name) for name in names}
     if kind == "label":
         key, valued, value = wanted.partition("=")
         return key in container.labels and (not valued or container.labels[key] == value)
     return kind == "name" and container.name == wanted.removeprefix("/")
-
-
-def _is_id(wanted: str, image_id: str) -> bool:
-    short = wanted.removeprefix("sha256:")
-    return len(short) >= _SHORT and image_id.removeprefix("sha256:").startswith(short)
 
 
 def reference(name: str) -> str:
@@ -118,23 +116,13 @@ def gentle_signal_of(container: Container, masks: Masks | None) -> Signals | Non
     Pid 1 of a container ignores signals without a handler. None if it handles none of them: waiting for the grace would
     be in vain. If the masks are not readable, the first is returned.
     """
-    named = _parse_signal(container.stop_signal) or SIGTERM
+    name, named = container.stop_signal.upper(), SIGTERM
+    with suppress(KeyError, ValueError):
+        named = Signals(int(name)) if name.isdigit() else Signals[name if name.startswith("SIG") else f"SIG{name}"]
     if masks is None:
         return named
-    return next((number for number in (named, SIGTERM, SIGINT) if _reaches_init(masks, number)), None)
-
-
-def _reaches_init(masks: Masks, number: Signals) -> bool:
-    """Return whether the signal has a handler, or is blocked and waited for, as in tini (`docker run --init`)."""
-    return bool((masks.caught | masks.blocked) >> (number - 1) & 1)
-
-
-def _parse_signal(stop_signal: str) -> Signals | None:
-    name = stop_signal.upper()
-    try:
-        return Signals(int(name)) if name.isdigit() else Signals[name if name.startswith("SIG") else f"SIG{name}"]
-    except (KeyError, ValueError):
-        return None
+    heeded = masks.caught | masks.blocked  # what is blocked is waited for, as in tini (`docker run --init`)
+    return next((number for number in (named, SIGTERM, SIGINT) if heeded >> (number - 1) & 1), None)
 
 
 def find_mounts(details: Mapping[str, Any]) -> tuple[Mount, ...]:

@@ -75,7 +75,7 @@ class Ground:
         Models count by a mount of them, or of what is in the root: who reads all of a host serves no model of it.
         `processes` are those that run in the container.
         """
-        has = {mount: place for mount, spot in spots if (place := self._place(mount, spot))}
+        has = dict.fromkeys(mount for mount, spot in spots if spot.holds(self.root) or self.root.holds(spot))
         for mount in has:
             if mount.writable:
                 return f"it may write into the root: {_describe(mount)}", True
@@ -88,12 +88,6 @@ class Ground:
             if process.is_rooted and self.workload.names(process):
                 return f"its process {process.pid} matches and is in the root", True
         return "; ".join(map(_describe, has)), False
-
-    def _place(self, mount: Mount, spot: Spot) -> PurePath | None:
-        """Return where in the container the root lies, or the part of it that is mounted; None if nothing of it is."""
-        if spot.holds(self.root):
-            return mount.target / self.root.path.relative_to(spot.path)
-        return mount.target if self.root.holds(spot) else None
 
 
 def _has(spot: Spot, models: Spot, root: Spot) -> bool:

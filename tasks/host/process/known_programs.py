@@ -42,14 +42,11 @@ _KEEPERS: Final = EVERYBODYS | _words(
     "supervisord circusd runsvdir s6-svscan monit slurmd slurmstepd dockerd containerd"
 )
 """Programs that make a service shared: another process in it may belong to anything."""
-_INTERPRETERS: Final = ("python", "pypy")
 _OUR_PROGRAMS: Final = frozenset({"flows.engine", "flows.cli", "flows.deadline"})
 """By the module that is run."""
-_OUR_SCRIPT: Final = "evacuation"
 _MODULE: Final = re.compile(r"-[A-Za-z]*m")
 _CODE: Final = frozenset({"-c", "-e", "-ec", "-lc", "--eval"})
-_WITH_VALUE: Final = frozenset({"-W", "-X", "-o", "-O"})
-_MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
+MANY_IN_ONE: Final = frozenset({"busybox", "toybox", "coreutils"})
 _FLAVOUR: Final = re.compile(
     r"\.?(?P<name>.+?)(?:[.-]?\d[\d.]*+|[.-](?:basic|tiny|nox|gtk\d?|athena|lucid|motif|session|auth|rs|static|wrapped))*"
 )
@@ -61,9 +58,9 @@ _REPEATERS: Final = frozenset({"watch"})
 _REPEATERS_VALUES: Final = frozenset({"-n", "--interval", "-q", "--equexit", "-s", "--shotsdir"})
 """Options of watch (procps) that a value follows."""
 _BETWEEN_COMMANDS: Final = re.compile(r"[;&|\n]+")
-_QUOTERS: Final = HARMLESS | _MANY_IN_ONE | _REPEATERS | {"make", "gmake"}
+_QUOTERS: Final = HARMLESS | MANY_IN_ONE | _REPEATERS | {"make", "gmake"}
 _TELLING: Final = _QUOTERS | _KEEPERS | {"just", "ninja"}
-_RUNNERS: Final = SHELLS | _REPEATERS | {"make", "gmake", "ssh"} | _MANY_IN_ONE
+_RUNNERS: Final = SHELLS | _REPEATERS | {"make", "gmake", "ssh"} | MANY_IN_ONE
 
 
 def quotes(process: Process) -> bool:
@@ -142,7 +139,7 @@ def runs_prefect(process: Process) -> bool:
 def runs_ours(process: Process) -> bool:
     """Return whether a process is called as our programs or Prefect's are. It may still be the workload."""
     script = PurePath(*process.command[1:2]).name
-    return runs_prefect(process) or script == _OUR_SCRIPT or not _OUR_PROGRAMS.isdisjoint(process.command[1:4])
+    return runs_prefect(process) or script == "evacuation" or not _OUR_PROGRAMS.isdisjoint(process.command[1:4])
 
 
 def keeps_others(process: Process) -> bool:
@@ -165,7 +162,7 @@ def script_of(command: Sequence[str]) -> str:
     for word in words:
         if _MODULE.fullmatch(word) or word in _CODE:
             return ""
-        if word in _WITH_VALUE:
+        if word in {"-W", "-X", "-o", "-O"}:
             next(words, None)
         elif not word.startswith(("-", "+")) and word:
             return word
@@ -175,7 +172,7 @@ def script_of(command: Sequence[str]) -> str:
 def _script(process: Process) -> str:
     """Return the script or package that a Python interpreter runs; for other programs the program's name."""
     name = program(process)
-    return _find_program(process.command[1:]) if name.startswith(_INTERPRETERS) else name
+    return _find_program(process.command[1:]) if name.startswith(("python", "pypy")) else name
 
 
 def _find_program(arguments: Iterable[str]) -> str:

@@ -79,7 +79,8 @@ class Members(dict[Identity, Member]):
         for matcher in description.matchers:
             family = _family(below, matcher, untouchable)
             _add(found, below, dict.fromkeys(family, f"matches the {matcher.role} pattern"), matcher.role)
-        _add(found, below, _find_answered(below, exceptions), ANSWERED)
+        answered = [pid for pid, each in below.items() if each.identity in exceptions.ended] if exceptions.ended else []
+        _add(found, below, dict.fromkeys(answered, "a person answered that it is to be ended"), ANSWERED)
         known, ours = found.keys() - untouchable, exceptions.ours
         served = sitting_with(below, known, description.units, lambda each: each.pid in ours or keeps_others(each))
         _add(found, below, served, SERVICE)
@@ -99,13 +100,6 @@ def _add(found: dict[int, Member], snapshot: Mapping[int, Process], reasons: Map
     """Add these processes and all that descend from them."""
     for pid in parents_first(snapshot, reasons.keys() | descendants(snapshot, reasons)):
         found.setdefault(pid, Member(role, reasons.get(pid, f"child of {snapshot[pid].parent}")))
-
-
-def _find_answered(snapshot: Mapping[int, Process], exceptions: Exceptions) -> dict[int, str]:
-    if not exceptions.ended:
-        return {}
-    there = (pid for pid, process in snapshot.items() if process.identity in exceptions.ended)
-    return dict.fromkeys(there, "a person answered that it is to be ended")
 
 
 def _orphans(snapshot: Mapping[int, Process], found: Mapping[int, Member]) -> dict[int, str]:

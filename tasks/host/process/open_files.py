@@ -18,17 +18,14 @@ from tasks.host.process.process import Process
 from tasks.host.process.table import GONE, place_of, start_of
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
 
-_TRIES: Final = 3
 _DELETED: Final = " (deleted)"
 _WORDS: Final = 6
 _MODE, _DEVICE, _INODE, _PATH = 1, 3, 4, 5
 _AT_EXECFN: Final = 31
 _PAIR: Final = struct.calcsize("NN")
-_LONGEST: Final = 4096
 _SEARCHED: Final = (b"PYTHONPATH=", b"NODE_PATH=", b"PERL5LIB=", b"CLASSPATH=", b"LD_LIBRARY_PATH=")
 _KCMP, _KCMP_FILES = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine, -1), 2
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_THREADS_TRIED: Final = 9
 _NAMING: Final = (b"PWD=", b"OLDPWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=")
 
 
@@ -54,7 +51,7 @@ def read_handles(
 
 def _read_anew(process: Process, places: Places, models: Collection[FileId]) -> Handles:
     """Read a process; at another of its threads if the one that was to be read has ended meanwhile."""
-    for _ in range(_THREADS_TRIED):
+    for _ in range(9):
         with suppress(ProcessLookupError):
             return _read(place_of(process.pid), process, places, models)
         start_of(process.pid)
@@ -127,7 +124,7 @@ def _read_execfn(where: int | str) -> str:
         pairs = dict(struct.iter_unpack("NN", vector[: len(vector) // _PAIR * _PAIR]))
         with Path(f"/proc/{where}/mem").open("rb", buffering=0) as memory:
             memory.seek(pairs.get(_AT_EXECFN, 0))
-            return os.fsdecode(memory.read(_LONGEST).partition(b"\0")[0])
+            return os.fsdecode(memory.read(4096).partition(b"\0")[0])
     return ""
 
 
@@ -208,7 +205,7 @@ def _is_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
     """
     if places.is_slow(view, path):
         return places.hides(view, path, link)
-    return all(_seems_elsewhere(view, path, link, places) for _ in range(_TRIES))
+    return all(_seems_elsewhere(view, path, link, places) for _ in range(3))
 
 
 def _seems_elsewhere(view: View, path: str, link: str, places: Places) -> bool:

@@ -6,7 +6,7 @@ that does not answer would delay the freeze.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from stat import S_ISDIR, S_ISLNK, S_IWGRP, S_IWOTH
@@ -65,20 +65,15 @@ def mounts_of(pid: int | str, budget: LookBudget | None = None) -> dict[int, Mou
 
     Raises TooMuchWork if there is a budget, and no more of it.
     """
-    block, line = (budget.check_now, budget.check) if budget else (None, bool)
+    block, check = (budget.check_now, budget.check) if budget else (None, bool)
+    found = dict[int, MountPoint]()
     with suppress(OSError):
-        return dict(_mounts(read_table(f"/proc/{pid}/mountinfo", block).split("\n"), line))
-    return {}
-
-
-def _mounts(lines: Sequence[str], check: Callable[[], object]) -> list[tuple[int, MountPoint]]:
-    found = []
-    for line in lines:
-        check()
-        with suppress(ValueError, IndexError):  # a mount that no line tells of counts as one that may be the root's
-            number, _, device, folder, point, options, *words = line.split(" ")
-            kind, inner = words[words.index("-") + 1], PurePosixPath(unescape(folder).removesuffix(_DELETED))
-            found.append((int(number), MountPoint(device, inner, unescape(point), kind, "ro" in options.split(","))))
+        for row in read_table(f"/proc/{pid}/mountinfo", block).split("\n"):
+            check()
+            with suppress(ValueError, IndexError):  # a mount that no line tells of counts as one that may be the root's
+                number, _, device, folder, point, options, *words = row.split(" ")
+                kind, inner = words[words.index("-") + 1], PurePosixPath(unescape(folder).removesuffix(_DELETED))
+                found[int(number)] = MountPoint(device, inner, unescape(point), kind, "ro" in options.split(","))
     return found
 
 
@@ -214,7 +209,7 @@ class Places:
 
     def _names_below(self, view: View, word: str) -> bool:
         target = _target(None, view.locate(word))
-        return (self._holds(view, word) and self.exists(view, word)) or bool(target and self._holds(view, target))
+        return (self._holds(view, word) and _has(None, view.locate(word))) or bool(target and self._holds(view, target))
 
     def _leads_below(self, view: View, word: str) -> bool:
         folder, _, name = word.rpartition("/")
@@ -226,12 +221,6 @@ class Places:
                 os.close(descriptor)
             there, target = _has(inner, name), _target(inner, name)
             return (self._climb(inner, view) and there) or bool(target and self._holds(view, target))
-        return False
-
-    def exists(self, view: View, path: str) -> bool:
-        """Return whether an absolute path leads to something for the process, and to no folder."""
-        with suppress(OSError):
-            return not S_ISDIR(os.lstat(view.locate(path)).st_mode)
         return False
 
     def _holds(self, view: View, path: str) -> bool:
@@ -288,8 +277,7 @@ class Places:
             mount = _mount_id(descriptor)
             for _ in self._levels():
                 self.budget.check()
-                status = os.fstat(descriptor)
-                here = (status.st_dev, status.st_ino)
+                here = id_of(descriptor)
                 if here in self._folders or here in self._tops:
                     found = here in self._tops or self._folders[here]
                     break
@@ -297,7 +285,7 @@ class Places:
                 above = os.open("..", _FOLDER, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor, beyond = above, _mount_id(above)
-                top = _same(above, here)
+                top = id_of(above) == here
                 if beyond != mount or top:
                     if self._is_mounted(mount, view, here[0]):
                         found = True
@@ -419,15 +407,17 @@ def _target(folder: int | None, name: str) -> str:
     return ""
 
 
-def _has(folder: int, name: str) -> bool:
+def _has(folder: int | None, name: str) -> bool:
+    """Return whether a name leads to something in an open folder, and to no folder."""
     with suppress(OSError):
         return not S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     return False
 
 
-def _same(descriptor: int, folder: FileId) -> bool:
+def id_of(descriptor: int) -> FileId:
+    """Return device and inode of what is open there."""
     status = os.fstat(descriptor)
-    return (status.st_dev, status.st_ino) == folder
+    return status.st_dev, status.st_ino
 
 
 def file_id(path: str | Path) -> FileId | None:

@@ -105,8 +105,7 @@ class Roster:
                 fits=description.fits(process) and not _is_text(process, handles),
                 has_parent=process.parent > 1 and process.parent in snapshot,
             )
-            judgement = next((each for row in _ROWS if (each := row(case))), None)
-            if judgement:
+            if judgement := next((each for row in _ROWS if (each := row(case))), None):
                 found[process.identity] = judgement
         return cls(snapshot, {**found, **_find_connected(snapshot, found, look)})
 

@@ -79,9 +79,8 @@ def line_for(process: Process, field: str, current: str) -> str:
         return ""
     if unit := unit_of(process.cgroup):
         return f'units = ["{unit}"]'
-    if not (found := pattern_for(process)):
-        return ""
-    return _widen(field, current, found)
+    found = pattern_for(process)
+    return _widen(field, current, found) if found else ""
 
 
 def fold_alike(roster: Roster, rows: Iterable[tuple[Process, str]]) -> list[tuple[Process, str, str]]:
@@ -127,19 +126,13 @@ def excuse_for(process: Process) -> str:
     """Return the block's line that names a process as a bystander, or how a person can if too little is shown."""
     if found := _exact_words(process):
         return f"bystanders = ['{found}']"
-    if unit := _own_unit(process):
-        return f"bystanders = ['unit={unit}']"
+    with suppress(ValueError):  # for none, and for one that everybody's processes run in
+        if unit := as_unit(unit_of(process.cgroup)):
+            return f"bystanders = ['unit={unit}']"
     if _TELLING.fullmatch(process.executable) and redact_command([process.executable]) == [process.executable]:
         each = f"each of that program, as process {process.pid} 同じプログラムすべて"
         return f"bystanders = ['exe={process.executable}'] # {each}"
     return f"bystanders: exe=, cwd= or unit= of process {process.pid}, whose command line is hidden 非表示のため"
-
-
-def _own_unit(process: Process) -> str:
-    """Return the service that a process runs in; empty for none, and for one that everybody's processes run in."""
-    with suppress(ValueError):
-        return as_unit(unit_of(process.cgroup))
-    return ""
 
 
 def line_for_starter(process: Process, field: str, current: str) -> str:
@@ -217,9 +210,8 @@ def pattern_for(process: Process) -> str:
     every = [word for _, word in sorted(telling, key=lambda each: each[0] != "-m")]
     chosen = dict.fromkeys(every[:1] + [word for word in every if _SERVED.fullmatch(word)][:1])
     pattern = ".*".join(_whole_word(word, below) for word in chosen)
-    fits = (
-        pattern and not runs_inline_code(command) and re.search(pattern, process.line[:4_000])
-    )  # which may take its square
+    # the search may take the square of the line's length
+    fits = pattern and not runs_inline_code(command) and re.search(pattern, process.line[:4_000])
     return pattern if fits else _exact_words(process)
 
 

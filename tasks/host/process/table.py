@@ -21,7 +21,6 @@ from tasks.host.process.process import Listener, Masks, Process, ancestry
 from tasks.system.kernel_tables import ENVIRONMENT, LARGEST, read_kernel
 from tasks.system.look_budget import TooMuchWork
 
-_LISTEN: Final = "0A"
 _NAME: Final = -1
 _TERMINAL: Final = 4
 _THREADS: Final = 17  # by place in what `_stat` returns
@@ -128,7 +127,7 @@ def _listening(ports: frozenset[int] | None = None) -> Iterator[tuple[str, int, 
             for line in Path(table).read_text().splitlines()[1:]:
                 words = line.split()
                 port = int(words[1].rpartition(":")[2], 16)
-                if words[3] == _LISTEN and (ports is None or port in ports):
+                if words[3] == "0A" and (ports is None or port in ports):
                     yield f"socket:[{words[9]}]", port, int(words[7])
 
 
@@ -223,7 +222,7 @@ def read_process(pid: int, listening: Mapping[str, int] | None = None, places: P
 
 
 def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: Places | None = None) -> Process | None:
-    try:
+    with suppress(*GONE, PermissionError):
         stat = _stat(pid)
         if int(stat[6]) & _KERNEL_THREAD:
             return Process(Identity(pid, int(stat[19])), int(stat[1]), stat[0], places=frozenset())
@@ -235,8 +234,6 @@ def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: 
                 # A thread that has ended meanwhile has shown less than there is.
                 if process and (_link(where, "exe") or _is_denied(where)):
                     return process
-    except (*GONE, PermissionError):
-        pass
     return None
 
 
@@ -252,8 +249,8 @@ def _read_at(
     where: int | str, state: str, stat: Sequence[str], listening: Mapping[str, int] | None, places: Places | None
 ) -> Process | None:
     """Read a process at one of its threads; None if this is the id of a thread."""
-    pid, status, command = int(str(where).partition("/")[0]), _status(where), _bytes(where, "cmdline")
-    cwd, executable = _link(where, "cwd"), _link(where, "exe")
+    pid, status = int(str(where).partition("/")[0]), dict(_ASKED.findall(_bytes(where, "status")))
+    command, cwd, executable = _bytes(where, "cmdline"), _link(where, "cwd"), _link(where, "exe")
     if int(status.get(b"Tgid", b"0")) != pid:
         return None
     cgroup = _text(where, "cgroup")
@@ -297,10 +294,8 @@ def _is_denied(where: int | str) -> bool:
     """Return whether reading the working directory is denied; False for a process that has ended."""
     try:
         os.readlink(f"/proc/{where}/cwd")
-    except PermissionError:
-        return True
-    except OSError:
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return False
 
 
@@ -355,10 +350,6 @@ def _places(pid: int, stat: Sequence[str]) -> Iterator[tuple[int | str, str]]:
 
 def _is_headless(stat: Sequence[str]) -> bool:
     return stat[0] == "Z" and int(stat[_THREADS]) > 1
-
-
-def _status(pid: int | str) -> dict[bytes, bytes]:
-    return dict(_ASKED.findall(_bytes(pid, "status")))
 
 
 def _text(pid: int | str, name: str, *limit: int) -> str:

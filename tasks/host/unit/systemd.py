@@ -31,7 +31,6 @@ _ASKED: Final = (
 )
 _RUNS: Final = "Id,ActiveState,SubState,MainPID,ExecStart,WorkingDirectory,Restart"
 _NOTIFY: Final = "/run/systemd/notify"
-_NO_WATCHDOG: Final = frozenset({"", "0", "infinity"})
 
 
 class Systemd:
@@ -70,7 +69,7 @@ class Systemd:
         properties = self.show(unit)
         if properties == UNANSWERED:
             return UNANSWERED["SubState"]
-        if properties.get("WatchdogUSec", "") not in _NO_WATCHDOG:
+        if properties.get("WatchdogUSec", "") not in {"", "0", "infinity"}:
             _set_watchdog(int(properties["MainPID"]), b"0")
         return self.tell("freeze", "--", unit)
 
@@ -82,10 +81,8 @@ class Systemd:
         with suppress(OSError):
             rows = read_kernel(f"/proc/{pid}/environ", ENVIRONMENT).split(b"\0")
             variables = dict(row.partition(b"=")[::2] for row in rows if row.startswith(b"WATCHDOG_"))
-            if (
-                variables.get(b"WATCHDOG_PID") == b"%d" % pid
-                and (usual := variables.get(b"WATCHDOG_USEC", b"")).isdigit()
-            ):
+            usual = variables.get(b"WATCHDOG_USEC", b"")
+            if variables.get(b"WATCHDOG_PID") == b"%d" % pid and usual.isdigit():
                 _set_watchdog(pid, usual if on else b"0")
 
     def hold_down(self, marker: Path, drop_ins: Mapping[str, str]) -> str:
@@ -168,10 +165,9 @@ class RehearsalSystemd(Systemd):
 
 
 def _text(place: Path) -> str:
-    try:
+    with suppress(OSError):
         return place.read_text()
-    except OSError:
-        return ""
+    return ""
 
 
 def _goes_by(properties: Mapping[str, str], drop_in: Path) -> bool:
