@@ -18,7 +18,6 @@ from tasks.host.process.process import Listener
 from tasks.runtime.state import IncidentState
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
-_ANY: Final = 0
 
 
 def note_listener(membership: Membership, log: CustodyLog, frozen: Mapping[Identity, Frozen]) -> tuple[str, ...]:
@@ -59,7 +58,7 @@ def _is_here(host: str) -> bool:
         address = ip_address(host)
         kind = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004  IPv6
         with socket.socket(kind, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, _ANY))
+            probe.bind((host, 0))
     except (OSError, ValueError):
         return False
     return True

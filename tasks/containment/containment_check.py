@@ -28,13 +28,7 @@ from tasks.host.process.newcomer import again_and_again, living_source
 from tasks.host.process.process import Process, pids_of, process_line
 from tasks.host.process.roster import Judgement, Kind, Roster
 from tasks.host.process.source import source_of
-from tasks.host.process.suspect import (
-    advice,
-    excuse_with_source,
-    fold_alike,
-    who_started,
-    with_restarting_source,
-)
+from tasks.host.process.suspect import advice, excuse_with_source, fold_alike, who_started, with_restarting_source
 from tasks.host.rights import hidden_from_us
 from tasks.host.short_lived import NO_PID, come_and_gone, met_in_passing
 from tasks.runtime.context import RunContext

@@ -26,7 +26,6 @@ from tasks.system.kernel_tables import read_table
 logger = logging.getLogger(__name__)
 
 _CATCH_SECONDS: Final = 5.0
-_ASKS: Final = 3
 _ASK_SECONDS: Final = 5.0
 _QUICK_SECONDS: Final = 0.05
 _LONGEST_QUICK_SECONDS: Final = 1.0
@@ -161,15 +160,12 @@ class Groups:
             found, newcomers = self.find(snapshot), self._newcomers(snapshot)
             outside = self.move(each for identity in found if not (each := snapshot[identity.pid]).is_stopped)
             for new in newcomers:
-                self._stop(new)
+                # a move takes longer than some of them live, above all one that systemd is asked for
+                for process in new:
+                    if freeze_process(self.host, process) == "":
+                        self.stopped[process.identity] = datetime.now(UTC)
                 outside |= self.move(new, hurry=True)
         self.freeze()
-
-    def _stop(self, processes: Iterable[Process]) -> None:
-        """Send SIGSTOP first: a move takes longer than some of them live, above all one that systemd is asked for."""
-        for process in processes:
-            if freeze_process(self.host, process) == "":
-                self.stopped[process.identity] = datetime.now(UTC)
 
     def move(self, processes: Iterable[Process], *, hurry: bool = False) -> bool:
         """Move processes that no group holds into the incident's group; False if there is nothing that may be moved.
@@ -193,7 +189,7 @@ class Groups:
     def _ask_systemd(self, refused: list[Identity]) -> None:
         """Have systemd move processes of our own user. It moves none if one of them has ended."""
         unit, below = split_unit(self.own)
-        for _ in range(_ASKS if unit and self._patience > 0 else 0):
+        for _ in range(3 if unit and self._patience > 0 else 0):
             refused, began = [identity for identity in refused if lives(self.host, identity)], time.monotonic()
             failed = self.host.systemd.attach(unit, below, [identity.pid for identity in refused]) if refused else ""
             self.refused |= dict.fromkeys(refused, failed)

@@ -55,7 +55,9 @@ def challenge(context: RunContext) -> Challenge:
     before, began = _empty_logs(root, block.logs), datetime.now(UTC)
     with not_counting(context.listening):
         try:
-            started = _launch(host, block, context.directory.path / "challenge.log", began)
+            owner, log = account_for(block, block.root.stat().st_uid), context.directory.path / "challenge.log"
+            environment = {**clean_environment(owner), _MARK: began.isoformat()}
+            started = host.start(block.training_command, block.root, log, owner, environment)
         except Refused as error:
             return Challenge(began, skipped=f"expected {error.expected}; got {error.got}")
         if started is None:
@@ -90,12 +92,6 @@ def _not_now(block: Workload, policy: Policy, cordon: IncidentCordon) -> str:
     return "" if (now := cordon.look()).held else now.summary
 
 
-def _launch(host: Host, block: Workload, log: Path, began: datetime) -> Identity | None:
-    owner = account_for(block, block.root.stat().st_uid)
-    environment = {**clean_environment(owner), _MARK: began.isoformat()}
-    return host.start(block.training_command, block.root, log, owner, environment)
-
-
 @dataclass(frozen=True)
 class Launch:
     """A start of the training that the cordon has to refuse, by one of the exit codes `refused`, or to catch."""
@@ -113,7 +109,9 @@ class Launch:
             cancelled.check()
             if (code := self._code) in self.refused:
                 return f"the launcher was refused and ended with {code}"
-            pid = self._find_frozen() or self._find_detached()
+            snapshot = self.host.snapshot()
+            frozen = (pid for pid in sorted(family(snapshot, {self.started})) if snapshot[pid].is_stopped)
+            pid = next(frozen, None) or self._find_detached()
             return f"the guard froze process {pid}" if pid else ""
 
         found = poll_until(lambda: find_proof() or self._code is not None, _SECONDS, _POLL_SECONDS)
@@ -131,10 +129,6 @@ class Launch:
     @property
     def _code(self) -> int | None:
         return self.host.exit_code(self.started)
-
-    def _find_frozen(self) -> int | None:
-        snapshot = self.host.snapshot()
-        return next((pid for pid in sorted(family(snapshot, {self.started})) if snapshot[pid].is_stopped), None)
 
     def _find_detached(self) -> int | None:
         """Return the pid of a process that the launcher has detached and the guard has caught.

@@ -82,7 +82,9 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
     silence = replace(silence, broken=_with_sources(host, silence.broken))
     for change in _to_log(silence, listening.logged):
         listening.logged.add((change.file, change.pid))
-        _write_down(context.log, change)
+        lineage = [asdict(each.identity) for each in change.lineage]
+        at, result = change.at.isoformat(), str(change)
+        context.log.write("changed", change.file, at=at, pid=change.pid, lineage=lineage, result=result)
     notes = dict.fromkeys((*seen.notes, *silence.notes))
     return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
 
@@ -93,12 +95,6 @@ def _to_log(silence: Silence, logged: Collection[tuple[str, int]]) -> list[Chang
     others = (each for each in silence.by_bystanders if each.lineage and each.file not in files)
     firsts = [*{each.file: each for each in others}.values()][: max(0, _LOGGED_FILES - len(files))]
     return [each for each in silence.broken if (each.file, each.pid) not in logged] + firsts
-
-
-def _write_down(log: CustodyLog, change: Change) -> None:
-    lineage = [asdict(each.identity) for each in change.lineage]
-    at, result = change.at.isoformat(), str(change)
-    log.write("changed", change.file, at=at, pid=change.pid, lineage=lineage, result=result)
 
 
 def _read_recorded(host: Host, log: CustodyLog) -> list[Change]:

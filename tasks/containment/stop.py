@@ -35,7 +35,6 @@ _SETTLE_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
 _KILL_ROUNDS: Final = 20
 _HELPER: Final = Member("helper", "started during the stop")
-_IGNORES: Final = "it ignores SIGINT and SIGTERM (終了要求を無視)"
 _WAITS: Final = "it waits for what it started during the stop, which is held 停止中に起動した子を待機"
 
 
@@ -185,7 +184,7 @@ class Stopping:
             gentle = _choose_gentle(process) if process and not asked_before else None
             gentle_signals[target.identity] = [gentle] if gentle else []
             if process and not (gentle or asked_before):
-                target.delay = _IGNORES
+                target.delay = "it ignores SIGINT and SIGTERM (終了要求を無視)"
         self._announce({identity: [*gentle, SIGCONT] for identity, gentle in gentle_signals.items()})
         for target in self._find_unheld():
             for gentle in gentle_signals[target.identity]:

@@ -15,7 +15,6 @@ from tasks.system.polling import poll_until
 logger = logging.getLogger(__name__)
 
 ASKED: Final = "systemctl stop"
-_WAKES: Final = (".socket", ".path")
 _SETTLE_SECONDS: Final = 5.0
 
 
@@ -127,4 +126,4 @@ def standing_units(systemd: Systemd, names: Iterable[str]) -> tuple[str, ...]:
 
 def wakers(systemd: Systemd, unit: str) -> list[str]:
     """Return the sockets and paths on which systemd starts the unit. Timers are left: their starts are refused."""
-    return [each for each in systemd.show(unit).get("TriggeredBy", "").split() if each.endswith(_WAKES)]
+    return [each for each in systemd.show(unit).get("TriggeredBy", "").split() if each.endswith((".socket", ".path"))]

@@ -36,7 +36,6 @@ from tasks.runtime.step import step
 _POLL_SECONDS: Final = 0.1
 _GONE_SECONDS: Final = 10.0
 _ROUNDS: Final = 8
-_TWICE: Final = 2
 _LOGGED: Final = ("at", "role", "why", "command", "source", "denied")
 
 
@@ -145,7 +144,7 @@ class Watching:
         workload = self.context.workload
         named = source and (workload.stop_supervisors or source.name in workload.units)
         allowed = source and named and may_stop(self.membership, snapshot, source, family)
-        if source and (not self._stop(source) if allowed else self.returns[name] >= _TWICE):
+        if source and (not self._stop(source) if allowed else self.returns[name] > 1):
             self.standing[source] = None
             end = dict.fromkeys(family, End.HELD) if self.returns[name] <= KEPT else self._kill(family)
         else:

@@ -29,13 +29,8 @@ from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
-_ROUNDS: Final = 8
 _KILL_SECONDS: Final = 10.0
-_AT_ONCE: Final = 8
-_MOST_STARTS: Final = 16
-_SIGKILL: Final = "SIGKILL"
 _BETWEEN_STARTS: Final = "restarting"
-_PAUSED: Final = "paused"
 _SERVED: Final = "EvacuationServed"
 """In a kept configuration: on the host's network, its processes listened on the API's port."""
 _STARTS: Final = "EvacuationStarts"
@@ -74,12 +69,12 @@ class WorkloadContainers:
         fresh: dict[ContainerIdentity, FrozenContainer] = {}
         trouble = ""
         try:
-            for _ in range(_ROUNDS):
+            for _ in range(8):
                 seen = self.find()
                 new = [each for each in seen if each.identity not in fresh or each.state == _BETWEEN_STARTS]
                 if not new:
                     break
-                with ThreadPoolExecutor(_AT_ONCE) as pool:
+                with ThreadPoolExecutor(8) as pool:
                     paused = pool.map(lambda each: self.freeze_one(each, early.get(each.identity)), new)
                     fresh |= {each.identity: each for each in paused}
         except EngineError as error:
@@ -102,7 +97,7 @@ class WorkloadContainers:
 
         `since` is when an early freeze has paused it, and counts if it is still paused.
         """
-        before = since if container.state == _PAUSED else None
+        before = since if container.state == "paused" else None
         seen, denied, paused_at = datetime.now(UTC), "", None
         try:
             if container.state == _BETWEEN_STARTS:
@@ -126,7 +121,7 @@ class WorkloadContainers:
             seen_at=seen,
             paused_at=paused_at,
             denied=denied,
-            stood=container.state == _PAUSED and before is None,
+            stood=container.state == "paused" and before is None,
         )
 
     def _keep_config(self, container: Container) -> None:
@@ -167,7 +162,7 @@ class WorkloadContainers:
         training = match(self._workload.training_pattern)
         apis = (match(self._workload.api_pattern) or inside) - training
         rows = list[dict[str, Any]]()
-        for pid in sorted(apis)[:_MOST_STARTS]:
+        for pid in sorted(apis)[:16]:
             with suppress(OSError):
                 block, process = read_kernel(f"/proc/{pid}/environ", ENVIRONMENT), snapshot[pid]
                 words = os.fsdecode(block).split("\0") if len(block) < ENVIRONMENT else []  # else not read whole
@@ -232,7 +227,7 @@ def _keep_down(engine: Engine, container: Container) -> None:
             return True
         with suppress(ContainerGone):
             engine.forbid_restart(container.id)
-            engine.signal(container.id, _SIGKILL)
+            engine.signal(container.id, "SIGKILL")
         return False
 
     poll_until(is_down, _KILL_SECONDS)
@@ -244,14 +239,12 @@ def _config(home: Path, container: ContainerIdentity) -> Path:
 
 def kept_config(home: Path, container: ContainerIdentity) -> dict[str, Any]:
     """Return the container's configuration as it was when it was paused."""
-    kept: dict[str, Any] = json.loads(_config(home, container).read_bytes())
-    return kept
+    return dict(json.loads(_config(home, container).read_bytes()))
 
 
 def starts_kept(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return how the API's processes ran, by a kept configuration; empty if that was not to be read."""
-    rows: list[dict[str, Any]] = config.get(_STARTS) or []
-    return rows
+    return list(config.get(_STARTS) or [])
 
 
 def containers_of(state: IncidentState) -> list[FrozenContainer]:
@@ -260,8 +253,7 @@ def containers_of(state: IncidentState) -> list[FrozenContainer]:
 
 
 def _is_on_the_host(config: dict[str, Any]) -> bool:
-    mode: str = config.get("HostConfig", {}).get("NetworkMode", "")
-    return mode == "host"
+    return bool(config.get("HostConfig", {}).get("NetworkMode", "") == "host")
 
 
 def _is_api_on_the_host(config: dict[str, Any], pattern: str) -> bool:

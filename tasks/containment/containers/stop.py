@@ -1,6 +1,7 @@
 """§3 for containers: end them, with a receipt for each."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,7 +14,6 @@ from tasks.system.cancellation import run_in_thread
 from tasks.system.polling import poll_until
 
 _KILL_SECONDS: Final = 10.0
-_AT_ONCE: Final = 8
 _SIGKILL: Final = "SIGKILL"
 _REMOVAL_SECONDS: Final = 5.0
 
@@ -26,7 +26,7 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
     if remaining:
         state.stopping_containers.write(list(remaining))
     gently = context.run.policy == "graceful"
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(8) as pool:
         stops = [
             pool.submit(StoppingContainer(context, each, begun=identity in begun).stop, gently=gently)
             for identity, each in remaining.items()
@@ -64,7 +64,12 @@ class StoppingContainer:
             self._end(gently=gently)
         except EngineError as error:
             self.reason = str(error)
-        self._look_once_more()
+        if not self.ended:  # the engine may have answered late
+            with suppress(EngineError):
+                now = self.engine.get_container(self.id)
+                if not (now and now.alive and now.identity == self.frozen.identity):
+                    self.ended, self.gone_at = True, datetime.now(UTC)
+                    self.exit_code = now.exit_code if now else None
         return self.receipt()
 
     def _end(self, *, gently: bool) -> None:
@@ -105,18 +110,6 @@ class StoppingContainer:
         except TimeoutError:
             return
         self.ended, self.gone_at = True, datetime.now(UTC)
-
-    def _look_once_more(self) -> None:
-        """Look whether the container lives, after an engine that answered late."""
-        if self.ended:
-            return
-        try:
-            now = self.engine.get_container(self.id)
-        except EngineError:
-            return
-        if not (now and now.alive and now.identity == self.frozen.identity):
-            self.ended, self.gone_at = True, datetime.now(UTC)
-            self.exit_code = now.exit_code if now else None
 
     def _stays_as_it_is(self) -> bool:
         """Return whether the engine has removed it, or will not."""

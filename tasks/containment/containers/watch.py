@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from tasks.custody.containment.identity import ContainerIdentity
 
 _EVERY_SECONDS: Final = 0.5
-_TWICE: Final = 2
 _RAN_BEFORE: Final = "it ran before the incident and had not been seen: carry the incident on"
 
 
@@ -58,7 +57,7 @@ class ContainerReturns:
         frozen, source = self.ours.freeze_one(container), container.source
         older = container.identity.started_before(self.context.incident.opened_at)
         self.returns[source] += not older
-        again = bool(source) and not older and self.returns[source] >= _TWICE
+        again = bool(source) and not older and self.returns[source] > 1
         if again:
             self.standing[source] = None
         stopping = StoppingContainer(self.context, frozen)

@@ -24,8 +24,10 @@ def resume(scheduler: "Scheduler", marker: Path) -> Resume:
 
     Uses the list beside the cordon's marker, because the block may have changed meanwhile.
     """
-    if doubt := _doubt(marker.with_name(PRIOR)):
-        return Resume((), doubt=doubt)
+    path = marker.with_name(PRIOR)
+    if why := why_not_ours(path):
+        cure = "Resume by hand what the custody log names as paused, then remove the file. 記録を確認し手動で再開を"
+        return Resume((), doubt=f"{path} is not followed: {why}. {cure}")
     prior = read_prior(marker)
     ours = [launcher for launcher, before in prior.items() if not before]
     resumed = Resume(
@@ -46,12 +48,6 @@ def read_prior(marker: Path) -> dict[Launcher, bool]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         logger.error("%s is damaged and is not followed: %s", marker.with_name(PRIOR), error)  # noqa: TRY400
         return {}
-
-
-def _doubt(path: Path) -> str:
-    """Return why a list that is there is not followed, and what to do; empty if it is ours, or missing."""
-    cure = "Resume by hand what the custody log names as paused, then remove the file. 記録を確認し手動で再開を"
-    return f"{path} is not followed: {why}. {cure}" if (why := why_not_ours(path)) else ""
 
 
 def write_prior(marker: Path, prior: Mapping[Launcher, bool]) -> None:
