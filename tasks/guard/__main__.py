@@ -50,7 +50,6 @@ _SHARE: Final = 25
 _THAWS: Final = 3
 _SEEN: Final = 200
 _NO_LOCK: Final = -1
-_REFUSED: Final = 2
 AGAIN: Final = "again"
 
 
@@ -77,9 +76,8 @@ class Guard:
             signal.signal(ignored, signal.SIG_IGN)
         self._stay_named()
         door = self._door()
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, {signal.SIGTERM}
-        )  # before any thread starts: SIGTERM in a thread without it would end the guard
+        # before any thread starts: SIGTERM in a thread without it would end the guard
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         if door:
             threading.Thread(target=lock.hand_over, args=(door, self.descriptor), daemon=True).start()
         if self.descriptor != _NO_LOCK:
@@ -133,7 +131,10 @@ class Guard:
         """Freeze every newcomer, and every caught process that was thawed since."""
         snapshot = self.host.look_again(self._is_changing)
         ours = self._in_hand(snapshot) | untouchable(snapshot)
-        exceptions = Exceptions(frozenset(ours), frozenset(self._helpers(snapshot)))
+        run = owner_of(Path(self.orders.evidence))
+        # what the run at work has started: collectors may run the workload's interpreter, as its account
+        helpers = descendants(snapshot, pids_of(snapshot, [run.identity])) if run else set()
+        exceptions = Exceptions(frozenset(ours), frozenset(helpers))
         found = Members.of(snapshot, self.orders.workload, exceptions, self.me.start)
         new = [identity for identity in found if not snapshot[identity.pid].is_stopped or identity not in self.caught]
         theirs = self._in_hand(snapshot) if new else set()  # a run may have taken some in hand since we looked
@@ -163,11 +164,6 @@ class Guard:
         """Return whether a process is ours to watch closely: one that was frozen, or that may become a member."""
         identity = process.identity
         return identity in self.caught or identity in self.frozen or self.orders.workload.names(process)
-
-    def _helpers(self, snapshot: dict[int, Process]) -> set[int]:
-        """Return what the run at work has started: collectors may run the workload's interpreter, as its account."""
-        run = owner_of(Path(self.orders.evidence))
-        return descendants(snapshot, pids_of(snapshot, [run.identity])) if run else set()
 
     def _in_hand(self, snapshot: dict[int, Process]) -> set[int]:
         """Return the pids that the guard leaves alone, read in each look: a run writes it down before a thaw."""
@@ -277,7 +273,7 @@ def _taken_up(marker: Path) -> tuple[GuardConfig, int]:
         orders = kept_orders(marker)
     except (OSError, ValueError) as error:
         say(f"no guard was started: {error}. guard を起動できません。", error=True)
-        sys.exit(_REFUSED)
+        sys.exit(2)
     if LinuxHost().guard(marker):
         _say_ready()
         say(f"a guard stands for {marker}")

@@ -23,7 +23,6 @@ from tasks.prestart.journal import EarlyFreeze, read_early, write_containers
 
 _ANSWER_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 5.0
-_RUNS: Final = "running"
 
 
 def pause_containers(early: EarlyFreeze, workload: Mapping[str, Any], homes: Iterable[Path]) -> EarlyFreeze:
@@ -39,7 +38,7 @@ def pause_containers(early: EarlyFreeze, workload: Mapping[str, Any], homes: Ite
     try:
         with closing(DockerEngine(place, _ANSWER_SECONDS)) as engine:
             found = workload_containers(engine.containers(entries), entries, standpoint().own)
-            running = [each for each in found if each.state == _RUNS]
+            running = [each for each in found if each.state == "running"]
             paused = {each.identity: datetime.now(UTC) for each in running if each.identity not in held}
             write_containers(early.path, before | paused)
             early = replace(early, containers=tuple(paused), docker_host=place)

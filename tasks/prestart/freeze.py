@@ -135,7 +135,9 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str =
         bases = _bases(workload, evidence)
         if (own := own_incident(run, bases)) and is_finished(own):
             raise NothingToFreeze
-        _require_known_here(bases, incident)
+        # the run refuses a mistyped id before its freeze
+        if incident and not any((base / known_id(incident) / INCIDENT).is_file() for base in bases):
+            raise NotNow(f"{incident[:80]!r} is unknown on this host, so the store is asked first")
         with _hold_lock(evidence, bases) as lock:
             homes = [home for base in bases for home in incidents_in(base) if last_word(home) != THAWED]
             early = _freeze(workload, evidence / EARLY, _finder(workload, bases), homes, tuple(losses))
@@ -282,12 +284,6 @@ def _halt(host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identi
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _require_known_here(bases: Sequence[Path], incident: str | None) -> None:
-    """NotNow for an incident that this host does not know: the run refuses a mistyped id before its freeze."""
-    if incident and not any((base / known_id(incident) / INCIDENT).is_file() for base in bases):
-        raise NotNow(f"{incident[:80]!r} is unknown on this host, so the store is asked first")
 
 
 def _bases(workload: Mapping[str, Any], evidence: Path) -> list[Path]:

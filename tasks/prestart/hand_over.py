@@ -52,7 +52,12 @@ class HandOver:
         with suppress(OSError), self._asking() as asking:
             try:
                 asking.settimeout(_ANSWER_SECONDS)
-                self._send(asking)
+                early = self._early
+                descriptors = [] if early is None or early.lock is None else [early.lock]
+                asking.sendall(self._content[socket.send_fds(asking, [self._content], descriptors) :])
+                asking.shutdown(socket.SHUT_WR)
+                if asking.recv(1) == _TAKEN and early:
+                    forget_unkept(early)
             finally:
                 self._early = self._early and close_lock(self._early)
 
@@ -62,14 +67,6 @@ class HandOver:
             if peer_of(asking)[1] == os.geteuid():
                 return asking
             asking.close()
-
-    def _send(self, asking: socket.socket) -> None:
-        early = self._early
-        descriptors = [] if early is None or early.lock is None else [early.lock]
-        asking.sendall(self._content[socket.send_fds(asking, [self._content], descriptors) :])
-        asking.shutdown(socket.SHUT_WR)
-        if asking.recv(1) == _TAKEN and early:
-            forget_unkept(early)
 
 
 def receive(environment: MutableMapping[str, str]) -> tuple[dict[str, Any], EarlyFreeze | None]:

@@ -101,15 +101,13 @@ def rows_lost(losses: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def write_rows(early: EarlyFreeze, rows: Sequence[dict[str, Any]]) -> None:
-    """Write down what has to be thawed, after the rows of a start that died; remove the file if there is nothing."""
-    _write(early.path, [*_others(early), *rows])
+    """Write down what has to be thawed, after the rows of a start that died; remove the file if there is nothing.
 
-
-def _others(early: EarlyFreeze) -> list[dict[str, Any]]:
-    """Return the rows of a start that died before its run could freeze: only this file names what it stopped."""
+    Of a start that died before its run could freeze only this file names what it stopped.
+    """
     own = {*early.frozen, *early.groups, *early.above, *early.losses}
-    rows = rows_of(early.path, read_ours)
-    return [row for row in rows if _find_subject(row) not in own]
+    others = [row for row in rows_of(early.path, read_ours) if _find_subject(row) not in own]
+    _write(early.path, [*others, *rows])
 
 
 def _find_subject(row: Mapping[str, Any]) -> object:

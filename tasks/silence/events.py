@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.host.process.places import mounts_of
+from tasks.host.process.places import id_of, mounts_of
 from tasks.host.process.table import read_process, start_of
 from tasks.host.silence import is_below
 
@@ -21,7 +21,6 @@ _CHANGES: Final = 0x2 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200  # MODIFY, CLOSE_WRITE
 _FOLDERS: Final = 0x40000000
 _OVERFLOW: Final = 0x4000
 _FOLDER_AND_NAME: Final = 2
-_BLOCK: Final = 1 << 18
 _MOST: Final = 5000
 _DEEPEST: Final = 8192
 _UNSPELT: Final = "(a path of more than 4095 bytes)"
@@ -40,9 +39,10 @@ class Events:
         self._tops: dict[tuple[int, int], str] = {}
         self._known: dict[tuple[int, bytes], str | None] = {}
         self.groups: dict[int, int] = {}
-        for place in (root, *_mounted_below(root)):
+        points = sorted({mount.point for mount in mounts_of("self").values() if mount.point.startswith(f"{root}/")})
+        for place in (root, *(point for point in points if Path(point).is_dir())):
             folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-            self._tops[_id_of(folder)] = os.path.relpath(place, root)
+            self._tops[id_of(folder)] = os.path.relpath(place, root)
             group = call("fanotify_init", _INIT, os.O_RDONLY)
             call("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _FOLDERS), folder, None)
             self.groups[group] = folder
@@ -62,7 +62,7 @@ class Events:
         """Take in what the kernel has queued. A process may be gone a moment later, so it is looked up at once."""
         for group, folder in self.groups.items():
             with suppress(BlockingIOError):
-                while block := os.read(group, _BLOCK):
+                while block := os.read(group, 1 << 18):
                     for mask, pid, handle, name in _parse(block):
                         self._note(folder, mask, pid, handle, name)
 
@@ -101,12 +101,12 @@ class Events:
         names = _names(here)
         try:
             for depth in range(_DEEPEST):
-                if (top := self._tops.get(_id_of(here))) is not None:
+                if (top := self._tops.get(id_of(here))) is not None:
                     return "/".join([top, *(names[len(names) - depth :] if names else [_UNSPELT])])
                 below, here = here, os.open("..", _HERE, dir_fd=here)
-                was = _id_of(below)
+                was = id_of(below)
                 os.close(below)
-                if was == _id_of(here):
+                if was == id_of(here):
                     return None
         finally:
             os.close(here)
@@ -149,16 +149,6 @@ def _start(pid: int) -> int:
     with suppress(ProcessLookupError):
         return start_of(pid) if pid else 0
     return 0
-
-
-def _mounted_below(root: str) -> list[str]:
-    places = {mount.point for mount in mounts_of("self").values()}
-    return sorted(place for place in places if place.startswith(f"{root}/") and Path(place).is_dir())
-
-
-def _id_of(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino
 
 
 def call(name: str, *arguments: Any) -> int:
