@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from os.path import lexists
@@ -53,12 +53,20 @@ def opening(workload: "WorkloadFields", incident: Incident) -> Iterator[None]:
     If it could not be opened, this is undone, because every later run would insist on it. If the disk is full, there is
     no base before the folder is made; then it is written down afterwards.
     """
-    before = _read_notes(workload)
+    before = dict[Path, bytes]()
+    for path in _notes(workload):
+        with suppress(OSError):
+            before[path] = read_ours(path)
     noted = note_opened(workload, incident)
     try:
         yield
     except BaseException:
-        _restore_notes(workload, before)
+        for path in _notes(workload):
+            with suppress(OSError):
+                path.unlink()
+        for path, content in before.items():
+            with suppress(OSError):
+                write_whole(path, content, 0o644)
         raise
     if not noted and not note_opened(workload, incident):
         logger.error("No disk could store which incident is open. To carry it on, give incident_id=%s", incident.id)
@@ -68,23 +76,6 @@ def _notes(workload: "WorkloadFields") -> list[Path]:
     """Return the paths that exist, the newest last."""
     there = (base / OPEN for base in reversed(bases(workload)) if lexists(base / OPEN))
     return sorted(there, key=lambda path: path.lstat().st_mtime_ns)
-
-
-def _read_notes(workload: "WorkloadFields") -> dict[Path, bytes]:
-    notes = {}
-    for path in _notes(workload):
-        with suppress(OSError):
-            notes[path] = read_ours(path)
-    return notes
-
-
-def _restore_notes(workload: "WorkloadFields", notes: Mapping[Path, bytes]) -> None:
-    for path in _notes(workload):
-        with suppress(OSError):
-            path.unlink()
-    for path, content in notes.items():
-        with suppress(OSError):
-            write_whole(path, content, 0o644)
 
 
 def read_incident(home: Path) -> Incident | None:

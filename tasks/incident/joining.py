@@ -54,11 +54,16 @@ def incident_of(alarm: Alarm | None, bases: Sequence[Path], wait: float = WAIT_S
 
 def leave(bases: Sequence[Path], incident: str, run: str, alarm: Alarm | None) -> bool:
     """Write the trigger into the incident's folder; idempotent. False if no disk takes it."""
-    for home in (home for base in bases for home in incidents_in(base)):
-        if home.name == incident:
-            trigger = {"run": run, "at": datetime.now(UTC).isoformat(), "alarm": alarm.facts if alarm else {}}
-            return _create(home / TRIGGERS, f"{run}.json", trigger)
-    return False
+    home = next((home for base in bases for home in incidents_in(base) if home.name == incident), None)
+    if home is None or os.sep in run:  # the id of a run comes from the environment
+        return False
+    trigger = {"run": run, "at": datetime.now(UTC).isoformat(), "alarm": alarm.facts if alarm else {}}
+    try:
+        os.close(make_folder(home / TRIGGERS, 0o700))
+        write_once(home / TRIGGERS / f"{run}.json", json.dumps(trigger).encode())
+    except OSError:
+        return False
+    return True
 
 
 def read_triggers(home: Path) -> list[dict[str, Any]]:
@@ -139,17 +144,6 @@ def _find_lift(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
     with suppress(IndexError, TypeError, ValueError):
         return datetime.fromisoformat(times[-1])
     return None
-
-
-def _create(folder: Path, name: str, content: Mapping[str, Any]) -> bool:
-    if os.sep in name:  # the id of a run comes from the environment
-        return False
-    try:
-        os.close(make_folder(folder, 0o700))
-        write_once(folder / name, json.dumps(content).encode())
-    except OSError:
-        return False
-    return True
 
 
 def take_over_triggers(home: Path, log: CustodyLog) -> int:

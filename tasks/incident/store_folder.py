@@ -45,7 +45,8 @@ def why_not_trusted(store: "StoreFields", workload: "WorkloadFields") -> Distrus
     if folder is None:
         return None
     accounts = _accounts_of(workload)
-    cure = f"give the store a folder outside of {root} in which only {_us()} can write, as can in all above it"
+    us = "this run's account and root" if os.geteuid() else "root"
+    cure = f"give the store a folder outside of {root} in which only {us} can write, as can in all above it"
     if Path(os.path.realpath(folder)).is_relative_to(root):
         return _distrust(folder, f"it lies in the workload's root {root}", cure)
     users = {os.geteuid()}
@@ -83,10 +84,6 @@ def _accounts_of(workload: "WorkloadFields") -> set[int]:
     with suppress(KeyError):
         found |= {user for user in [number_of(workload.user)] if user is not None}
     return found
-
-
-def _us() -> str:
-    return "this run's account and root" if os.geteuid() else "root"
 
 
 def _distrust(folder: Path, why: str, cure: str) -> Distrust:

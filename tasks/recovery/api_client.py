@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
@@ -26,8 +25,6 @@ _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
 _PIECE: Final = 1 << 14
 _SHOWN: Final = 200
-_UNAVAILABLE: Final = 503
-_UNPROCESSABLE: Final = 422
 REFUSED: Final = frozenset({401, 403})
 _SHORT: Final = 6
 """Shorter texts occur in any answer: they are no keys, and hiding them would garble it."""
@@ -76,10 +73,9 @@ class ApiResponse:
     @property
     def content(self) -> Any:
         """The body parsed as JSON; None if it is not JSON."""
-        try:
+        with suppress(ValueError, RecursionError):
             return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
+        return None
 
 
 @dataclass(frozen=True)
@@ -108,11 +104,8 @@ class Api:
         """Return the client."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
-        del kind, error, trace
         self._client.close()
 
     def ask(self, method: str, path: str, **request: Any) -> ApiResponse:
@@ -169,11 +162,11 @@ def predict(api: Api) -> Prediction:
     prediction = prediction_in(answer.content, block.prediction_at) if answer.good else None
     if prediction is not None:
         return Prediction(answer.redact(json.dumps(prediction)))
-    if answer.status == _UNPROCESSABLE:
+    if answer.status == httpx.codes.UNPROCESSABLE_ENTITY:
         why += "it refuses the row that we made up, " if block.canary_request is None else "it refuses canary_request, "
     return Prediction(unproven=f"that it predicts: {why}{answer.summary}{advice(answer)}")
 
 
 def _require_model(answer: ApiResponse) -> None:
-    if answer.status in {0, _UNAVAILABLE}:
+    if answer.status in {0, httpx.codes.SERVICE_UNAVAILABLE}:
         raise failure("the API to have a model loaded", answer.summary)

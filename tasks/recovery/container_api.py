@@ -22,7 +22,6 @@ from tasks.recovery.process_api import listening_ports
 from tasks.runtime.context import RunContext
 
 _GONE_SECONDS: Final = 10.0
-_BLOCK: Final = 1 << 20
 
 
 def restore_restart_policies(ours: WorkloadContainers, stays_down: str = "") -> tuple[str, ...]:
@@ -177,7 +176,7 @@ class ContainerApi:
             content = tar.extractfile(member) if (member := tar.next()) and member.isreg() else None
             if content is None:
                 return ""
-            while block := content.read(_BLOCK):
+            while block := content.read(1 << 20):
                 hasher.update(block)
         return hasher.hexdigest()
 

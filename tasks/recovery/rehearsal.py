@@ -134,27 +134,18 @@ def answers_of(api: Api, *, has_sound: bool) -> dict[str, tuple[bool, str]]:
     health = api.ask("GET", block.health_path)
     rows = {"the health": (health.good, health.summary)}
     if health.good and block.model_at:
-        rows["the model"] = _model(health, block.model_at, has_sound=has_sound)
+        name, silent = parse_model_name(health, block.model_at)
+        said = f"it says {health.redact(name)!r}{'' if has_sound else ', and no model is sound'}"
+        rows["the model"] = (False, silent) if silent else (has_sound, said)
     if health.good and block.canary_request is not None:
-        rows["a prediction"] = _prediction(api)
+        try:
+            prediction = predict(api)
+            rows["a prediction"] = bool(prediction.answer), prediction.answer or prediction.unproven
+        except EvacuationError as error:
+            rows["a prediction"] = False, error.got
     elif health.good:
         rows["a prediction"] = _row(api.ask("GET", "/schema"))
     return rows
-
-
-def _prediction(api: Api) -> tuple[bool, str]:
-    try:
-        prediction = predict(api)
-    except EvacuationError as error:
-        return False, error.got
-    return bool(prediction.answer), prediction.answer or prediction.unproven
-
-
-def _model(health: ApiResponse, pointer: str, *, has_sound: bool) -> tuple[bool, str]:
-    name, silent = parse_model_name(health, pointer)
-    if silent:
-        return False, silent
-    return has_sound, f"it says {health.redact(name)!r}{'' if has_sound else ', and no model is sound'}"
 
 
 def _row(schema: ApiResponse) -> tuple[bool, str]:

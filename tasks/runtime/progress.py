@@ -14,9 +14,7 @@ from uuid import UUID
 
 logger = logging.getLogger(__name__)
 
-_EVERY: Final = 1.0
 _LOG_EVERY: Final = 10.0
-_TIMEOUT: Final = 2.0
 _MIB: Final = 1 << 20
 
 
@@ -79,7 +77,7 @@ def _show(name: str, incident: str, progress: Progress, ended: threading.Event) 
     began = logged = time.monotonic()
     shown_as, last = None, False
     while not last:
-        last = ended.wait(_EVERY)
+        last = ended.wait(1.0)
         now = time.monotonic()
         summary = progress.summary(now - began)
         if now - logged > _LOG_EVERY:
@@ -98,7 +96,7 @@ def _put(shown_as: UUID | None, key: str, description: str, percent: float) -> U
     run = TaskRunContext.get()
     if run is None:
         return None
-    with get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT}) as client:
+    with get_client(sync_client=True, httpx_settings={"timeout": 2.0}) as client:
         if shown_as:
             client.update_artifact(shown_as, ArtifactUpdate(description=description, data=percent))
             return shown_as
