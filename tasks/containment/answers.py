@@ -30,17 +30,16 @@ def find_unknown(home: Path, host: Host, pid: int) -> Unknown:
     """
     noted = {each.identity.pid: each for each in _read_unknowns(home)}
     if pid not in noted:
-        raise Refused(
-            f"a process that the last check of {home.name} did not know: {', '.join(map(str, noted)) or 'it knew all'}",
-            str(pid),
-            "Give the pid of one of these; where there is none, run the evacuation again.",
-        )
+        expected = f"a process that the last check of {home.name} did not know: "
+        remedy = "Give the pid of one of these; where there is none, run the evacuation again."
+        raise Refused(f"{expected}{', '.join(map(str, noted)) or 'it knew all'}", str(pid), remedy)
     if not lives(host, noted[pid].identity):
-        raise Refused(
-            f"process {pid} as the last check of {home.name} saw it, {noted[pid].command}",
+        expected = f"process {pid} as the last check of {home.name} saw it, {noted[pid].command}"
+        got, remedy = (
             "none, or another one that has its pid now: that one has ended",
             "Run the evacuation again, which looks again.",
         )
+        raise Refused(expected, got, remedy)
     return noted[pid]
 
 

@@ -21,16 +21,12 @@ def with_earlier_boots(
     """
     for boot in earlier_boots(state.home):
         if freeze:
-            processes, containers = state.frozen.of_boot(boot), state.frozen_containers.of_boot(boot)
-            freeze = replace(
-                freeze, processes=(*processes, *freeze.processes), containers=(*containers, *freeze.containers)
-            )
+            frozen = (*state.frozen.of_boot(boot), *freeze.processes)
+            paused = (*state.frozen_containers.of_boot(boot), *freeze.containers)
+            freeze = replace(freeze, processes=frozen, containers=paused)
         if stop:
-            stop = replace(
-                stop,
-                processes=(*_receipts(state, boot), *stop.processes),
-                containers=(*_container_receipts(state, boot), *stop.containers),
-            )
+            processes = (*_receipts(state, boot), *stop.processes)
+            stop = replace(stop, processes=processes, containers=(*_container_receipts(state, boot), *stop.containers))
     return freeze, stop
 
 

@@ -149,11 +149,8 @@ def excuses(membership: Membership, snapshot: Mapping[int, Process]) -> Callable
         us, writer = ancestry(seen, [os.getpid()]), change.lineage[0]
         ours = {pid for pid in untouchable(seen) if pid not in us or runs_ours(seen[pid])}
         ours |= {os.getpid()} | descendants(seen, [os.getpid()]) | membership.own_pids(seen)
-        return writer.pid in ours or (
-            interactive(writer)
-            and (writer.user == 0 or writer.user != account)
-            and not PurePath(writer.executable).is_relative_to(root)
-        )
+        edits = interactive(writer) and not PurePath(writer.executable).is_relative_to(root)
+        return writer.pid in ours or (edits and (writer.user == 0 or writer.user != account))
 
     return is_excused
 

@@ -95,9 +95,8 @@ def look_for_starters(  # noqa: PLR0913, PLR0917  all that it is known by
         if each.kind is StarterKind.CONFIGURED and each.how_to_stop.split()[0] == cure.split()[0]
     }
     typed = {snapshot[pid].identity for pid in pids if on_terminal(snapshot[pid])}
-    facts = StarterFacts(
-        names, {each.identity for each in started if each.identity}, since, dict(texts), typed, configured
-    )
+    known = {each.identity for each in started if each.identity}
+    facts = StarterFacts(names, known, since, dict(texts), typed, configured)
     alive, unknown = living(snapshot, {*pids} - down, facts)
     ours = {*workload.units, *(str(pid) for pid in spared)}
     named = {each.name for each in started if not each.identity}

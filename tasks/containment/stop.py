@@ -262,9 +262,8 @@ class Stopping:
         for _ in range(_KILL_ROUNDS):
             self.groups.freeze()
             self._take_in_newcomers()
-            runs = [
-                each for each in self.remaining if (now := self.host.get_process(each.identity)) and not now.is_stopped
-            ]
+            seen = ((each, self.host.get_process(each.identity)) for each in self.remaining)
+            runs = [each for each, now in seen if now and not now.is_stopped]
             if not runs:
                 break
             for target in runs:

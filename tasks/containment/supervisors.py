@@ -66,9 +66,8 @@ def parents_left(membership: Membership, snapshot: Snapshot) -> Iterator[tuple[P
         above = (source for source in each.lineage if _is_apart(source, frozen, each.role))
         for source in islice(above, 1):
             started.setdefault(source, set()).add("API" if each.role == "api" else each.role)
-    living: Mapping[Identity | None, Process] = {
-        each.identity: each for each in snapshot.values() if each.alive and each.pid not in spared
-    }
+    others = (each for each in snapshot.values() if each.alive and each.pid not in spared)
+    living: Mapping[Identity | None, Process] = {each.identity: each for each in others}
     for source, roles in started.items():
         process = living.get(source.identity) if source.identity not in frozen and str(source) not in sources else None
         if not process or not may_restart(snapshot, process):

@@ -136,9 +136,8 @@ class Watching:
     def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:
         name = str(source or "nothing that is known of")
         for identity, member in family.items():
-            self.found[identity] = Returned(
-                identity, member.role, process_line(snapshot[identity.pid]), name, End.SURVIVED
-            )
+            line = process_line(snapshot[identity.pid])
+            self.found[identity] = Returned(identity, member.role, line, name, End.SURVIVED)
         self._keep()  # before anything is killed
         self.returns[name] += 1
         workload = self.context.workload

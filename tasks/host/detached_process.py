@@ -27,16 +27,8 @@ def wrap_in_scope(command: Sequence[str], name: str, *, systemd: bool, root: boo
     """Return a command that outlives us in a systemd scope of its own: a service takes its processes down with it."""
     if not systemd:
         return list(command)
-    return [
-        "systemd-run",
-        *([] if root else ["--user"]),
-        "--scope",
-        "--quiet",
-        "--collect",
-        f"--unit={name}-{os.urandom(4).hex()}",
-        "--",
-        *command,
-    ]
+    user, unit = [] if root else ["--user"], f"--unit={name}-{os.urandom(4).hex()}"
+    return ["systemd-run", *user, "--scope", "--quiet", "--collect", unit, "--", *command]
 
 
 def session_of(environment: Mapping[str, str], *, root: bool) -> dict[str, str]:
@@ -61,18 +53,27 @@ def start_guard(descriptor: int | None, orders: GuardConfig) -> Identity:
     if orders.containers:  # such a guard needs the Docker SDK and its settings too
         folders += [folder for folder in sys.path if Path(folder).name in {"site-packages", "dist-packages"}]
         settings |= {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
-    lock_of = "-1" if descriptor is None else str(descriptor)
-    process = subprocess.Popen(
-        outliving([sys.executable, "-S", "-P", "-m", GUARD, lock_of, orders.marker], "guard"),
-        pass_fds=[] if descriptor is None else [descriptor],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(folders), **settings},
-        start_new_session=True,
-    )
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": os.pathsep.join(folders), **settings}
+    lock_of, passed = ("-1", []) if descriptor is None else (str(descriptor), [descriptor])
+    command = outliving([sys.executable, "-S", "-P", "-m", GUARD, lock_of, orders.marker], "guard")
+    process = _start(command, environment, subprocess.DEVNULL, subprocess.DEVNULL, passed)
     return _send_orders(process, orders.to_bytes())
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], output: int, errors: int, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, with a pipe to it."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=errors,
+        cwd="/",
+        env=environment,
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
 
 
 def start_program(orders: Mapping[str, Any], log: Path) -> tuple[Identity, str]:
@@ -95,16 +96,9 @@ def start_as(
     """
     usual = {"groups": groups_of(orders["user"]), "limits": [], "outputs": ["", ""], "log": "", "folder": "."}
     text = json.dumps({**usual, **orders}, default=str).encode()
-    process = subprocess.Popen(
-        outliving([sys.executable, "-S", "-P", "-m", "tasks.system.start_as"], name),
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        env={"PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parents[2]), **_session()},
-        start_new_session=True,
-        pass_fds=pass_fds,
-    )
+    command = outliving([sys.executable, "-S", "-P", "-m", "tasks.system.start_as"], name)
+    environment = {"PATH": os.defpath, "PYTHONPATH": str(Path(__file__).parents[2]), **_session()}
+    process = _start(command, environment, output, subprocess.PIPE, pass_fds)
     with suppress(BrokenPipeError), process.stdin as pipe:  # type: ignore[union-attr]
         pipe.write(text)
     with process.stderr as answer:  # type: ignore[union-attr]
@@ -141,15 +135,7 @@ def start_keeper(log: Path, orders: Mapping[str, Any]) -> Identity:
     except OSError:
         output = Path(os.devnull).open("ab")  # noqa: SIM115  closed below
     with output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            env=environment,
-            start_new_session=True,
-        )
+        process = _start(command, environment, output.fileno(), subprocess.STDOUT)
     return _send_orders(process, json.dumps(orders).encode())
 
 

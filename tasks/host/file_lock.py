@@ -121,7 +121,7 @@ def _request_once(guard: Identity, lock: Path) -> int | None:
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
         there = os.fstat(descriptor)
-        if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino):
+        if os.path.samestat(there, wanted):
             return descriptor
         os.close(descriptor)
     return None
@@ -150,16 +150,13 @@ def has_lock(pid: int, lock: Path) -> bool:
         return pid in _list_pids(lock)
     except OSError:
         return False
-    return any(_locks(pid, descriptor, wanted) for descriptor in descriptors)
-
-
-def _locks(pid: int, descriptor: str, wanted: os.stat_result) -> bool:
-    try:
-        there = os.stat(f"/proc/{pid}/fd/{descriptor}")
-        info = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text()
-    except OSError:
-        return False
-    return (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino) and "FLOCK  ADVISORY  WRITE" in info
+    for descriptor in descriptors:
+        with suppress(OSError):
+            there = os.stat(f"/proc/{pid}/fd/{descriptor}")
+            info = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text()
+            if os.path.samestat(there, wanted) and "FLOCK  ADVISORY  WRITE" in info:
+                return True
+    return False
 
 
 def holder(lock: Path) -> Process | None:

@@ -53,9 +53,8 @@ def come_and_gone(
     This detects a chain of forks in which each generation ends before it can be stopped. Unmatched processes that a
     living shell runs in the root are a person's and do not count.
     """
-    found = {
-        process.identity: fact for process in passed if (fact := _fact(process, snapshot, description, excluded_pids))
-    }
+    facts = ((process.identity, _fact(process, snapshot, description, excluded_pids)) for process in passed)
+    found = {identity: fact for identity, fact in facts if fact}
     return found if len(found) >= _ENOUGH else {}
 
 

@@ -163,6 +163,5 @@ def _suspend(form: type[R], key: str) -> R:
     try:
         return suspend_flow_run(wait_for_input=form, timeout=ASK_SECONDS, key=key)
     except RuntimeError as error:
-        raise Refused(
-            "a run of a deployment, which can wait for a person", str(error), "Run the deployment (evacuation deploy)."
-        ) from error
+        remedy = "Run the deployment (evacuation deploy)."
+        raise Refused("a run of a deployment, which can wait for a person", str(error), remedy) from error

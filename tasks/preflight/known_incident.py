@@ -30,11 +30,8 @@ def require_known(workload: "Workload", incident: str, saved: SavedStore) -> Non
         raise Refused(f"an incident id that is not later than {now:%Y-%m-%d %H:%M:%S} UTC", incident, remedy)
     place, is_stored = look_up(incident, saved)
     if is_stored is False:
-        raise Refused(
-            "the id of an incident that this host or the store knows",
-            f"{incident}, of which there is nothing below {evidence_of(workload)} and nothing in {place}",
-            remedy,
-        )
+        got = f"{incident}, of which there is nothing below {evidence_of(workload)} and nothing in {place}"
+        raise Refused("the id of an incident that this host or the store knows", got, remedy)
 
 
 def require_new(workload: "Workload", incident: str, saved: SavedStore) -> None:

@@ -24,9 +24,8 @@ def missing_rights(effective: int, euid: int, owner: int) -> tuple[str, ...]:
         ((23,), "SYS_NICE", "the evacuation cannot put itself before a workload that uses the whole machine"),
         ((34, 21), "SYSLOG", "the kernel's log may be denied"),  # or SYS_ADMIN
     )
-    return tuple(
-        f"CAP_{name} is missing: {cost}" for bits, name, cost in needed if not any(effective >> bit & 1 for bit in bits)
-    )
+    missing = ((name, cost) for bits, name, cost in needed if not any(effective >> bit & 1 for bit in bits))
+    return tuple(f"CAP_{name} is missing: {cost}" for name, cost in missing)
 
 
 def in_strange_hands(folder: Path, euid: int) -> str:

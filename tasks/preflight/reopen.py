@@ -116,11 +116,9 @@ def _incident(block: Workload, workload: str, given: str | None) -> Incident:
     incident_id = parse_id(given) if given is not None else last_incident(block)
     incident = read_incident(find_home(block, incident_id)) if incident_id else None
     if incident is None:
-        raise Refused(
-            f"an incident of {workload} on this host",
-            f"{incident_id or 'none'} in {evidence_of(block)}",
-            "Give the id of an incident, or run the evacuation first.",
-        )
+        got = f"{incident_id or 'none'} in {evidence_of(block)}"
+        remedy = "Give the id of an incident, or run the evacuation first."
+        raise Refused(f"an incident of {workload} on this host", got, remedy)
     require_same_workload(incident, workload)
     return incident
 

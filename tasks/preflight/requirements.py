@@ -71,11 +71,9 @@ def require_known_units(workload: Workload) -> None:
 def require_not_ours(launchers: Iterable[Launcher], own: Collection[Launcher]) -> None:
     """Raise Refused if the block names a launcher that this run came from: paused, it could not carry the run on."""
     if ours := [launcher for launcher in launchers if launcher in own]:
-        raise Refused(
-            "to pause what starts training, never what the evacuation itself comes from",
-            ", ".join(map(str, ours)),
-            "Give training a pool or queue of its own, and correct what the workload block pauses.",
-        )
+        expected = "to pause what starts training, never what the evacuation itself comes from"
+        remedy = "Give training a pool or queue of its own, and correct what the workload block pauses."
+        raise Refused(expected, ", ".join(map(str, ours)), remedy)
 
 
 def require_same_workload(incident: Incident, workload: str) -> None:

@@ -36,12 +36,8 @@ class NotRecovered(EvacuationError):
 
 def failure(expected: str, got: str) -> NotRecovered:
     """Build the error for an API that did not answer as expected."""
-    return NotRecovered(
-        expected,
-        got,
-        "Whether the workload is contained, and how safe the evidence is, the verdict says.",
-        "Fix the cause, then run the flow recover again.",
-    )
+    consequence = "Whether the workload is contained, and how safe the evidence is, the verdict says."
+    return NotRecovered(expected, got, consequence, "Fix the cause, then run the flow recover again.")
 
 
 @dataclass(frozen=True)
@@ -93,12 +89,8 @@ class Api:
         """Configure the client without proxy, compression or redirects, so that no key goes elsewhere."""
         self.block, self.url = block, shown_address(block)
         self._hidden = tuple(sorted(_forms((headers or {}).values()), key=len, reverse=True))
-        self._client = httpx.Client(
-            base_url=block.api_address,
-            timeout=_ANSWER_SECONDS,
-            trust_env=False,
-            headers={**(headers or {}), "accept-encoding": "identity"},
-        )
+        sent = {**(headers or {}), "accept-encoding": "identity"}
+        self._client = httpx.Client(base_url=block.api_address, timeout=_ANSWER_SECONDS, trust_env=False, headers=sent)
 
     def __enter__(self) -> Self:
         """Return the client."""

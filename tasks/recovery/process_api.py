@@ -55,9 +55,7 @@ class ProcessApi:
 
     def again(self) -> bool:
         """Take a live process that an earlier recovery started, in no container or unit; False if there is none."""
-        earlier = (
-            each for identity in self.context.state.recovered.read() if (each := self.host.get_process(identity))
-        )
+        earlier = filter(None, map(self.host.get_process, self.context.state.recovered.read()))
         units = self.context.workload.units
         own = (each for each in earlier if each.alive and not each.container and unit_of(each.cgroup) not in units)
         self._started = next((each.identity for each in own), None)

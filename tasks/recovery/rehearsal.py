@@ -84,9 +84,8 @@ def starts_of(context: RunContext, way: Revival) -> dict[str, tuple[bool, str]]:
             frozen = load_frozen(state)
             starts = read_starts(frozen)
             lacks = lacking(starts, api_user(block, state), block)
-            conditions = (
-                f"without {', '.join(lacks)}" if lacks else "as it is" if starts else "not known: it may not be read"
-            )
+            conditions = "as it is" if starts else "not known: it may not be read"
+            conditions = f"without {', '.join(lacks)}" if lacks else conditions
             if any(each.role == "api" for each in frozen.values()):
                 rows["what it runs with"] = bool(starts) and not lacks, conditions
     if block.api_image:

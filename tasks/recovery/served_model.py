@@ -132,9 +132,8 @@ class SealedModels:
         if not is_known or not isinstance(folder, HostFolder) or find_named(folder, folder.words, names):
             return {}
         now = {name: folder.digest(name) for name in names if name != self.chosen}
-        return {
-            name: sha256 for name, sha256 in now.items() if name not in self.files or self.files[name].sha256 != sha256
-        }
+        sealed = {name: file.sha256 for name, file in self.files.items()}
+        return {name: sha256 for name, sha256 in now.items() if sealed.get(name) != sha256}
 
     def require_unchanged(self, workload: Workload, folder: ModelFolder, names: Sequence[str]) -> None:
         """Raise NotRecovered if one of these files is suspect, was not read whole, or differs from the manifest."""

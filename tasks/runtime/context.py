@@ -186,14 +186,8 @@ def open_context(incident: Incident, workload: "Workload", run: RunInfo, saved: 
     redact_for(at.path / SALT, workload.patterns)
     trigger, give_way = actor(run.id, run.trigger), lambda size: give(at.reserve, size)
     log = CustodyLog(at.path / CUSTODY_LOG, trigger, make_room=give_way)
-    return RunContext(
-        incident,
-        workload,
-        replace(run, number=at.next_number(), volume=at.open_volume()),
-        at,
-        open_cordon_files(workload, at, dry_run=run.dry_run),
-        log,
-        open_adapters(workload, log, dry_run=run.dry_run),
-        StoreAccess(saved, log, dry_run=run.dry_run),
-        lock,
-    )
+    run = replace(run, number=at.next_number(), volume=at.open_volume())
+    files = open_cordon_files(workload, at, dry_run=run.dry_run)
+    adapters = open_adapters(workload, log, dry_run=run.dry_run)
+    store = StoreAccess(saved, log, dry_run=run.dry_run)
+    return RunContext(incident, workload, run, at, files, log, adapters, store, lock)

@@ -40,9 +40,8 @@ def given_order(parameter: Mapping[str, Any] | None) -> Order | None:
     try:
         return Order.of(parameter)
     except (KeyError, TypeError, ValueError) as error:
-        raise Refused(
-            "an order as a fleet's run gives it", f"{type(error).__name__}: {error}", "Leave it out."
-        ) from error
+        got = f"{type(error).__name__}: {error}"
+        raise Refused("an order as a fleet's run gives it", got, "Leave it out.") from error
 
 
 def expired_message(order: Order) -> str:

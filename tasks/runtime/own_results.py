@@ -39,8 +39,5 @@ def read_own_results_only() -> None:
 def _require_ours(store: ResultStore, key: str) -> None:
     place = store.result_storage
     if type(place) is not LocalFileSystem or str(place.basepath) not in _OURS:
-        raise Refused(
-            "a result that this run has stored itself",
-            f"one at {key} in {place}",
-            "Whoever reaches the Prefect API has set this run's state: see who that was, and evacuate by hand.",
-        )
+        remedy = "Whoever reaches the Prefect API has set this run's state: see who that was, and evacuate by hand."
+        raise Refused("a result that this run has stored itself", f"one at {key} in {place}", remedy)

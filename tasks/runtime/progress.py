@@ -62,10 +62,8 @@ class Progress:
 def show_progress(name: str, incident: str, progress: Progress) -> Iterator[None]:
     """Show the progress once a second while the block runs, and once at its end. Does not wait for the server."""
     ended = threading.Event()
-    show = threading.Thread(
-        target=copy_context().run, args=(_show, name, incident, progress, ended), name=f"progress {name}", daemon=True
-    )
-    show.start()
+    shown = (_show, name, incident, progress, ended)
+    threading.Thread(target=copy_context().run, args=shown, name=f"progress {name}", daemon=True).start()
     try:
         yield
     finally:

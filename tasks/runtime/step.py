@@ -104,11 +104,8 @@ def step(  # noqa: PLR0913  what a step is known by, and Prefect's own keywords
     """
     full = f"{section} {title}"
     plain_title = full.partition("{")[0]
-    options: dict[str, Any] = {
-        "retries": retries,
-        "retry_delay_seconds": retry_delay_seconds,
-        "result_serializer": "json",
-    }
+    options: dict[str, Any] = {"retries": retries, "retry_delay_seconds": retry_delay_seconds}
+    options["result_serializer"] = "json"
 
     def decorate(body: Callable[Concatenate[RunContext, P], N]) -> IncidentStep[Concatenate[RunContext, P], State[N]]:
         @wraps(body)

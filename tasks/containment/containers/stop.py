@@ -26,11 +26,9 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
     if remaining:
         state.stopping_containers.write(list(remaining))
     gently = context.run.policy == "graceful"
+    stopping = [StoppingContainer(context, each, begun=identity in begun) for identity, each in remaining.items()]
     with ThreadPoolExecutor(8) as pool:
-        stops = [
-            pool.submit(StoppingContainer(context, each, begun=identity in begun).stop, gently=gently)
-            for identity, each in remaining.items()
-        ]
+        stops = [pool.submit(each.stop, gently=gently) for each in stopping]
     fresh = [each.result() for each in stops]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     state.stopped_containers.write([receipt for receipt in receipts if receipt.end is not End.SURVIVED])

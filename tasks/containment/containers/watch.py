@@ -65,6 +65,5 @@ class ContainerReturns:
         source = _RAN_BEFORE if older else source
         receipt = replace(receipt, reason=source or receipt.reason or "nothing that is known of brought it")
         self.found[container.identity] = receipt
-        self.context.log.write(
-            "came back", container.id, command=container.summary, source=receipt.reason, end=receipt.end
-        )
+        details = {"command": container.summary, "source": receipt.reason, "end": receipt.end}
+        self.context.log.write("came back", container.id, **details)

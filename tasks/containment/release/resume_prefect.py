@@ -30,10 +30,8 @@ def resume(scheduler: "Scheduler", marker: Path) -> Resume:
         return Resume((), doubt=f"{path} is not followed: {why}. {cure}")
     prior = read_prior(marker)
     ours = [launcher for launcher, before in prior.items() if not before]
-    resumed = Resume(
-        scheduler.set_paused(ours, SECONDS, paused=False),
-        tuple(launcher for launcher, before in prior.items() if before),
-    )
+    others = tuple(launcher for launcher, before in prior.items() if before)
+    resumed = Resume(scheduler.set_paused(ours, SECONDS, paused=False), others)
     write_prior(marker, {state.launcher: False for state in resumed.still_paused})
     return resumed
 

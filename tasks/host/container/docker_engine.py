@@ -334,9 +334,8 @@ def creation(details: Mapping[str, Any]) -> dict[str, Any]:
 def _refusal(what: str, error: Any) -> EngineError:
     words, status = str(getattr(error, "explanation", None) or error), getattr(error.response, "status_code", None)
     gone = status == 404 or (status == 409 and "is not running" in words)  # noqa: PLR2004
-    return (ContainerGone if gone else EngineError)(
-        f"the engine to {what}", words, "It was not done.", "Look at it with `docker ps --all` and `docker inspect`."
-    )
+    cure = "Look at it with `docker ps --all` and `docker inspect`."
+    return (ContainerGone if gone else EngineError)(f"the engine to {what}", words, "It was not done.", cure)
 
 
 def _cause(error: BaseException, seconds: float) -> str:

@@ -27,11 +27,8 @@ class Matcher:
 
     def fits(self, process: Process) -> bool:
         """Return whether command line, user and port match. Never sufficient alone: see `recognises`."""
-        return (
-            self.names(process)
-            and self.user in {None, process.user}
-            and (self.port is None or self.port in process.ports or process.placeless)
-        )
+        listens = self.port is None or self.port in process.ports or process.placeless
+        return self.names(process) and self.user in {None, process.user} and listens
 
     def names(self, process: Process) -> bool:
         """Return whether the command line matches, without regard to user and port."""
@@ -60,17 +57,13 @@ class WorkloadDescription:
     @classmethod
     def of(cls, fields: Mapping[str, Any], root: str, user: int | None) -> Self:
         """Return that of a block's fields, with its resolved root and the uid of the account that it names."""
-        return cls(
-            root,
-            (
-                Matcher("api", fields["api_pattern"], user, fields["api_port"]),
-                Matcher("training", fields["training_pattern"], user),
-                Matcher("worker", fields["worker_pattern"], user),
-            ),
-            tuple(fields["units"]),
-            tuple(fields["bystanders"]),
-            interpreters(fields["interpreter"]),
+        matchers = (
+            Matcher("api", fields["api_pattern"], user, fields["api_port"]),
+            Matcher("training", fields["training_pattern"], user),
+            Matcher("worker", fields["worker_pattern"], user),
         )
+        units, bystanders = tuple(fields["units"]), tuple(fields["bystanders"])
+        return cls(root, matchers, units, bystanders, interpreters(fields["interpreter"]))
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:

@@ -43,9 +43,8 @@ def select_suspects(
     Suspects that hold others' or a person's work are only reported: those in a container, a Prefect worker, one with a
     child that nothing ties to the workload, or one on the terminal of a person's session.
     """
-    facts = {
-        identity.pid: fact for identity, fact in suspects.items() if identity.pid not in {*members, *protected_pids}
-    }
+    spared = {*members, *protected_pids}
+    facts = {identity.pid: fact for identity, fact in suspects.items() if identity.pid not in spared}
     tied = {pid for pid, process in snapshot.items() if process.is_rooted and may_be_ended(process)} - {*protected_pids}
     tied |= facts.keys() | {*members}
     chosen = {
@@ -59,7 +58,7 @@ def select_suspects(
     everyone = chosen | descendants(snapshot, chosen)
     return {
         snapshot[pid].identity: Member(SUSPECT, facts.get(pid) or f"child of {snapshot[pid].parent}")
-        for pid in parents_first(snapshot, everyone - {*members} - {*protected_pids})
+        for pid in parents_first(snapshot, everyone - spared)
         if snapshot[pid].alive and not snapshot[pid].container
     }
 

@@ -230,19 +230,14 @@ def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: 
             with suppress(*GONE):
                 process = _read_at(where, state, stat, listening, places)
                 if where == pid:
-                    return process and _mark_headless(process, stat)
+                    if process and _is_headless(stat) and _is_headless(_stat(pid)):  # what it shows is nothing
+                        why = "its main thread has exited, and none of its threads lived long enough to be read"
+                        process = replace(process, placeless=True, unread=process.unread or why)
+                    return process
                 # A thread that has ended meanwhile has shown less than there is.
                 if process and (_link(where, "exe") or _is_denied(where)):
                     return process
     return None
-
-
-def _mark_headless(process: Process, stat: Sequence[str]) -> Process:
-    """Return a process as it was read by its own pid: of one whose main thread has exited that shows nothing."""
-    if not _is_headless(stat) or not _is_headless(_stat(process.pid)):
-        return process
-    unread = "its main thread has exited, and none of its threads lived long enough to be read"
-    return replace(process, placeless=True, unread=process.unread or unread)
 
 
 def _read_at(
