@@ -35,11 +35,8 @@ def find_unknown(home: Path, host: Host, pid: int) -> Unknown:
         raise Refused(f"{expected}{', '.join(map(str, noted)) or 'it knew all'}", str(pid), remedy)
     if not lives(host, noted[pid].identity):
         expected = f"process {pid} as the last check of {home.name} saw it, {noted[pid].command}"
-        got, remedy = (
-            "none, or another one that has its pid now: that one has ended",
-            "Run the evacuation again, which looks again.",
-        )
-        raise Refused(expected, got, remedy)
+        got = "none, or another one that has its pid now: that one has ended"
+        raise Refused(expected, got, "Run the evacuation again, which looks again.")
     return noted[pid]
 
 

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
 
@@ -43,25 +44,22 @@ def port_of(workload: Workload) -> int | None:
     """Return the API's port on this host: `api_port`, else the port of its address if that is local; else None."""
     if workload.api_port:
         return workload.api_port
-    try:
+    with suppress(ValueError):
         host, port = leads_to(workload.api_address)
-    except ValueError:
-        return None
-    return port if _is_here(host) else None
+        return port if _is_here(host) else None
+    return None
 
 
 def _is_here(host: str) -> bool:
     """Return whether a URL's host is this one. Looks up no name, because that may take long."""
     if host in {"localhost", socket.gethostname().lower()}:
         return True
-    try:
-        address = ip_address(host)
-        kind = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004  IPv6
+    with suppress(OSError, ValueError):
+        kind = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET  # noqa: PLR2004  IPv6
         with socket.socket(kind, socket.SOCK_DGRAM) as probe:
             probe.bind((host, 0))
-    except (OSError, ValueError):
-        return False
-    return True
+            return True
+    return False
 
 
 def counted_port(workload: Workload, state: IncidentState) -> int | None:

@@ -17,8 +17,7 @@ def look_at_gpus(host: Host, state: IncidentState, log: CustodyLog, moment: str)
         return None
     known = {each.identity for each in (*state.stopped.read(), *state.stopping.read())}
     known |= {each.identity for each in state.frozen.read()} | {each.identity for each in state.returned.read()}
-    pids = pids_of_workload(host.snapshot(), known, paused_ids(state))
-    use = read_gpu_use(*answer, pids)
+    use = read_gpu_use(*answer, pids_of_workload(host.snapshot(), known, paused_ids(state)))
     log.write("gpu", moment, held=use.held, others=use.others, trouble=use.trouble)
     return use
 

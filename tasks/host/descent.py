@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final, Self
 
 from tasks.custody.containment.identity import Identity
@@ -76,7 +77,6 @@ class DescendantTracker:
 
 def _not_another(identity: Identity) -> bool:
     """Return whether no other process has this one's pid now."""
-    try:
+    with suppress(ProcessLookupError):
         return start_of(identity.pid) == identity.start
-    except ProcessLookupError:
-        return True
+    return True

@@ -58,12 +58,11 @@ def leave(bases: Sequence[Path], incident: str, run: str, alarm: Alarm | None) -
     if home is None or os.sep in run:  # the id of a run comes from the environment
         return False
     trigger = {"run": run, "at": datetime.now(UTC).isoformat(), "alarm": alarm.facts if alarm else {}}
-    try:
+    with suppress(OSError):
         os.close(make_folder(home / TRIGGERS, 0o700))
         write_once(home / TRIGGERS / f"{run}.json", json.dumps(trigger).encode())
-    except OSError:
-        return False
-    return True
+        return True
+    return False
 
 
 def read_triggers(home: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.errors import ContainerGone, EngineError
@@ -21,6 +21,7 @@ from tasks.system.files.atomic_files import read_ours, rows_of, write_whole
 if TYPE_CHECKING:
     from tasks.host.container.docker_engine import Engine
 
+K = TypeVar("K", Identity, ContainerIdentity)
 Thawed: TypeAlias = tuple[Identity | ContainerIdentity, ...]
 
 _unkept: Final[dict[Identity, datetime]] = {}
@@ -134,29 +135,26 @@ def read_early(path: Path) -> EarlyJournal:
     """Read the journal of an early freeze, with what this process could write down on no disk."""
     rows = rows_of(path, read_ours)
     return EarlyJournal(
-        frozen=_unkept | _remaining | _read_frozen(rows),
-        containers=_read_containers(rows),
+        frozen=_unkept | _remaining | _read_times(rows, Identity.of),
+        containers=_read_times(rows, _find_container),
         groups=[str(row["group"]) for row in rows if "group" in row],
         above={identity for row in rows if (identity := Identity.of(row.get("above")))},
         losses=[str(row["lost"]) for row in rows if "lost" in row],
     )
 
 
-def _read_frozen(rows: Iterable[Mapping[str, Any]]) -> dict[Identity, datetime]:
-    found = dict[Identity, datetime]()
+def _read_times(rows: Iterable[Mapping[str, Any]], subject_of: Callable[[Any], K | None]) -> dict[K, datetime]:
+    """Return when each subject of these rows was stopped. A row that is not whole is left out."""
+    found = dict[K, datetime]()
     for row in rows:
         with suppress(KeyError, TypeError, ValueError):
-            if identity := Identity.of(row):
-                found[identity] = datetime.fromisoformat(row["at"])
+            if subject := subject_of(row):
+                found[subject] = datetime.fromisoformat(row["at"])
     return found
 
 
-def _read_containers(rows: Iterable[Mapping[str, Any]]) -> dict[ContainerIdentity, datetime]:
-    found = dict[ContainerIdentity, datetime]()
-    for row in rows:
-        with suppress(KeyError, TypeError, ValueError):
-            found[ContainerIdentity(**row["container"])] = datetime.fromisoformat(row["at"])
-    return found
+def _find_container(row: Mapping[str, Any]) -> ContainerIdentity:
+    return ContainerIdentity(**row["container"])
 
 
 def write_containers(path: Path, paused: Mapping[ContainerIdentity, datetime]) -> None:
@@ -179,7 +177,8 @@ def not_taken_over(early: EarlyFreeze) -> EarlyFreeze:
     What a run's freeze has left to a person is not part of it.
     """
     rows = [row for row in rows_of(early.path, read_ours) if not row.get("left")]
-    named, names, paused = _unkept | _read_frozen(rows), {row.get("group") for row in rows}, _read_containers(rows)
+    named, paused = _unkept | _read_times(rows, Identity.of), _read_times(rows, _find_container)
+    names = {row.get("group") for row in rows}
     frozen = tuple(identity for identity in early.frozen if identity in named)
     containers = tuple(identity for identity in early.containers if identity in paused)
     groups = tuple(group for group in early.groups if group in names)

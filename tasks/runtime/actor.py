@@ -4,6 +4,7 @@ import os
 import pwd
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -62,14 +63,12 @@ def triggered_by(run: "FlowRun", deployment: str) -> str:
 
 def _login() -> int:
     """Return the login id of this process, which the kernel keeps through su and sudo."""
-    try:
+    with suppress(OSError, ValueError):
         return int(Path("/proc/self/loginuid").read_text())
-    except (OSError, ValueError):
-        return _UNSET
+    return _UNSET
 
 
 def _name(uid: int) -> str:
-    try:
+    with suppress(KeyError):
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return "no account"
+    return "no account"

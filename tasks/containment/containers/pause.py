@@ -208,10 +208,9 @@ class WorkloadContainers:
 
     def select_ended(self, ids: Iterable[str]) -> frozenset[str]:
         """Return those that the engine does not call alive; none if it fails, which `tell_living` tells."""
-        try:
+        with suppress(EngineError):
             return frozenset(id_ for id_ in ids if not self._is_alive(id_))
-        except EngineError:
-            return frozenset()
+        return frozenset()
 
     def _is_alive(self, id_: str) -> bool:
         now = self.engine.get_container(id_)

@@ -97,11 +97,9 @@ class StoppingContainer:
     def _send(self, name: str, seconds: float) -> None:
         """Send a signal and wait for the end. The wait begins first: `docker run --rm` removes the exit code."""
         waiting, _ = run_in_thread(lambda: self.engine.end_of(self.id, seconds))
-        try:
+        with suppress(ContainerGone):
             self.engine.signal(self.id, name)
             self.sent.append((name, datetime.now(UTC)))
-        except ContainerGone:
-            pass
         self.cancelled.await_end(waiting)
         try:
             self.exit_code = waiting.result(0)

@@ -155,10 +155,9 @@ class DockerEngine:
 
     def get_container(self, id_: str, ancestors: tuple[str, ...] = ()) -> Container | None:
         """Inspect it. `ancestors` are the names of images that it is known to descend from."""
-        try:
+        with suppress(ContainerGone):
             return container_from(self.inspect(id_), ancestors)
-        except ContainerGone:
-            return None
+        return None
 
     def pause(self, id_: str) -> None:
         """Do as `docker pause`; idempotent."""
@@ -298,10 +297,9 @@ def may_be_there(place: str) -> bool:
 
     PermissionError if that is not known.
     """
-    try:
+    with suppress(FileNotFoundError):
         return not place.startswith(_SOCKET) or bool(Path(place.removeprefix(_SOCKET)).stat())
-    except FileNotFoundError:
-        return False
+    return False
 
 
 def _may_belong(row: Mapping[str, Any], ancestors: tuple[str, ...], entry: str) -> bool:

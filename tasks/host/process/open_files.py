@@ -187,10 +187,9 @@ def _maps(where: int | str, text: str) -> Iterator[tuple[str, str, FileId, str]]
 
 def _may_be_written(link: str) -> bool:
     """Return whether a mapped file was opened for writing, as its link shows: mprotect(2) may give that right back."""
-    try:
+    with suppress(OSError):
         return bool(os.lstat(link).st_mode & S_IWUSR)
-    except OSError:
-        return True
+    return True
 
 
 def _is_below(view: View, path: str, link: str, places: Places) -> bool:
