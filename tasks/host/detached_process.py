@@ -153,10 +153,8 @@ def _let_go(process: subprocess.Popen[bytes]) -> Identity:
 
 def exit_code(pid: int) -> int | None:
     """Return how our child ended, negative if by a signal; None while it runs. May be called again."""
-    try:
+    with suppress(ChildProcessError):
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
-    if ended is None:
-        return None
-    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        if ended is not None:
+            return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+    return None

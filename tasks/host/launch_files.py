@@ -19,9 +19,7 @@ from tasks.host.process.process import Process
 from tasks.host.starter import Names, Starter, StarterKind, entry
 
 _MOST: Final = 1 << 16
-_SCRIPT: Final = 1 << 14
 _FILES: Final = 500
-_WORDS: Final = 8
 _OFTEN: Final = "etc/cron.hourly/* etc/cron.daily/* etc/cron.weekly/* etc/cron.monthly/*"
 _SUPERVISOR: Final = "etc/supervisord.conf etc/supervisor/supervisord.conf etc/supervisor/conf.d/* etc/supervisord.d/*"
 _PLACES: Final = (
@@ -133,10 +131,10 @@ def named_texts(process: Process) -> str:
     A file that its account may not read is not read for it.
     """
     found, at = list[str](), f"/proc/{process.pid}"
-    for word in process.command[1:_WORDS]:
+    for word in process.command[1:8]:
         with suppress(OSError, ValueError):
             path = f"{at}/root{word}" if word.startswith("/") else f"{at}/cwd/{word}"
-            found.append(_text(path, {process.user}, stat.S_IROTH)[:_SCRIPT])
+            found.append(_text(path, {process.user}, stat.S_IROTH)[: 1 << 14])
     return "\n".join(found)
 
 

@@ -117,9 +117,7 @@ def unfinished_incident(workload: "WorkloadFields") -> str | None:
     if incident.boot != boot_id() and not (home / INCIDENT).exists():
         _tell_lost(incident.id)
         return None
-    if (home / CLAIMED).exists():
-        return None
-    return None if is_finished(home) else incident.id
+    return None if (home / CLAIMED).exists() or is_finished(home) else incident.id
 
 
 @cache

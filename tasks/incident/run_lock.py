@@ -56,9 +56,8 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
 
     if not poll_until(is_settled, time_limit().remaining(_SETTLE_SECONDS), _POLL_SECONDS):
         descriptor = _put_in_place(path)
-    if descriptor is None:
-        return None
-    sign(descriptor, purpose)
+    if descriptor is not None:
+        sign(descriptor, purpose)
     return descriptor
 
 
@@ -118,15 +117,12 @@ def take_from(evidence: Path, descriptor: int) -> bool:
     The kernel notes who took a lock: it is taken again, by way of a shared one, so that it is never free. False if that
     failed, as it may only if a process that is not ours shares it in that moment; the descriptor is closed then.
     """
-    try:
+    with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
-    if lock.has_lock(os.getpid(), _path(evidence, dry_run=False)):
-        sign(descriptor, "evacuation")
-        return True
+        if lock.has_lock(os.getpid(), _path(evidence, dry_run=False)):
+            sign(descriptor, "evacuation")
+            return True
     os.close(descriptor)
     return False
 

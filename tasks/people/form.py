@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=RunInput)
 
-_NO_KEY: Final = re.compile(r"[^a-z0-9-]")
 _STOP_OR_THAW: Final = "stop-or-thaw"
 _POLL_SECONDS: Final = 1.0
 _LAST_SECONDS: Final = 5.0
@@ -159,7 +158,9 @@ def _suspend(form: type[R], key: str) -> R:
     `key` identifies the question, which is asked once. Raises Refused outside a deployment, where nobody could resume
     the run.
     """
-    key = _NO_KEY.sub("-", key.lower())  # the server stores the form under the key, and takes no other letters
+    key = re.sub(
+        r"[^a-z0-9-]", "-", key.lower()
+    )  # the server stores the form under the key, and takes no other letters
     try:
         return suspend_flow_run(wait_for_input=form, timeout=ASK_SECONDS, key=key)
     except RuntimeError as error:

@@ -11,7 +11,6 @@ from prefect.blocks.core import Block
 
 _TALKATIVE: Final = ("apprise", "httpx", "urllib3")
 """Loggers that write the addresses of requests, though not in warnings."""
-_STATUS: Final = re.compile(r"error=(\d{3})\b")
 
 
 def send_by(block: str, subject: str, body: str) -> str:
@@ -30,7 +29,7 @@ def send_by(block: str, subject: str, body: str) -> str:
     except HTTPStatusError as error:
         return f"HTTP {error.response.status_code}"
     except NotificationError as error:
-        status = _STATUS.search(error.log)
+        status = re.search(r"error=(\d{3})\b", error.log)
         return f"HTTP {status[1]}" if status else "it was not taken"
     except Exception as error:  # noqa: BLE001  a message is tried again, whatever it was
         return type(error).__name__

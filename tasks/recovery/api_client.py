@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
-_PIECE: Final = 1 << 14
-_SHOWN: Final = 200
 REFUSED: Final = frozenset({401, 403})
 _SHORT: Final = 6
 """Shorter texts occur in any answer: they are no keys, and hiding them would garble it."""
@@ -64,7 +62,7 @@ class ApiResponse:
         """Return the beginning of a text from the API, without the secrets that were sent."""
         for secret in self.hidden:
             text = text.replace(secret, hide(secret))
-        return redact(text)[:_SHOWN]
+        return redact(text)[:200]
 
     @property
     def content(self) -> Any:
@@ -106,7 +104,7 @@ class Api:
         try:
             with self._client.stream(method, path, **request) as answer:
                 status = answer.status_code
-                for piece in answer.iter_raw(_PIECE):
+                for piece in answer.iter_raw(1 << 14):
                     body += piece
                     if len(body) > _ANSWER_BYTES or time.monotonic() > deadline:
                         status, body = 0, b"%d bytes and no end" % len(body)

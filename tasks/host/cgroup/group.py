@@ -16,7 +16,6 @@ from typing import Final
 
 from tasks.system.kernel_tables import read_table, unescape
 
-_GONE: Final = (ENOENT, ENODEV)
 _SECONDS: Final = 2.0
 
 
@@ -70,7 +69,7 @@ class ControlGroup:
             try:
                 Path(place).rmdir()
             except OSError as error:
-                if error.errno not in _GONE:
+                if error.errno not in {ENOENT, ENODEV}:
                     return f"{place}: {error.strerror}"
         return ""
 

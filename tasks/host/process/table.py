@@ -21,10 +21,7 @@ from tasks.host.process.process import Listener, Masks, Process, ancestry
 from tasks.system.kernel_tables import ENVIRONMENT, LARGEST, read_kernel
 from tasks.system.look_budget import TooMuchWork
 
-_NAME: Final = -1
-_TERMINAL: Final = 4
 _THREADS: Final = 17  # by place in what `_stat` returns
-_DEAD: Final = frozenset("ZXx")
 _KERNEL_THREAD: Final = 0x00200000
 _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
 _ASKED: Final = re.compile(rb"^(Tgid|Uid|FDSize|SigBlk|SigIgn|SigCgt|ShdPnd):\t(\w+)", re.MULTILINE)
@@ -36,7 +33,6 @@ _MOST_WORDS: Final = 1024
 _FEW_FILES: Final = 256
 _TOGETHER: Final = 32
 _RELAY_SECONDS: Final = 0.02
-_FLOW_RUN: Final = re.compile(r"[0-9a-f-]{36}")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
 
 
@@ -71,7 +67,7 @@ def age_of(start: int) -> float:
 def flow_run_of(pid: int) -> str:
     """Return the Prefect flow run that a process was started for; empty if none, or if that is not readable."""
     run = variable_of(pid, "PREFECT__FLOW_RUN_ID") or ""
-    return run if _FLOW_RUN.fullmatch(run) else ""
+    return run if re.fullmatch(r"[0-9a-f-]{36}", run) else ""
 
 
 def variable_of(pid: int, name: str) -> str | None:
@@ -264,7 +260,7 @@ def _read_at(
         identity=Identity(pid, int(stat[19])),
         parent=int(stat[1]),
         state=state,
-        name=stat[_NAME],
+        name=stat[-1],
         group=int(stat[2]),
         session=int(stat[3]),
         command=words if command else (),
@@ -277,7 +273,7 @@ def _read_at(
         container=standpoint().container(cgroup),
         ports=_ports_within(places, where, listening, user, int(status[b"FDSize"])) if listening else frozenset(),
         forked=bool(int(stat[6]) & _FORKED),
-        terminal=stat[_TERMINAL] != "0",
+        terminal=stat[4] != "0",
         strange=strange,
         foreign=user not in {0, os.geteuid()},
         places=below if places else None,
@@ -338,7 +334,7 @@ def _places(pid: int, stat: Sequence[str]) -> Iterator[tuple[int | str, str]]:
             for thread in os.listdir(f"/proc/{pid}/task"):
                 where = f"{pid}/task/{thread}"
                 with suppress(OSError):
-                    if (state := _stat(where)[0]) not in _DEAD:
+                    if (state := _stat(where)[0]) not in {"Z", "X", "x"}:
                         yield where, state
     yield pid, "R" if headless else stat[0]
 
