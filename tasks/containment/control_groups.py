@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from operator import methodcaller
@@ -53,18 +53,14 @@ class Groups:
         self._set(self._journal.read())
         early = set(read_early(context.cordon_files.early).groups).difference(self.paths)
         if frozen := {path: group for path in early if (group := self.host.group(path)) and group.is_frozen}:
-            self._take_over(frozen)
-
-    def _take_over(self, early: Mapping[str, ControlGroup]) -> None:
-        """Keep the groups of an early freeze; thaw those in which the block finds a stranger now: signals hold all."""
-        snapshot = self.host.snapshot()
-        found = {identity.pid for identity in self.membership.members(snapshot, ())}
-        for path, group in early.items():
-            if inside(snapshot, [path]) <= found:
-                self._keep([*self.rows, Held(path)])
-            elif reason := group.thaw():
-                self.unthawed.append(path)  # not kept: a stop would end the strangers with it
-                logger.warning("%s", reason)
+            snapshot = self.host.snapshot()
+            found = {identity.pid for identity in self.membership.members(snapshot, ())}
+            for path, group in frozen.items():
+                if inside(snapshot, [path]) <= found:
+                    self._keep([*self.rows, Held(path)])
+                elif reason := group.thaw():  # the block finds a stranger in it now: signals hold all
+                    self.unthawed.append(path)  # not kept: a stop would end the strangers with it
+                    logger.warning("%s", reason)
 
     def _keep(self, rows: list[Held]) -> None:
         self._set(rows)

@@ -21,10 +21,7 @@ def evidence_folder(root: Path, named: Path | None) -> Path:
     default, former = named or default_evidence(root), root / "evidence"
     if default in {named, former} or lexists(default / OPEN) or why_not_followed(former) or not is_private(former):
         return default
-    return former if _is_open(former) else default
-
-
-def _is_open(base: Path) -> bool:
-    home = base / (known_id(read_marker(base / OPEN).get("id")) or "none")
-    is_unfinished = any(lexists(base / name) for name in (CORDON, PRIOR, EARLY))
-    return is_unfinished or ((home / INCIDENT).is_file() and not is_finished(home))
+    home = former / (known_id(read_marker(former / OPEN).get("id")) or "none")
+    is_unfinished = any(lexists(former / name) for name in (CORDON, PRIOR, EARLY))
+    is_open = is_unfinished or ((home / INCIDENT).is_file() and not is_finished(home))
+    return former if is_open else default

@@ -96,7 +96,9 @@ def joined_message(incident: str) -> str:
 def past(bases: Iterable[Path]) -> Iterator[Past]:
     """Yield what each incident of this host has contained, as far as it can be read."""
     every = list(bases)
-    standing = {incident for base in every if (incident := _standing(base))}
+    # of a cordon without a living guard there may be only the marker, after a reboot
+    markers = [base / CORDON for base in every if LinuxHost().guard(base / CORDON)]
+    standing = {known_id(read_marker(marker).get("incident")) for marker in markers} - {""}
     homes = sorted((home for base in every for home in incidents_in(base)), key=lambda home: home.name)
     for home in homes:
         entries, word = list(caught_lines(home / CUSTODY_LOG)), last_word(home)
@@ -115,12 +117,6 @@ def past(bases: Iterable[Path]) -> Iterator[Past]:
             lifted=_find_lift(entries),
             thawed=thawed,
         )
-
-
-def _standing(base: Path) -> str:
-    """Return the incident whose cordon has a living guard; after a reboot there may be only the marker."""
-    marker = base / CORDON
-    return known_id(read_marker(marker).get("incident")) if LinuxHost().guard(marker) else ""
 
 
 def _rows(home: Path, journals: str) -> Iterator[Mapping[str, Any]]:

@@ -101,9 +101,11 @@ def freeze_for(run: "KnownRun") -> EarlyFreeze:
         raise NothingToFreeze
     if not run.due:
         raise NotNow("the run is to start later")
-    if _is_stale(run):
-        raise NothingToFreeze
-    incident = run.parameters.get("incident_id")
+    incident, alarm = run.parameters.get("incident_id"), Alarm.of(run.parameters.get("alarm"))
+    if alarm and not incident:  # one that carries on a named incident is never too old
+        now, limit = run.time(), timedelta(seconds=float(run.fields.get("alarm_max_age", MAX_AGE_SECONDS)))
+        if alarm.age(run.requested_at or now, now, _now()) > limit:
+            raise NothingToFreeze
     is_new = run.parameters.get("new_incident") and known_id(incident)
     return _locked_freeze(_here(run.fields), None if is_new else incident, run.id if run.was_begun else "")
 
@@ -146,15 +148,6 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str =
 
                 early = pause_containers(early, workload, homes)
             return replace(early, lock=lock)
-
-
-def _is_stale(run: "KnownRun") -> bool:
-    """Return whether an alarm set the run off that is too old; one that carries on a named incident is not."""
-    alarm = Alarm.of(run.parameters.get("alarm"))
-    if alarm is None or run.parameters.get("incident_id"):
-        return False
-    now, limit = run.time(), timedelta(seconds=float(run.fields.get("alarm_max_age", MAX_AGE_SECONDS)))
-    return alarm.age(run.requested_at or now, now, _now()) > limit
 
 
 def _here(fields: dict[str, Any]) -> dict[str, Any]:

@@ -92,19 +92,16 @@ class ContainerApi:
         """Create the container, if there is none, with its saved options. Idempotent."""
         container = self.engine.get_container(self.was.id) if self.was else None
         self._is_new = container is None
-        self._id = container.id if container else self._earlier() or self._create()
+        self._id = container.id if container else self._earlier()
+        if not self._id:
+            self._id, made = self.engine.create(self.container, self.config), self.context.state.made_containers
+            made.write([*made.read(), self._id])
 
     def _earlier(self) -> str:
         """Return the container that an earlier recovery created and left for its logs."""
         ids = self.context.state.made_containers.read()
         containers = (now for id_ in reversed(ids) if (now := self.engine.get_container(id_)))
         return next((now.id for now in containers if now.name == self.container), "")
-
-    def _create(self) -> str:
-        id_ = self.engine.create(self.container, self.config)
-        ids = self.context.state.made_containers.read()
-        self.context.state.made_containers.write([*ids, id_])
-        return id_
 
     def start(self) -> None:
         """Start the container."""
