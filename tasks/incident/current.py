@@ -36,13 +36,11 @@ def note_opened(workload: "WorkloadFields", incident: Incident) -> bool:
     """Write down which incident is open, in the first base that takes it; False if none does."""
     content = TypeAdapter(Incident).dump_json(incident, indent=1)
     for base in bases(workload):
-        try:
+        with suppress(OSError):
             write_whole(base / OPEN, content, 0o644)
-        except OSError:
-            with suppress(OSError):
-                (base / OPEN).unlink()  # it names an older incident
-        else:
             return True
+        with suppress(OSError):
+            (base / OPEN).unlink()  # it names an older incident
     return False
 
 

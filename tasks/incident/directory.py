@@ -149,16 +149,14 @@ def _settle(home: Path, incident: Incident, reserve: int) -> bool:
     """Make the folder, take the reserve and write the incident down; undo all of it and return False if one fails."""
     if not make_private(home):
         return False
-    try:
-        if reserve and not take(home / RESERVE, reserve):
-            raise OSError  # noqa: TRY301  handled below
-        write_whole(home / INCIDENT, TypeAdapter(Incident).dump_json(incident, indent=1))
-    except OSError:
-        (home / RESERVE).unlink(missing_ok=True)
-        with suppress(OSError):
-            home.rmdir()
-        return False
-    return True
+    with suppress(OSError):
+        if not reserve or take(home / RESERVE, reserve):
+            write_whole(home / INCIDENT, TypeAdapter(Incident).dump_json(incident, indent=1))
+            return True
+    (home / RESERVE).unlink(missing_ok=True)
+    with suppress(OSError):
+        home.rmdir()
+    return False
 
 
 def fallback_home(workload: "WorkloadFields", home: Path, *, dry_run: bool) -> Path | None:

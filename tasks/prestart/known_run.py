@@ -1,7 +1,7 @@
 """Ask what the server knows of a flow run, each fact once and only if it is needed."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
@@ -104,10 +104,9 @@ def is_over(environment: Mapping[str, str], key: str = "") -> bool:
     wanted: dict[str, Any] = {"id": {"any_": [environment.get("PREFECT__FLOW_RUN_ID", "")]}}
     if key:
         wanted |= {"operator": "or_", "idempotency_key": {"any_": [key]}}
-    try:
+    with suppress(NotNow, OSError, HTTPException, ValueError, KeyError, TypeError):
         with ask_server(environment, _OVER_SECONDS) as ask:
             runs = ask("/flow_runs/filter", {"flow_runs": wanted})
         runs = [run for run in runs if key and run["idempotency_key"] == key] or runs
         return all(run["state_type"] in _OVER for run in runs)
-    except (NotNow, OSError, HTTPException, ValueError, KeyError, TypeError):
-        return False
+    return False

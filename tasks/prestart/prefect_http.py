@@ -4,7 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final
@@ -21,11 +21,8 @@ _IDLE_SECONDS: Final = 2.0
 @contextmanager
 def ask_server(environment: Mapping[str, str], seconds: float = ANSWER_SECONDS) -> Iterator["Server"]:
     """Yield the server that the environment names. One connection, opened by the first question."""
-    server = Server(environment, seconds)
-    try:
+    with closing(Server(environment, seconds)) as server:
         yield server
-    finally:
-        server.close()
 
 
 class Server:
@@ -74,12 +71,10 @@ class Server:
 
 def answers(environment: Mapping[str, str]) -> bool:
     """Return whether the Prefect server answers within three seconds."""
-    try:
-        with ask_server(environment, _SIGN_SECONDS) as ask:
-            ask("/health")
-    except (NotNow, OSError, HTTPException, ValueError):
-        return False
-    return True
+    with suppress(NotNow, OSError, HTTPException, ValueError), ask_server(environment, _SIGN_SECONDS) as ask:
+        ask("/health")
+        return True
+    return False
 
 
 def _credentials(environment: Mapping[str, str]) -> dict[str, str]:

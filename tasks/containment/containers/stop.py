@@ -101,11 +101,9 @@ class StoppingContainer:
             self.engine.signal(self.id, name)
             self.sent.append((name, datetime.now(UTC)))
         self.cancelled.await_end(waiting)
-        try:
+        with suppress(TimeoutError):
             self.exit_code = waiting.result(0)
-        except TimeoutError:
-            return
-        self.ended, self.gone_at = True, datetime.now(UTC)
+            self.ended, self.gone_at = True, datetime.now(UTC)
 
     def _stays_as_it_is(self) -> bool:
         """Return whether the engine has removed it, or will not."""
