@@ -25,7 +25,6 @@ from tasks.system.files.atomic_files import caught_lines, read_marker
 
 _START_SECONDS: Final = 10.0
 _HANDOVER_SECONDS: Final = 3.0
-_POLL_SECONDS: Final = 0.02
 _SHOWN: Final = 80
 
 
@@ -110,7 +109,7 @@ class IncidentCordon:
             late = time.monotonic() > deadline
             if settled or cordon.guard is None or late or _another_holds(host, lock, cordon.guard):
                 return cordon
-            time.sleep(_POLL_SECONDS)
+            time.sleep(0.02)
 
     def newcomers(self) -> list[dict[str, Any]]:
         """Return what the guard has written of newcomers, which it froze or saw, since the incident was opened."""

@@ -33,7 +33,6 @@ from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 
-_POLL_SECONDS: Final = 0.1
 _GONE_SECONDS: Final = 10.0
 _ROUNDS: Final = 8
 _LOGGED: Final = ("at", "role", "why", "command", "source", "denied")
@@ -93,7 +92,7 @@ class Watching:
                 if over:
                     break
                 self.context.cancelled.check()
-                time.sleep(_POLL_SECONDS)
+                time.sleep(0.1)
         finally:
             self._keep()
 

@@ -62,19 +62,17 @@ class ContainerGuard:
             denied = error.got
         if container.identity not in self.caught:
             self.caught.add(container.identity)
-            self.note(self._caught(container, denied))
-
-    def _caught(self, container: Container, denied: str) -> dict[str, Any]:
-        return {
-            "at": datetime.now(UTC).isoformat(),
-            "container": {"id": container.id, "started_at": container.identity.started_at},
-            "role": "container",
-            "why": next(entry for entry in self.orders.containers if belongs(container, entry)),
-            "command": container.summary,
-            "source": container.source,
-            "stood": container.state == "paused",
-            "denied": denied,
-        }
+            row = {
+                "at": datetime.now(UTC).isoformat(),
+                "container": {"id": container.id, "started_at": container.identity.started_at},
+                "role": "container",
+                "why": next(entry for entry in self.orders.containers if belongs(container, entry)),
+                "command": container.summary,
+                "source": container.source,
+                "stood": container.state == "paused",
+                "denied": denied,
+            }
+            self.note(row)
 
 
 def identities(journals: Iterable[Path | str]) -> set[ContainerIdentity]:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=RunInput)
 
 _STOP_OR_THAW: Final = "stop-or-thaw"
-_POLL_SECONDS: Final = 1.0
 _LAST_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 24 * 60 * 60
 """Time without an answer after which the server ends the run as Failed, with nothing done."""
@@ -126,7 +125,7 @@ def _poll_answer(
             return form(**json.loads(client.read_flow_run_input(run, keyset["response"])))
         if last:
             return None
-        over.wait(_POLL_SECONDS)
+        over.wait(1.0)
 
 
 def _pause(question: str, now: datetime, keyset: Mapping[Any, str]) -> "State[Any]":

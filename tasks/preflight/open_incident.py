@@ -67,7 +67,7 @@ from tasks.system.time_limit import before_the_freeze, time_limit
 
 logger = logging.getLogger(__name__)
 
-_POLL_SECONDS: Final = 0.2
+_A_MOMENT: Final = 1.0
 _PAPER_SECONDS: Final = 15.0
 """How long an evacuation waits for a postmortem to be written; the workload is frozen meanwhile."""
 
@@ -237,7 +237,7 @@ def _leave(request: Request, workload: Workload, incident: str) -> NotOpened | N
 
 def _busy(request: Request, workload: Workload) -> NotOpened:
     """Another run is at work: join its incident as soon as that is open. Raises Refused if an alarm cannot join."""
-    wait = WAIT_SECONDS if request.alarm else 1.0
+    wait = WAIT_SECONDS if request.alarm else _A_MOMENT
     alarm = _comparable(request.alarm) if request.alarm else None
     at_work = "" if request.dry_run else incident_of(alarm, bases(workload), wait)
     if joined := _leave(request, workload, at_work):
@@ -344,7 +344,7 @@ def _own(base: Path, *, dry_run: bool) -> int | None:
 
     try:
         if not base.is_symlink():
-            if poll_until(is_decided, _PAPER_SECONDS, _POLL_SECONDS):
+            if poll_until(is_decided, _PAPER_SECONDS, 0.2):
                 return lock
             reason = "a postmortem is being written for very long"
     except OSError as error:

@@ -190,22 +190,17 @@ class _Restart:
         self.models.require_chosen(workload, names)
         changed = self.models.find_changed(folder, names)
         for name, sha256 in changed.items():
-            self._require_harmless(name, sha256)
+            self.context.log.write("model not as sealed", name, sha256=sha256 or "no such file")
+            if isinstance(folder, HostFolder) and (path := folder.real(name)):
+                with path.open("rb") as file:
+                    fields = read_model(file, reading_seconds(path.stat().st_size), workload)
+                finding = ModelFinding(name, sha256, **fields)
+                if why := forbids_start(finding) or ("" if folder.digest(name) == sha256 else "it changes meanwhile"):
+                    got = f"{name}, which is not as sealed: {why} (take the file away; このファイルを移動してください)"
+                    raise failure(f"the API at {shown_address(workload)} to start on no suspect model", got)
         same = [name for name in names if name not in changed]
         self.models.require_unchanged(workload, folder, same)
         return _Before(tuple(same), frozenset(names_now), frozenset(changed))
-
-    def _require_harmless(self, name: str, sha256: str) -> None:
-        """Judge a model that is not as sealed. Raises NotRecovered if the API may not start beside it."""
-        folder, block = self.way.folder, self.context.workload
-        self.context.log.write("model not as sealed", name, sha256=sha256 or "no such file")
-        if isinstance(folder, HostFolder) and (path := folder.real(name)):
-            with path.open("rb") as file:
-                fields = read_model(file, reading_seconds(path.stat().st_size), block)
-            finding = ModelFinding(name, sha256, **fields)
-            if why := forbids_start(finding) or ("" if folder.digest(name) == sha256 else "it changes meanwhile"):
-                got = f"{name}, which is not as sealed: {why} (take the file away; このファイルを移動してください)"
-                raise failure(f"the API at {shown_address(block)} to start on no suspect model", got)
 
     def watch(self, before: _Before) -> AbstractContextManager[Opened]:
         """Watch which of the models below the root the API opens, also from a container that mounts them."""

@@ -15,6 +15,7 @@ from uuid import UUID
 logger = logging.getLogger(__name__)
 
 _LOG_EVERY: Final = 10.0
+_TIMEOUT: Final = 2.0
 _MIB: Final = 1 << 20
 
 
@@ -94,7 +95,7 @@ def _put(shown_as: UUID | None, key: str, description: str, percent: float) -> U
     run = TaskRunContext.get()
     if run is None:
         return None
-    with get_client(sync_client=True, httpx_settings={"timeout": 2.0}) as client:
+    with get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT}) as client:
         if shown_as:
             client.update_artifact(shown_as, ArtifactUpdate(description=description, data=percent))
             return shown_as

@@ -106,12 +106,23 @@ def end_held(host: Host, workload: "WorkloadFields") -> tuple[str, ...]:
 def _end_newcomers(
     host: Host, workload: "WorkloadFields", found: Mapping[Identity, str], since: int
 ) -> tuple[str, ...]:
-    """End those of the found that were started under the cordon, and continue what stopped itself above them."""
+    """End those of the found that were started under the cordon, and continue what stopped itself above them.
+
+    So does what stopped itself above the processes that an incident has ended.
+    """
     newcomers = {identity: line for identity, line in found.items() if identity.start >= since}
     for identity in newcomers:
         send_signal(host, identity, SIGKILL)
     remaining = host.wait_gone(newcomers, _GONE_SECONDS)
-    _give_back(host, workload, newcomers)
+    rows = [row for row in _caught(workload) if row.get("killed") or Identity.of(row) in newcomers]
+    above = [each for row in rows for each in row.get("above", ())]
+    ran = {process for each in (*above, *_read_journals(workload, ABOVE)) if (process := Identity.of(each))}
+
+    def all_go_on() -> bool:  # on a busy host one stops itself only after its child has ended, and would stand for ever
+        waiting = continue_above(host, ran, held_by_incidents(workload))
+        return not any(host.get_process(identity) for identity in ran - waiting)
+
+    poll_until(all_go_on, _LATE_SECONDS, 0)  # each look takes a moment itself
     return tuple(line for identity, line in newcomers.items() if identity not in remaining)
 
 
@@ -203,19 +214,6 @@ def doubtful(path: Path) -> Iterator[str]:
             f"pid,stat,user,args shows T), end each by hand with kill -KILL PID, and remove the file. "
             "信用できないファイルのため、記載されたプロセスは終了していません。ps で確認し、手動で終了してください。"
         )
-
-
-def _give_back(host: Host, workload: "WorkloadFields", ended: Container[Identity]) -> None:
-    """Continue what stopped itself above the newcomers that are `ended`, or above what an incident has ended."""
-    rows = [row for row in _caught(workload) if row.get("killed") or Identity.of(row) in ended]
-    above = [each for row in rows for each in row.get("above", ())]
-    ran = {identity for each in (*above, *_read_journals(workload, ABOVE)) if (identity := Identity.of(each))}
-
-    def all_go_on() -> bool:  # on a busy host one stops itself only after its child has ended, and would stand for ever
-        waiting = continue_above(host, ran, held_by_incidents(workload))
-        return not any(host.get_process(identity) for identity in ran - waiting)
-
-    poll_until(all_go_on, _LATE_SECONDS, 0)  # each look takes a moment itself
 
 
 def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetime) -> tuple[list[str], list[str]]:
