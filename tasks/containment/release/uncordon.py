@@ -108,7 +108,7 @@ def _end_newcomers(
 ) -> tuple[str, ...]:
     """End those of the found that were started under the cordon, and continue what stopped itself above them.
 
-    So does what stopped itself above the processes that an incident has ended.
+    What stopped itself above the processes that an incident has ended goes on too.
     """
     newcomers = {identity: line for identity, line in found.items() if identity.start >= since}
     for identity in newcomers:
