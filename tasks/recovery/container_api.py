@@ -94,8 +94,8 @@ class ContainerApi:
         self._is_new = container is None
         self._id = container.id if container else self._earlier()
         if not self._id:
-            self._id, made = self.engine.create(self.container, self.config), self.context.state.made_containers
-            made.write([*made.read(), self._id])
+            self._id, journal = self.engine.create(self.container, self.config), self.context.state.made_containers
+            journal.write([*journal.read(), self._id])
 
     def _earlier(self) -> str:
         """Return the container that an earlier recovery created and left for its logs."""

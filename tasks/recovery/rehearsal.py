@@ -134,8 +134,8 @@ def answers_of(api: Api, *, has_sound: bool) -> dict[str, tuple[bool, str]]:
     rows = {"the health": (health.good, health.summary)}
     if health.good and block.model_at:
         name, silent = parse_model_name(health, block.model_at)
-        said = f"it says {health.redact(name)!r}{'' if has_sound else ', and no model is sound'}"
-        rows["the model"] = (False, silent) if silent else (has_sound, said)
+        message = f"it says {health.redact(name)!r}{'' if has_sound else ', and no model is sound'}"
+        rows["the model"] = (False, silent) if silent else (has_sound, message)
     if health.good and block.canary_request is not None:
         try:
             prediction = predict(api)
