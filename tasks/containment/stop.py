@@ -34,7 +34,6 @@ from tasks.runtime.step import step
 _SETTLE_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
 _KILL_ROUNDS: Final = 20
-_HELPER: Final = Member("helper", "started during the stop")
 _WAITS: Final = "it waits for what it started during the stop, which is held 停止中に起動した子を待機"
 
 
@@ -290,7 +289,7 @@ class Stopping:
         kin |= {pid: snapshot[pid].identity for pid in inside(snapshot, self.groups.paths)}
         everyone = dict.fromkeys([*found, *(process.identity for process in snapshot.values())])  # parents first
         for identity in (each for each in everyone if each not in self.targets):
-            process, member = snapshot[identity.pid], found.get(identity, _HELPER)
+            process, member = snapshot[identity.pid], found.get(identity, Member("helper", "started during the stop"))
             kind = classify_newcomer(snapshot, identity, found, kin, spared)
             if identity in found and self.units.holds(process):
                 kind = Newcomer.TAKEN_IN

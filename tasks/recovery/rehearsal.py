@@ -15,7 +15,7 @@ from tasks.custody.step_result import StepResult
 from tasks.evidence.process_start import lacking, read_starts
 from tasks.host.host import LinuxHost
 from tasks.prefect_side.saved_blocks import secret_headers
-from tasks.recovery.api_client import Api, ApiResponse, failure, predict, shown_address
+from tasks.recovery.api_client import Api, failure, predict, shown_address
 from tasks.recovery.choice import select, with_former
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.process_api import ProcessApi, api_user
@@ -143,15 +143,12 @@ def answers_of(api: Api, *, has_sound: bool) -> dict[str, tuple[bool, str]]:
         except EvacuationError as error:
             rows["a prediction"] = False, error.got
     elif health.good:
-        rows["a prediction"] = _row(api.ask("GET", "/schema"))
+        schema = api.ask("GET", "/schema")
+        row = row_of(schema.content) if schema.good else {}
+        lacking = f"/schema names no columns, so give a canary_request: {schema.summary}"
+        shown = f"not tried; with a row made from /schema: {json.dumps(row)[:200]}"
+        rows["a prediction"] = (True, shown) if row else (False, lacking)
     return rows
-
-
-def _row(schema: ApiResponse) -> tuple[bool, str]:
-    row = row_of(schema.content) if schema.good else {}
-    if row:
-        return True, f"not tried; with a row made from /schema: {json.dumps(row)[:200]}"
-    return False, f"/schema names no columns, so give a canary_request: {schema.summary}"
 
 
 def _is_the_workloads(block: Workload, state: IncidentState) -> bool:

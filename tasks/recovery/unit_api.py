@@ -40,7 +40,7 @@ class UnitApi(ProcessApi):
 
     def again(self) -> bool:
         """Return whether systemd has the service up again after an earlier recovery."""
-        return bool(self.context.state.recovered.read()) and self._find()
+        return bool(self.context.state.recovered.read()) and self.lives()
 
     @property
     def words(self) -> Iterable[str]:
@@ -57,12 +57,15 @@ class UnitApi(ProcessApi):
         """Start the service, with the sockets and paths that wake it."""
         failed = self.systemd.tell("start", "--", *wakers(self.systemd, self.unit), self.unit)
         self.context.log.write("restarted", self.unit, command=["systemctl", "start", self.unit], failed=failed)
-        if failed or not self._find():
+        if failed or not self.lives():
             raise failure(f"systemd to start {self.unit}", failed or "a unit without a process")
 
     def lives(self) -> bool:
         """Return whether systemd has the service up. A service that systemd has restarted counts too."""
-        return self._find()
+        pid = int(self.systemd.show(self.unit).get("MainPID") or 0)
+        process = self.host.snapshot().get(pid)
+        self._started = process.identity if process else None
+        return process is not None
 
     def end(self) -> None:
         """Forbid the service's start, then end it."""
@@ -70,9 +73,3 @@ class UnitApi(ProcessApi):
         self.systemd.tell("kill", "--signal=SIGKILL", "--", self.unit)
         super().end()
         self.systemd.tell("stop", "--", self.unit)
-
-    def _find(self) -> bool:
-        pid = int(self.systemd.show(self.unit).get("MainPID") or 0)
-        process = self.host.snapshot().get(pid)
-        self._started = process.identity if process else None
-        return process is not None

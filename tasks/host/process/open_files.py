@@ -77,7 +77,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
     telling |= {path: link for path, (link, written) in files.items() if written}
     lost = (path for path, link in telling.items() if path not in below and _is_elsewhere(view, path, link, places))
     unread = unread or next((f"its file {path} lies at another place" for path in lost), "")
-    called, program = _read_execfn(where), os.fsdecode(_link(where, "exe"))
+    called, program = _read_execfn(where), _link(where, "exe")
     return Handles(
         program=file_id(f"/proc/{where}/exe"),
         trusted=places.is_roots_own(where, program),
@@ -96,21 +96,21 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         lost=_lost(where),
         resolved=_is_resolved(view, process, called, places),
         read_only=bool(process.places) and places.is_read_only(view),
-        stdin=os.fsdecode(_link(where, "fd/0")),
+        stdin=_link(where, "fd/0"),
         pipes=_pipes(where),
         unread=unread,
     )
 
 
-def _link(where: int | str, name: str) -> bytes:
+def _link(where: int | str, name: str) -> str:
     with suppress(OSError):
-        return os.readlink(f"/proc/{where}/{name}".encode())
-    return b""
+        return os.readlink(f"/proc/{where}/{name}")
+    return ""
 
 
 def _lost(where: int | str) -> str:
     """Return the former name of a working directory that is deleted, else empty: one may be named "x (deleted)"."""
-    name = os.fsdecode(_link(where, "cwd"))
+    name = _link(where, "cwd")
     with suppress(OSError):
         if name.endswith(_DELETED) and not os.stat(f"/proc/{where}/cwd").st_nlink:
             return name.removesuffix(_DELETED)
@@ -164,7 +164,7 @@ def _is_found(view: View, process: Process, word: str) -> bool:
 
 def _pipes(where: int | str) -> frozenset[str]:
     with suppress(OSError):
-        links = (os.fsdecode(_link(where, f"fd/{name}")) for name in os.listdir(f"/proc/{where}/fd"))
+        links = (_link(where, f"fd/{name}") for name in os.listdir(f"/proc/{where}/fd"))
         return frozenset(link for link in links if link.startswith("pipe:"))
     return frozenset()
 
