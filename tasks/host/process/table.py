@@ -123,7 +123,7 @@ def _listening(ports: frozenset[int] | None = None) -> Iterator[tuple[str, int, 
             for line in Path(table).read_text().splitlines()[1:]:
                 words = line.split()
                 port = int(words[1].rpartition(":")[2], 16)
-                if words[3] == "0A" and (ports is None or port in ports):
+                if words[3] == "0A" and (ports is None or port in ports):  # TCP_LISTEN
                     yield f"socket:[{words[9]}]", port, int(words[7])
 
 
@@ -226,7 +226,7 @@ def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: 
             with suppress(*GONE):
                 process = _read_at(where, state, stat, listening, places)
                 if where == pid:
-                    if process and _is_headless(stat) and _is_headless(_stat(pid)):  # what it shows is nothing
+                    if process and _is_headless(stat) and _is_headless(_stat(pid)):  # its own pid shows nothing
                         why = "its main thread has exited, and none of its threads lived long enough to be read"
                         process = replace(process, placeless=True, unread=process.unread or why)
                     return process
