@@ -25,6 +25,7 @@ from tasks.system.kernel_tables import read_table
 
 logger = logging.getLogger(__name__)
 
+_ASKS: Final = 3
 _CATCH_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = 5.0
 _QUICK_SECONDS: Final = 0.05
@@ -185,7 +186,7 @@ class Groups:
     def _ask_systemd(self, refused: list[Identity]) -> None:
         """Have systemd move processes of our own user. It moves none if one of them has ended."""
         unit, below = split_unit(self.own)
-        for _ in range(3 if unit and self._patience > 0 else 0):
+        for _ in range(_ASKS if unit and self._patience > 0 else 0):
             refused, began = [identity for identity in refused if lives(self.host, identity)], time.monotonic()
             failed = self.host.systemd.attach(unit, below, [identity.pid for identity in refused]) if refused else ""
             self.refused |= dict.fromkeys(refused, failed)

@@ -23,6 +23,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.files.atomic_files import caught_lines, read_marker
 
+_SHOWN: Final = 80
 _START_SECONDS: Final = 10.0
 _HANDOVER_SECONDS: Final = 3.0
 
@@ -144,7 +145,7 @@ def _why_not(host: Host, lock: Path, guard: Identity | None) -> str:
     if holder is None or holder.identity == guard:
         link = ": a symbolic link lies there, which is not followed" if lock.is_symlink() else ""
         return f"the lock could not be taken{link}"
-    return f"process {holder.pid} ({process_line(holder, 80)}) holds it; the guard waits"
+    return f"process {holder.pid} ({process_line(holder, _SHOWN)}) holds it; the guard waits"
 
 
 def _another_holds(host: Host, lock: Path, guard: Identity) -> bool:

@@ -31,6 +31,7 @@ from tasks.system.files.atomic_files import identities
 if TYPE_CHECKING:
     from tasks.runtime.context import RunInfo
 
+_MODELS: Final = 10_000
 _OURS: Final = os.path.realpath(sys.prefix)
 
 
@@ -85,7 +86,7 @@ def account_of(workload: WorkloadFields) -> int | None:
 def models_of(workload: WorkloadFields) -> frozenset[FileId]:
     """Return the files of the workload's models, at most 10,000, as they are now."""
     paths = (path for pattern in workload.models for path in workload.root.glob(pattern))
-    return frozenset(file for path in islice(paths, 10_000) if (file := file_id(path)))
+    return frozenset(file for path in islice(paths, _MODELS) if (file := file_id(path)))
 
 
 def _ticks_of(moment: float) -> float:

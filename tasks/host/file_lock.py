@@ -20,6 +20,7 @@ from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
+_READINGS: Final = 3
 _START_SECONDS: Final = 10.0
 _DOOR_SECONDS: Final = 3.0
 _PEER: Final = struct.Struct("3i")
@@ -184,7 +185,7 @@ def _list_pids(lock: Path, *, waiting: bool = False) -> list[int]:
     except OSError:
         return []
     wanted = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
-    for _ in range(3):
+    for _ in range(_READINGS):
         with suppress(OSError):
             text = Path("/proc/locks").read_text()  # anybody may have any number of locks
             lines = text.splitlines() if wanted in text else ()

@@ -18,6 +18,8 @@ from typing import Final
 from tasks.host.process.process import Process
 from tasks.host.starter import Names, Starter, StarterKind, entry
 
+_SCRIPT: Final = 1 << 14
+_WORDS: Final = 8
 _MOST: Final = 1 << 16
 _FILES: Final = 500
 _OFTEN: Final = "etc/cron.hourly/* etc/cron.daily/* etc/cron.weekly/* etc/cron.monthly/*"
@@ -131,10 +133,10 @@ def named_texts(process: Process) -> str:
     A file that its account may not read is not read for it.
     """
     found, at = list[str](), f"/proc/{process.pid}"
-    for word in process.command[1:8]:
+    for word in process.command[1:_WORDS]:
         with suppress(OSError, ValueError):
             path = f"{at}/root{word}" if word.startswith("/") else f"{at}/cwd/{word}"
-            found.append(_text(path, {process.user}, stat.S_IROTH)[: 1 << 14])
+            found.append(_text(path, {process.user}, stat.S_IROTH)[:_SCRIPT])
     return "\n".join(found)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tasks.host.silence import Change, Heard
 
+_BLOCK: Final = 1 << 20
 _SECONDS: Final = 60.0
 
 
@@ -62,7 +63,7 @@ class Witness:
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
         while not line.endswith(b"\n") and poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            if not (part := os.read(pipe, 1 << 20)):
+            if not (part := os.read(pipe, _BLOCK)):
                 break
             line += part
         return line

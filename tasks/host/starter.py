@@ -20,6 +20,7 @@ from tasks.host.process.source import is_bare
 from tasks.host.process.suspect import excuse_for
 from tasks.host.unit.drop_in import is_down
 
+_LINE: Final = 4096
 _SHOWN: Final = 100
 WAITERS: Final = frozenset({"sleep", "usleep", "inotifywait", "inotifywatch", "fswatch"})
 LAUNCHERS: Final = frozenset(
@@ -108,7 +109,7 @@ class Names:
 
     def command(self, text: str) -> re.Match[str] | None:
         """Return where a line of a text matches a pattern."""
-        lines = [line[:4096] for line in text.replace("\\\n", " ").splitlines()]
+        lines = [line[:_LINE] for line in text.replace("\\\n", " ").splitlines()]
         return next((found for line in lines for each in self.patterns if (found := re.search(each, line))), None)
 
     def entry(self, text: str) -> re.Match[str] | None:

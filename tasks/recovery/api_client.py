@@ -21,6 +21,8 @@ from tasks.custody.models.contract import prediction_in
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
 
+_SHOWN: Final = 200
+_PIECE: Final = 1 << 14
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
 REFUSED: Final = frozenset({401, 403})
@@ -62,7 +64,7 @@ class ApiResponse:
         """Return the beginning of a text from the API, without the secrets that were sent."""
         for secret in self.hidden:
             text = text.replace(secret, hide(secret))
-        return redact(text)[:200]
+        return redact(text)[:_SHOWN]
 
     @property
     def content(self) -> Any:
@@ -104,7 +106,7 @@ class Api:
         try:
             with self._client.stream(method, path, **request) as answer:
                 status = answer.status_code
-                for piece in answer.iter_raw(1 << 14):
+                for piece in answer.iter_raw(_PIECE):
                     body += piece
                     if len(body) > _ANSWER_BYTES or time.monotonic() > deadline:
                         status, body = 0, b"%d bytes and no end" % len(body)

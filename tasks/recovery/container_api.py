@@ -21,6 +21,7 @@ from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.process_api import listening_ports
 from tasks.runtime.context import RunContext
 
+_BLOCK: Final = 1 << 20
 _GONE_SECONDS: Final = 10.0
 
 
@@ -173,7 +174,7 @@ class ContainerApi:
             content = tar.extractfile(member) if (member := tar.next()) and member.isreg() else None
             if content is None:
                 return ""
-            while block := content.read(1 << 20):
+            while block := content.read(_BLOCK):
                 hasher.update(block)
         return hasher.hexdigest()
 

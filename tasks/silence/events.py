@@ -15,6 +15,7 @@ from tasks.host.process.places import id_of, mounts_of
 from tasks.host.process.table import read_process, start_of
 from tasks.host.silence import is_below
 
+_BLOCK: Final = 1 << 18
 _INIT: Final = 0x1 | 0x2 | 0x10 | 0xC00  # CLOEXEC, NONBLOCK, UNLIMITED_QUEUE, REPORT_DIR_FID and _NAME
 _MARK: Final = 0x1 | 0x100  # ADD, FILESYSTEM
 _CHANGES: Final = 0x2 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200  # MODIFY, CLOSE_WRITE, MOVED_FROM and _TO, CREATE, DELETE
@@ -62,7 +63,7 @@ class Events:
         """Take in what the kernel has queued. A process may be gone a moment later, so it is looked up at once."""
         for group, folder in self.groups.items():
             with suppress(BlockingIOError):
-                while block := os.read(group, 1 << 18):
+                while block := os.read(group, _BLOCK):
                     for mask, pid, handle, name in _parse(block):
                         self._note(folder, mask, pid, handle, name)
 

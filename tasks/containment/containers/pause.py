@@ -29,6 +29,9 @@ from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
+_MOST_STARTS: Final = 16
+_AT_ONCE: Final = 8
+_ROUNDS: Final = 8
 _KILL_SECONDS: Final = 10.0
 _BETWEEN_STARTS: Final = "restarting"
 _SERVED: Final = "EvacuationServed"
@@ -69,12 +72,12 @@ class WorkloadContainers:
         fresh: dict[ContainerIdentity, FrozenContainer] = {}
         trouble = ""
         try:
-            for _ in range(8):
+            for _ in range(_ROUNDS):
                 seen = self.find()
                 new = [each for each in seen if each.identity not in fresh or each.state == _BETWEEN_STARTS]
                 if not new:
                     break
-                with ThreadPoolExecutor(8) as pool:
+                with ThreadPoolExecutor(_AT_ONCE) as pool:
                     paused = pool.map(lambda each: self.freeze_one(each, early.get(each.identity)), new)
                     fresh |= {each.identity: each for each in paused}
         except EngineError as error:
@@ -162,7 +165,7 @@ class WorkloadContainers:
         training = match(self._workload.training_pattern)
         apis = (match(self._workload.api_pattern) or inside) - training
         rows = list[dict[str, Any]]()
-        for pid in sorted(apis)[:16]:
+        for pid in sorted(apis)[:_MOST_STARTS]:
             with suppress(OSError):
                 block, process = read_kernel(f"/proc/{pid}/environ", ENVIRONMENT), snapshot[pid]
                 words = os.fsdecode(block).split("\0") if len(block) < ENVIRONMENT else []  # else not read whole

@@ -13,6 +13,7 @@ from tasks.runtime.frozen import frozen_containers, stopped_containers
 from tasks.system.cancellation import run_in_thread
 from tasks.system.polling import poll_until
 
+_AT_ONCE: Final = 8
 _KILL_SECONDS: Final = 10.0
 _SIGKILL: Final = "SIGKILL"
 _REMOVAL_SECONDS: Final = 5.0
@@ -27,7 +28,7 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
         state.stopping_containers.write(list(remaining))
     gently = context.run.policy == "graceful"
     stopping = [StoppingContainer(context, each, begun=identity in begun) for identity, each in remaining.items()]
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
         stops = [pool.submit(each.stop, gently=gently) for each in stopping]
     fresh = [each.result() for each in stops]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)

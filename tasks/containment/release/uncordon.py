@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SHOWN: Final = 80
 _GONE_SECONDS: Final = 5.0
 _LATE_SECONDS: Final = 2.0
 
@@ -192,7 +193,7 @@ def left_frozen(line: str) -> str:
 def standing_strangers(host: Host, named: Iterable[Identity], known: Container[Identity]) -> dict[Identity, str]:
     """Return those of `named`, which we had stopped, that still stand and are not `known`; each with what to do."""
     found = (process for each in named if each not in known and (process := host.get_process(each)) and process.stands)
-    return {each.identity: left_frozen(f"process {each.pid} ({process_line(each, 80)})") for each in found}
+    return {each.identity: left_frozen(f"process {each.pid} ({process_line(each, _SHOWN)})") for each in found}
 
 
 def ran_before(line: str, release: str = "") -> str:

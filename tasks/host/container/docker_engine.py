@@ -16,6 +16,7 @@ from tasks.host.container.archive import Archive
 from tasks.host.container.membership import ALIVE, Container, belongs, find_mounts, find_published_ports
 
 SECONDS: Final = 5.0
+_CHUNK: Final = 1 << 20
 _SOCKET: Final = "unix://"
 
 
@@ -236,7 +237,7 @@ class DockerEngine:
         """Return what `docker cp CONTAINER:PATH -` writes."""
         try:
             with self._asking("give files of a container") as client:
-                content, stat = client.get_archive(id_, path, chunk_size=1 << 20)
+                content, stat = client.get_archive(id_, path, chunk_size=_CHUNK)
         except ContainerGone:
             if self.get_container(id_):
                 return None

@@ -18,6 +18,9 @@ from tasks.host.process.process import Process
 from tasks.host.process.table import GONE, place_of, start_of
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
 
+_LONGEST: Final = 4096
+_THREADS_TRIED: Final = 9
+_TRIES: Final = 3
 _DELETED: Final = " (deleted)"
 _WORDS: Final = 6
 _MODE, _DEVICE, _INODE, _PATH = 1, 3, 4, 5
@@ -51,7 +54,7 @@ def read_handles(
 
 def _read_anew(process: Process, places: Places, models: Collection[FileId]) -> Handles:
     """Read a process; at another of its threads if the one that was to be read has ended meanwhile."""
-    for _ in range(9):
+    for _ in range(_THREADS_TRIED):
         with suppress(ProcessLookupError):
             return _read(place_of(process.pid), process, places, models)
         start_of(process.pid)
@@ -124,7 +127,7 @@ def _read_execfn(where: int | str) -> str:
         pairs = dict(struct.iter_unpack("NN", vector[: len(vector) // _PAIR * _PAIR]))
         with Path(f"/proc/{where}/mem").open("rb", buffering=0) as memory:
             memory.seek(pairs.get(_AT_EXECFN, 0))
-            return os.fsdecode(memory.read(4096).partition(b"\0")[0])
+            return os.fsdecode(memory.read(_LONGEST).partition(b"\0")[0])
     return ""
 
 
@@ -204,7 +207,7 @@ def _is_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
     """
     if places.is_slow(view, path):
         return places.hides(view, path, link)
-    return all(_seems_elsewhere(view, path, link, places) for _ in range(3))
+    return all(_seems_elsewhere(view, path, link, places) for _ in range(_TRIES))
 
 
 def _seems_elsewhere(view: View, path: str, link: str, places: Places) -> bool:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from signal import SIGINT, SIGSTOP, SIGTERM, Signals
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.custody.evidence.redact import command_line
 from tasks.custody.visible import LINE_LIMIT
 
+_LINE: Final = 16384
 T = TypeVar("T")
 
 
@@ -82,7 +83,7 @@ class Process:
 
         Line breaks in arguments become spaces: `.*` would stop at them.
         """
-        return " ".join(self.command)[:16384].replace("\n", " ")
+        return " ".join(self.command)[:_LINE].replace("\n", " ")
 
     @property
     def alive(self) -> bool:

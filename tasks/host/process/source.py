@@ -22,6 +22,7 @@ from tasks.host.process.known_programs import (
 )
 from tasks.host.process.process import Process, ancestry, descendants, handed_down
 
+_SHOWN: Final = 100
 _ENDS: Final = 16
 _TAKES_A_WORD: Final = frozenset({"--init-file", "--rcfile", "-o", "+o", "-O", "+O"})
 """Options of a shell before a word that is no script."""
@@ -58,7 +59,7 @@ def source_of(process: Process) -> Source:
 @lru_cache(maxsize=4096)
 def _format_command(command: tuple[str, ...], folder: str) -> str:
     """Return a command for display. Cached: uncached, the freeze of a chain of 300 processes took eleven seconds."""
-    return visible(" ".join(redact_command(command, folder))[:100])
+    return visible(" ".join(redact_command(command, folder))[:_SHOWN])
 
 
 def supervisor(line: Iterable[Source], earlier: Collection[Source]) -> Source | None:
