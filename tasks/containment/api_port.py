@@ -19,6 +19,7 @@ from tasks.host.process.process import Listener
 from tasks.runtime.state import IncidentState
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
+_ANY: Final = 0
 
 
 def note_listener(membership: Membership, log: CustodyLog, frozen: Mapping[Identity, Frozen]) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def _is_here(host: str) -> bool:
     with suppress(OSError, ValueError):
         kind = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET  # noqa: PLR2004  IPv6
         with socket.socket(kind, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
+            probe.bind((host, _ANY))
             return True
     return False
 

@@ -26,6 +26,7 @@ from tasks.system.files.atomic_files import caught_lines, read_marker
 _SHOWN: Final = 80
 _START_SECONDS: Final = 10.0
 _HANDOVER_SECONDS: Final = 3.0
+_POLL_SECONDS: Final = 0.02
 
 
 @step(
@@ -109,7 +110,7 @@ class IncidentCordon:
             late = time.monotonic() > deadline
             if settled or cordon.guard is None or late or _another_holds(host, lock, cordon.guard):
                 return cordon
-            time.sleep(0.02)
+            time.sleep(_POLL_SECONDS)
 
     def newcomers(self) -> list[dict[str, Any]]:
         """Return what the guard has written of newcomers, which it froze or saw, since the incident was opened."""

@@ -34,6 +34,7 @@ from tasks.runtime.step import step
 from tasks.system.polling import poll_until
 
 _SETTLE_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.005
 _BY_SIGNALS: Final = 2
 """Looks before a control group is used."""
 Looks = list[tuple[Snapshot, dict[Identity, Frozen]]]
@@ -169,6 +170,6 @@ def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:
         waiting = {each for each in waiting if (now := host.get_process(each)) and now.alive and not now.is_stopped}
         return not waiting
 
-    poll_until(all_are_stopped, _SETTLE_SECONDS, 0.005)
+    poll_until(all_are_stopped, _SETTLE_SECONDS, _POLL_SECONDS)
     remaining = {each for each in waiting if (now := host.get_process(each)) and now.state == "D"}
     return tuple(f"{each.pid} {fresh[each].command}" for each in sorted(remaining))

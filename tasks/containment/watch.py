@@ -33,6 +33,8 @@ from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 
+_POLL_SECONDS: Final = 0.1
+
 _GONE_SECONDS: Final = 10.0
 _ROUNDS: Final = 8
 _LOGGED: Final = ("at", "role", "why", "command", "source", "denied")
@@ -92,7 +94,7 @@ class Watching:
                 if over:
                     break
                 self.context.cancelled.check()
-                time.sleep(0.1)
+                time.sleep(_POLL_SECONDS)
         finally:
             self._keep()
 

@@ -50,6 +50,7 @@ _SHARE: Final = 25
 _THAWS: Final = 3
 _SEEN: Final = 200
 _NO_LOCK: Final = -1
+_REFUSED: Final = 2
 AGAIN: Final = "again"
 
 
@@ -273,7 +274,7 @@ def _taken_up(marker: Path) -> tuple[GuardConfig, int]:
         orders = kept_orders(marker)
     except (OSError, ValueError) as error:
         say(f"no guard was started: {error}. guard を起動できません。", error=True)
-        sys.exit(2)
+        sys.exit(_REFUSED)
     if LinuxHost().guard(marker):
         _say_ready()
         say(f"a guard stands for {marker}")

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 _READINGS: Final = 3
 _START_SECONDS: Final = 10.0
 _DOOR_SECONDS: Final = 3.0
+_POLL_SECONDS: Final = 0.01
 _PEER: Final = struct.Struct("3i")
 
 
@@ -107,7 +108,7 @@ def request_lock(guard: Identity, lock: Path) -> int | None:
             starts = process and process.masks.heeds(signal.SIGTERM) and isinstance(error, ConnectionRefusedError)
             return [] if starts else [None]
 
-    return next(iter(poll_until(ask, _START_SECONDS, 0.01)), None)
+    return next(iter(poll_until(ask, _START_SECONDS, _POLL_SECONDS)), None)
 
 
 def _request_once(guard: Identity, lock: Path) -> int | None:

@@ -35,6 +35,7 @@ FREEZE_SECONDS: Final = 10.0
 EARLY_FREEZE_SECONDS: Final = 5.0
 """How long the start of a run does, before it imports Prefect."""
 _LINE_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.01
 _TOGETHER: Final = 256
 
 
@@ -262,7 +263,7 @@ class LinuxHost:
         return identity
 
     def _await_line(self, guard: Identity, path: Path) -> None:
-        poll_until(lambda: lock.has_lock(guard.pid, path) or lock.waits(guard.pid, path), _LINE_SECONDS, 0.01)
+        poll_until(lambda: lock.has_lock(guard.pid, path) or lock.waits(guard.pid, path), _LINE_SECONDS, _POLL_SECONDS)
 
     def guard(self, marker: Path) -> Identity | None:
         """Return the process that the marker names if it lives and is a guard of ours: a marker can be forged."""

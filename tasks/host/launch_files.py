@@ -18,6 +18,8 @@ from typing import Final
 from tasks.host.process.process import Process
 from tasks.host.starter import Names, Starter, StarterKind, entry
 
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
 _SCRIPT: Final = 1 << 14
 _WORDS: Final = 8
 _MOST: Final = 1 << 16
@@ -33,6 +35,7 @@ _PLACES: Final = (
     (StarterKind.CONFIGURED, "circusctl stop {name}", "etc/circus/*.ini etc/circus/conf.d/*"),
     (StarterKind.CONFIGURED, "sv down {folder}", "etc/service/*/run"),
 )
+_UNITS: Final = (("etc/systemd/system", "systemctl"), ("etc/systemd/user", "systemctl --global"))
 _JOB: Final = re.compile(r"[a-z][0-9a-f]{13}")
 
 
@@ -67,7 +70,7 @@ class Reading:
         for kind, cure, patterns in _PLACES:
             for pattern in patterns.split():
                 self._look_into(places.base, pattern, kind, cure)
-        for folder, call in (("etc/systemd/system", "systemctl"), ("etc/systemd/user", "systemctl --global")):
+        for folder, call in _UNITS:
             self._look_for_units(places.base / folder, call, 0)
         for user, home in places.homes.items():
             self._look_into(home, ".pm2/dump.pm2", StarterKind.CONFIGURED, "pm2 stop NAME; pm2 save", user)
@@ -119,7 +122,7 @@ def _account(path: Path) -> int:
 
 def _text(path: str, owners: Collection[int], anybody: int = 0) -> str:
     """Return the beginning of a regular file of these accounts, or of one with a bit of `anybody` in its mode."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    descriptor = os.open(path, _FLAGS)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or not (status.st_uid in owners or status.st_mode & anybody):

@@ -17,6 +17,7 @@ NO_PID: Final = -1
 _SECONDS: Final = 0.3
 _LONGEST_SECONDS: Final = 2.0
 _LOOKS: Final = 300
+_PAUSE_SECONDS: Final = 0.0002
 
 
 def met_in_passing(host: Host, last: int) -> list[Process]:
@@ -37,7 +38,7 @@ def met_in_passing(host: Host, last: int) -> list[Process]:
         looks += 1
         return looks >= _LOOKS and time.monotonic() - began >= _SECONDS
 
-    poll_until(look, _LONGEST_SECONDS, 0.0002)
+    poll_until(look, _LONGEST_SECONDS, _PAUSE_SECONDS)
     return [process for identity, process in newcomers.items() if not lives(host, identity)]
 
 

@@ -11,6 +11,7 @@ from tasks.host.process.wrappers import above_held, bereft
 from tasks.system.polling import poll_until
 
 _SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.05
 _QUIET_LOOKS: Final = 10
 _TRIES: Final = 3
 
@@ -36,7 +37,7 @@ def continue_above(host: Host, ran: Collection[Identity], held: Collection[Ident
         quiet = 0 if standing else quiet + 1
         return quiet >= _QUIET_LOOKS
 
-    poll_until(is_quiet, _SECONDS, 0.05)
+    poll_until(is_quiet, _SECONDS, _POLL_SECONDS)
     for identity in bereft(host.snapshot(), free):
         send_signal(host, identity, SIGTERM)
         send_signal(host, identity, SIGCONT)

@@ -35,6 +35,7 @@ from tasks.system.files.ours import make_folder
 from tasks.system.polling import poll_until
 
 WAIT_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.1
 
 
 def incident_of(alarm: Alarm | None, bases: Sequence[Path], wait: float = WAIT_SECONDS) -> str:
@@ -48,7 +49,7 @@ def incident_of(alarm: Alarm | None, bases: Sequence[Path], wait: float = WAIT_S
         incident = (belongs_to(alarm, past(bases)) if alarm else "") or incident_at_work(bases[0])
         return [incident] if incident or not is_owned(bases[0]) else []
 
-    return next(iter(poll_until(look, wait, 0.1)), "")
+    return next(iter(poll_until(look, wait, _POLL_SECONDS)), "")
 
 
 def leave(bases: Sequence[Path], incident: str, run: str, alarm: Alarm | None) -> bool:

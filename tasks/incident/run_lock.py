@@ -30,6 +30,7 @@ PAPER: Final = "postmortem"
 """Purpose of a run that touches no workload, so that it keeps no freeze from beginning."""
 Purpose: TypeAlias = Literal["evacuation", "recovery", "release of the cordon", "thaw", "postmortem"]
 _SETTLE_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 0.05
 _IN_THE_WAY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO})
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _kept: Final[dict[Path, int]] = {}
@@ -53,7 +54,7 @@ def take_ownership(evidence: Path, purpose: Purpose = "evacuation", *, dry_run: 
         descriptor = _open_locked(path)
         return descriptor is not None or is_owned(evidence, dry_run=dry_run)
 
-    if not poll_until(is_settled, time_limit().remaining(_SETTLE_SECONDS), 0.05):
+    if not poll_until(is_settled, time_limit().remaining(_SETTLE_SECONDS), _POLL_SECONDS):
         descriptor = _put_in_place(path)
     if descriptor is not None:
         sign(descriptor, purpose)

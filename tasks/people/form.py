@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=RunInput)
 
 _STOP_OR_THAW: Final = "stop-or-thaw"
+_POLL_SECONDS: Final = 1.0
 _LAST_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 24 * 60 * 60
 """Time without an answer after which the server ends the run as Failed, with nothing done."""
@@ -125,7 +126,7 @@ def _poll_answer(
             return form(**json.loads(client.read_flow_run_input(run, keyset["response"])))
         if last:
             return None
-        over.wait(1.0)
+        over.wait(_POLL_SECONDS)
 
 
 def _pause(question: str, now: datetime, keyset: Mapping[Any, str]) -> "State[Any]":

@@ -68,6 +68,7 @@ from tasks.system.time_limit import before_the_freeze, time_limit
 logger = logging.getLogger(__name__)
 
 _A_MOMENT: Final = 1.0
+_POLL_SECONDS: Final = 0.2
 _PAPER_SECONDS: Final = 15.0
 """How long an evacuation waits for a postmortem to be written; the workload is frozen meanwhile."""
 
@@ -344,7 +345,7 @@ def _own(base: Path, *, dry_run: bool) -> int | None:
 
     try:
         if not base.is_symlink():
-            if poll_until(is_decided, _PAPER_SECONDS, 0.2):
+            if poll_until(is_decided, _PAPER_SECONDS, _POLL_SECONDS):
                 return lock
             reason = "a postmortem is being written for very long"
     except OSError as error:

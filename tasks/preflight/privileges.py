@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Final
 
 from blocks.workload_fields import WorkloadFields
 from tasks.custody.incident.log import CustodyLog
@@ -13,19 +14,28 @@ from tasks.system.files.ours import find_exposure
 
 logger = logging.getLogger(__name__)
 
+_DAC_OVERRIDE: Final = 1
+_DAC_READ_SEARCH: Final = 2
+_KILL: Final = 5
+_SYS_PTRACE: Final = 19
+_SYS_ADMIN: Final = 21
+_SYS_NICE: Final = 23
+_SYSLOG: Final = 34
+
 
 def missing_rights(effective: int, euid: int, owner: int) -> tuple[str, ...]:
     """Return a sentence for each missing capability. `owner` is the user that owns the workload's root."""
     owners = "other users" if euid == owner else f"the workload's own user {owner} and of others"
-    needed = (  # by the numbers of linux/capability.h
-        ((5,), "KILL", f"processes of {owners} cannot be frozen or stopped"),
-        ((19,), "SYS_PTRACE", f"what processes of {owners} hold, and their stacks, may stay unread"),
-        ((2, 1), "DAC_READ_SEARCH", f"files that only {owners} may read are not collected"),  # or DAC_OVERRIDE
-        ((23,), "SYS_NICE", "the evacuation cannot put itself before a workload that uses the whole machine"),
-        ((34, 21), "SYSLOG", "the kernel's log may be denied"),  # or SYS_ADMIN
+    needed = (
+        ((_KILL,), "KILL", f"processes of {owners} cannot be frozen or stopped"),
+        ((_SYS_PTRACE,), "SYS_PTRACE", f"what processes of {owners} hold, and their stacks, may stay unread"),
+        ((_DAC_READ_SEARCH, _DAC_OVERRIDE), "DAC_READ_SEARCH", f"files that only {owners} may read are not collected"),
+        ((_SYS_NICE,), "SYS_NICE", "the evacuation cannot put itself before a workload that uses the whole machine"),
+        ((_SYSLOG, _SYS_ADMIN), "SYSLOG", "the kernel's log may be denied"),
     )
-    missing = ((name, cost) for bits, name, cost in needed if not any(effective >> bit & 1 for bit in bits))
-    return tuple(f"CAP_{name} is missing: {cost}" for name, cost in missing)
+    return tuple(
+        f"CAP_{name} is missing: {cost}" for bits, name, cost in needed if not any(effective >> bit & 1 for bit in bits)
+    )
 
 
 def in_strange_hands(folder: Path, euid: int) -> str:

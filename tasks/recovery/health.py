@@ -3,11 +3,14 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import httpx
 
 from tasks.recovery.api_client import REFUSED, Api, ApiResponse, advice, failure
 from tasks.system.polling import poll_until
+
+_POLL_SECONDS: Final = 0.2
 
 
 def wait_healthy(
@@ -29,7 +32,7 @@ def wait_healthy(
             last = api.ask("GET", path)
         return last.good or last.status in REFUSED
 
-    poll_until(is_settled, seconds, 0.2)
+    poll_until(is_settled, seconds, _POLL_SECONDS)
     if last.good:
         return f"HTTP {last.status} after {time.monotonic() - began:.1f} s", ""
     if httpx.codes.is_redirect(last.status) or httpx.codes.is_client_error(last.status):

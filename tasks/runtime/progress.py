@@ -14,6 +14,8 @@ from uuid import UUID
 
 logger = logging.getLogger(__name__)
 
+_EVERY: Final = 1.0
+
 _LOG_EVERY: Final = 10.0
 _TIMEOUT: Final = 2.0
 _MIB: Final = 1 << 20
@@ -76,7 +78,7 @@ def _show(name: str, incident: str, progress: Progress, ended: threading.Event) 
     began = logged = time.monotonic()
     shown_as, last = None, False
     while not last:
-        last = ended.wait(1.0)
+        last = ended.wait(_EVERY)
         now = time.monotonic()
         summary = progress.summary(now - began)
         if now - logged > _LOG_EVERY:

@@ -21,6 +21,9 @@ from tasks.host.process.process import Listener, Masks, Process, ancestry
 from tasks.system.kernel_tables import ENVIRONMENT, LARGEST, read_kernel
 from tasks.system.look_budget import TooMuchWork
 
+_NAME: Final = -1
+_TERMINAL: Final = 4
+
 _THREADS: Final = 17  # by place in what `_stat` returns
 _KERNEL_THREAD: Final = 0x00200000
 _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
@@ -260,7 +263,7 @@ def _read_at(
         identity=Identity(pid, int(stat[19])),
         parent=int(stat[1]),
         state=state,
-        name=stat[-1],
+        name=stat[_NAME],
         group=int(stat[2]),
         session=int(stat[3]),
         command=words if command else (),
@@ -273,7 +276,7 @@ def _read_at(
         container=standpoint().container(cgroup),
         ports=_ports_within(places, where, listening, user, int(status[b"FDSize"])) if listening else frozenset(),
         forked=bool(int(stat[6]) & _FORKED),
-        terminal=stat[4] != "0",
+        terminal=stat[_TERMINAL] != "0",
         strange=strange,
         foreign=user not in {0, os.geteuid()},
         places=below if places else None,
