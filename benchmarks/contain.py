@@ -17,16 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
 from benchmarks.machine import Strangers
-from benchmarks.rows import RESULTS, Row, at_most, median, quicker, table, under, with_strangers, write
+from benchmarks.rows import Row, at_most, begin, median, quicker, table, under, with_strangers, write
 from benchmarks.runbook import typed
 from benchmarks.trees import tree_rows
 from benchmarks.watched import Watched, watch
@@ -95,10 +93,8 @@ class Bench:
     def warm_up(self) -> None:
         """What a machine has behind it on which both have run before, compiled bytecode among it."""
         environment = {name: value for name, value in self.environment().items() if name != "PYTHONDONTWRITEBYTECODE"}
-        for interpreter, modules in (
-            ("venv/bin/python", "sklearn, pandas"),
-            (sys.executable, "prefect.engine, flows.evacuate"),
-        ):
+        imports = {"venv/bin/python": "sklearn, pandas", sys.executable: "prefect.engine, flows.evacuate"}
+        for interpreter, modules in imports.items():
             command = [interpreter, "-c", f"import {modules}"]
             subprocess.run(command, cwd=self.sample.root, env=environment, check=True)
 
@@ -112,7 +108,10 @@ class Bench:
         with temporary_settings({PREFECT_API_URL: self.server.api}):
             self.sample.block().model_copy(update={"evidence_dir": evidence}).save(NAME, overwrite=True)
         try:
-            seen = self._race(lambda: [sys.executable, "-m", "flows.engine"], PREFECT__FLOW_RUN_ID=str(self._new_run()))
+            with client_of(self.server) as client:
+                deployment = client.read_deployment_by_name(full_name("evacuate", NAME))
+                run = client.create_flow_run_from_deployment(deployment.id, state=Pending()).id
+            seen = self._race(lambda: [sys.executable, "-m", "flows.engine"], PREFECT__FLOW_RUN_ID=str(run))
         finally:
             LinuxHost().release(evidence / CORDON)
         return replace(seen, frozen=first_task_to_frozen(evidence))
@@ -120,9 +119,8 @@ class Bench:
     def typed(self) -> Clocks:
         """`evacuation run FILE`, which needs no server."""
         evidence, file = self.folder / f"evidence-{self.runs}", self.folder / "evacuation.toml"
-        file.write_text(
-            f"{self.described(evidence)}\n[store.typed]\nfolder = {json.dumps(str(self.folder / 'store'))}\n"
-        )
+        store = json.dumps(str(self.folder / "store"))
+        file.write_text(f"{self.described(evidence)}\n[store.typed]\nfolder = {store}\n")
         command = [sys.executable, "-P", "-m", "flows.cli", "run", str(file)]
         try:
             seen = self._race(lambda: command)
@@ -136,11 +134,6 @@ class Bench:
         block = self.sample.block().model_copy(update={"evidence_dir": evidence})
         fields = block.model_dump(mode="json", include=block.model_fields_set & {*Workload.model_fields})
         return "\n".join(["[workload.typed]", *(f"{name} = {_toml(value)}" for name, value in fields.items())])
-
-    def _new_run(self) -> UUID:
-        with client_of(self.server) as client:
-            deployment = client.read_deployment_by_name(full_name("evacuate", NAME))
-            return client.create_flow_run_from_deployment(deployment.id, state=Pending()).id
 
     def _race(self, command: Callable[[], Sequence[str]], **environment: str) -> Clocks:
         self.runs += 1
@@ -246,15 +239,11 @@ def stage(folder: Path, size: Size) -> Iterator[Bench]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the pairs in turns. Exit 0 if every goal holds."""
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="one short pair, which shows only that the bench runs")
     size = SMALL if parser.parse_args(arguments).small else FULL
-    folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    folder.mkdir(parents=True)
+    folder, in_pairs, in_trees = begin(), Strangers(), Strangers()
     ours, peer, by_hand = list[Clocks](), list[Clocks](), list[Clocks]()
-    in_pairs, in_trees = Strangers(), Strangers()
     with stage(folder, size) as bench:
         bench.warm_up()
         conditioned = conditions(bench.sample.root)

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,18 +33,18 @@ class DataSet:
 
     def lay_out(self, root: Path) -> int:
         """Write it as a workload has it; its bytes. The same seed gives the same sizes."""
-        sizes = dict(self._sizes())
+        draw = random.Random(self.name)  # noqa: S311  sizes are no secret
+        sizes = {f"{FOLDER}/large-{number}.png": self.large_size for number in range(self.large)}
+        sizes |= {
+            f"{FOLDER}/small-{number:06}.png": draw.randint(self.least, self.most) for number in range(self.small)
+        }
         (root / FOLDER).mkdir(parents=True)
         for name, size in sizes.items():
-            _fill(root / name, size)
+            with (root / name).open("wb") as file:
+                left = size - file.write(_HEAD)
+                while left:
+                    left -= file.write(os.urandom(min(left, _BLOCK)))
         return sum(sizes.values())
-
-    def _sizes(self) -> Iterator[tuple[str, int]]:
-        draw = random.Random(self.name)  # noqa: S311  sizes are no secret
-        for number in range(self.large):
-            yield f"{FOLDER}/large-{number}.png", self.large_size
-        for number in range(self.small):
-            yield f"{FOLDER}/small-{number:06}.png", draw.randint(self.least, self.most)
 
 
 SETS: Final[Mapping[str, DataSet]] = {
@@ -60,10 +60,3 @@ SETS: Final[Mapping[str, DataSet]] = {
         DataSet("tiny", 60, 4 * KIB, 64 * KIB, large=1, large_size=8 * MIB),
     )
 }
-
-
-def _fill(path: Path, size: int) -> None:
-    with path.open("wb") as file:
-        left = size - file.write(_HEAD)
-        while left:
-            left -= file.write(os.urandom(min(left, _BLOCK)))

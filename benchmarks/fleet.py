@@ -8,7 +8,6 @@ trigger; processor seconds are those of PostgreSQL, Redis, the API processes and
 import argparse
 import asyncio
 import os
-import signal
 import statistics
 import sys
 import time
@@ -41,7 +40,7 @@ from benchmarks.fleet_stage import (
 from benchmarks.fleet_store import LISTED, store_rows
 from benchmarks.machine import Strangers
 from benchmarks.recorder import Recorder
-from benchmarks.rows import RESULTS, Row, table, under, with_strangers, write
+from benchmarks.rows import RESULTS, Row, begin, table, under, with_strangers, write
 from benchmarks.simulated import Script, Simulated, play_all, script_of
 from blocks import Workload
 from tasks.custody.audit.signers import read_signers
@@ -189,8 +188,7 @@ def rows(real: Measured, only: tuple[int, Measured], seen: Mapping[int, Measured
     most = max(seen)
     rate = round(most / seen[most].to_freeze, 2)
     told.append(Row("hosts a second a core, by a frame", rate, None, None, "at least 10", rate >= _GOAL_FREEZES))
-    rate = round(most / seen[most].whole, 2)
-    goal = f"at least {_GOAL_EVACUATIONS:g}"
+    rate, goal = round(most / seen[most].whole, 2), f"at least {_GOAL_EVACUATIONS:g}"
     told.append(Row("evacuations a second a core", rate, None, None, goal, rate >= _GOAL_EVACUATIONS))
     told.append(under("what simulated hosts were refused", sum(len(each.errors) for each in seen.values()), 1))
     return told
@@ -204,7 +202,11 @@ def measured(on: Stage, sizes: Sequence[int]) -> tuple[list[Row], str]:
     took = deploy(on, blocks, "sim")
     say(f"{len(names)} workloads deployed in {took:.1f} s")
     only = to_the_freeze(on, script, names)
-    seen = {size: _sized(on, script, names[:size]) for size in sizes}
+    seen = dict[int, Measured]()
+    for size in sizes:
+        deploy_only(on, f"sim{size}", names[:size])
+        await_written(on.plant)
+        seen[size] = whole(on, script, f"sim{size}", names[:size])
     say("\n".join(sorted({error for each in (only, *seen.values()) for error in each.errors})[:20]))
     conditions = (
         f"{os.cpu_count()} processors for plant and simulated hosts; {script.before_freeze} requests to the freeze, "
@@ -216,23 +218,12 @@ def measured(on: Stage, sizes: Sequence[int]) -> tuple[list[Row], str]:
     return [*result, *rows(real, (len(names), only), seen)], conditions
 
 
-def _sized(on: Stage, script: Script, names: Sequence[str]) -> Measured:
-    fleet = f"sim{len(names)}"
-    deploy_only(on, fleet, names)
-    await_written(on.plant)
-    return whole(on, script, fleet, names)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit 0 if every goal holds."""
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="three simulated hosts: shows only that it runs")
     small = parser.parse_args(arguments).small
-    folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    key = new_key()
-    folder.mkdir(parents=True)
+    folder, key = begin(), new_key()
     write_frame_keys(folder)
     with ExitStack() as parts:
         plant = parts.enter_context(Plant(folder / "plant", _CACHE))

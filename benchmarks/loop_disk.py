@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 _SECTOR: Final = 512
-_DROP: Final = Path("/proc/sys/vm/drop_caches")
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def loop_disk(folder: Path, size: int) -> Iterator[LoopDisk]:
 def drop_caches() -> None:
     """Write back what is dirty, and forget what the page cache has of any file."""
     os.sync()
-    _DROP.write_text("3")
+    Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
 def _run(*command: str) -> str:

@@ -8,11 +8,9 @@ bench may be run in pieces: `--keep` adds rounds to those that are there, `--onl
 import argparse
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +19,7 @@ from benchmarks.datasets import SETS
 from benchmarks.figures import Figures, profile, rows
 from benchmarks.line import Line, require_root
 from benchmarks.machine import Strangers
-from benchmarks.rows import RESULTS, Row, table, write
+from benchmarks.rows import RESULTS, Row, begin, table, write
 from benchmarks.turns import Bench
 from tasks.drill.screen import say
 
@@ -48,11 +46,9 @@ def kept_in(name: str, data: str) -> Path:
 def report(name: str, line: Line | None) -> list[Row]:
     """Write and print what is kept of all data sets."""
     seen = {data: Figures.kept(kept_in(name, data)) for data in SETS if kept_in(name, data).exists()}
-    made = [
-        row
-        for data, figures in seen.items()
-        for row in rows(data, figures, seen.get(f"{data}/10"), net=line is not None)
-    ]
+    made = list[Row]()
+    for data, figures in seen.items():
+        made += rows(data, figures, seen.get(f"{data}/10"), net=line is not None)
     where = f"{line.told}, {line.shared}" if line else f"{os.cpu_count()} processors, server and client share them"
     absent = [f"{peer} is not installed" for peer, there in peers.present().items() if not there]
     conditions = "; ".join([where, *absent, *(f"{data}: {figures.about}" for data, figures in seen.items())])
@@ -73,14 +69,11 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the sets that are named; what is kept of others stays. Exit 0 if all goals hold."""
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
     given = _parsed(arguments)
     if given.net:
         require_root()
     name, every = ("offload-net", ON_A_LINE) if given.net else ("offload", TURNS)
-    folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    folder.mkdir(parents=True)
+    folder = begin()
     try:
         with Line() if given.net else nullcontext() as line:
             for data in map(SETS.__getitem__, given.sets):

@@ -14,8 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -48,8 +47,11 @@ class Bench:
         self.disk, self.server, self.root = disk, server, disk.path / "work"
         (self.root / "models").mkdir(parents=True)
         self.models = [self.root / f"models/model_{each}.joblib" for each in range(number)]
-        for seed, path in enumerate(self.models):
-            _write_model(path, size, seed)
+        piece = min(size, 64 << 20)
+        for seed, path in enumerate(self.models):  # as joblib writes them: a few names, and arrays of random bytes
+            draw = np.random.default_rng(seed)
+            weights = [np.frombuffer(draw.bytes(piece), dtype=np.uint8) for _ in range(size // piece)]
+            joblib.dump({"weights": weights}, path)
         self.size = sum(path.stat().st_size for path in self.models)
         self.copied = self.models[: number // 2]
         disk.leave(self.size // 2 + size // 2 + _RESERVE)
@@ -63,7 +65,13 @@ class Bench:
         shutil.rmtree(copies)
         self._timed("sha256sum", ["sha256sum", *map(str, self.models)], self.models)
         evidence = self.disk.path / f"evidence-{number}"
-        found = self._ours(evidence, steps)
+        at = str(self.root), str(evidence), "IR-20260102T030405Z", self.server.endpoint, self.server.bucket
+        job = Job(*at, self.server.pid, tuple(steps))
+        command = [sys.executable, "-m", "benchmarks.reading_steps", json.dumps(asdict(job))]
+        command += [self.disk.device, str(self.disk.path)]
+        environment = peers.environment(self.server)
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        found = Readings.from_json(done.stdout)
         shutil.rmtree(evidence)
         self.rates["ours"].append((found.copied + found.in_place) / _MB / found.steps["collect"].seconds)
         return found
@@ -75,22 +83,6 @@ class Bench:
         os.sync()
         seconds = time.monotonic() - began
         self.rates[name].append(sum(path.stat().st_size for path in files) / _MB / seconds)
-
-    def _ours(self, evidence: Path, steps: Sequence[str]) -> Readings:
-        at = str(self.root), str(evidence), "IR-20260102T030405Z", self.server.endpoint, self.server.bucket
-        job = Job(*at, self.server.pid, tuple(steps))
-        command = [sys.executable, "-m", "benchmarks.reading_steps", json.dumps(asdict(job))]
-        command += [self.disk.device, str(self.disk.path)]
-        environment = peers.environment(self.server)
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-        return Readings.from_json(done.stdout)
-
-
-def _write_model(path: Path, size: int, seed: int) -> None:
-    """Write a model as joblib does: a few names, and arrays of random bytes."""
-    draw, piece = np.random.default_rng(seed), min(size, 64 << 20)
-    weights = [np.frombuffer(draw.bytes(piece), dtype=np.uint8) for _ in range(size // piece)]
-    joblib.dump({"weights": weights}, path)
 
 
 def rows(rates: dict[str, list[float]], found: Readings) -> list[Row]:
@@ -141,15 +133,6 @@ def measure(folder: Path, number: int, size: int, rounds: int) -> tuple[list[Row
     return with_strangers(rows(bench.rates, found), strangers), profile(found)
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    folder = RESULTS / f"reading-{os.getpid()}"
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print and write the rows. Exit 0 if all hold."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -161,8 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
     number, size, rounds = (4, 16 << 20, 1) if given.small else (8, 1 << 30, given.rounds)
-    with _folder() as folder:
+    folder = RESULTS / f"reading-{os.getpid()}"
+    try:
         made, told = measure(folder, number, size, rounds)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     conditions = f"{os.cpu_count()} processors, {number} models of {size >> 20} MiB, medians of {rounds}"
     write("reading", made, conditions)
     say("\n\n".join([table(made), told, conditions]))

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from prefect.client.schemas.objects import State
 
 from benchmarks.loop_disk import LoopDisk, drop_caches
-from benchmarks.transfer import Job, opened
+from benchmarks.transfer import Job, made, opened
 from tasks.custody.evidence.acquisition import Evidence, Seal
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal
 from tasks.models.inspect import judge_models
-from tasks.runtime.context import RunContext
 from tasks.storage.offload import offload
 
 
@@ -65,28 +63,19 @@ def read_by(disk: LoopDisk, act: Callable[[], Any]) -> Reading:
     return Reading(seconds, disk.read - disk_read, _asked() - asked)
 
 
-def _acts(context: RunContext, evidence: list[Evidence]) -> dict[str, Callable[[], Any]]:
-    seals = list[Seal]()
-    return {
-        "collect": lambda: evidence.append(_made(collect.fn(context, "models"))),
-        "judge": lambda: judge_models.fn(context, evidence),
-        "seal": lambda: seals.append(_made(seal.fn(context, 1, evidence))),
-        "check": lambda: check_seal.fn(context, seals),
-        "offload": lambda: offload.fn(context, seals, seals[-1]),
-    }
-
-
-def _made(state: State[Any]) -> Any:
-    """Return what a step made, called without a server."""
-    return state.data
-
-
 def main() -> int:
     """Run the steps of the job that the first argument describes."""
-    job, disk, evidence = Job(**json.loads(sys.argv[1])), LoopDisk(Path(sys.argv[3]), sys.argv[2]), list[Evidence]()
+    job, disk = Job(**json.loads(sys.argv[1])), LoopDisk(Path(sys.argv[3]), sys.argv[2])
+    evidence, seals = list[Evidence](), list[Seal]()
     with opened(job) as context:
         collect.fn(context, "disk")  # starts the process that all collectors are forked from
-        acts = _acts(context, evidence)
+        acts: dict[str, Callable[[], Any]] = {
+            "collect": lambda: evidence.append(made(collect.fn(context, "models"))),
+            "judge": lambda: judge_models.fn(context, evidence),
+            "seal": lambda: seals.append(made(seal.fn(context, 1, evidence))),
+            "check": lambda: check_seal.fn(context, seals),
+            "offload": lambda: offload.fn(context, seals, seals[-1]),
+        }
         steps = {name: read_by(disk, acts[name]) for name in job.stages}
     files = [file for item in evidence for file in item.files]
     in_place = sum(file.size for file in files if file.in_place)

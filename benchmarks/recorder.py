@@ -71,11 +71,10 @@ class Recorder:
                 for source, sink, hear in ((client, server, talk.ask), (server, client, talk.answer)):
                     Thread(target=_pass_on, args=(source, sink, hear), daemon=True).start()
 
-    def note(self, asked: Asked) -> Asked:
+    def note(self, asked: Asked) -> None:
         """Keep it."""
         with self._lock:
             self.asked.append(asked)
-        return asked
 
 
 class _Talk:

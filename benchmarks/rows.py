@@ -1,6 +1,8 @@
 """What a bench has measured, row by row: build/bench/NAME.json for machines, the same as a table for people."""
 
 import json
+import os
+import signal
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +31,15 @@ class Row:
     goal: str
     holds: bool
     strangers: float = 0.0
+
+
+def begin() -> Path:
+    """Let SIGINT and SIGTERM end the bench in order, with what it has started; return a new folder of its own."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def quicker(what: str, ours: float, peer: float, times: float) -> Row:

@@ -183,7 +183,9 @@ class _Play:
 
     async def step(self, http: httpx.AsyncClient, each: Asked) -> None:
         """Ask or tell one thing, when the recorded host did."""
-        await self._pause(each)
+        if self._last:  # wait as long as the real one did, between an answer and its next question
+            await asyncio.sleep(max(0.0, each.at - (self._last.answered or self._last.at)))
+        self._last = each
         try:
             if each.method in {"OPEN", "SEND"}:
                 await self._speak(each)
@@ -205,22 +207,13 @@ class _Play:
             if name in mine:
                 self._ids.setdefault(old, mine[name])
 
-    async def _pause(self, each: Asked) -> None:
-        """Wait as long as the real one did, between an answer and its next question."""
-        if self._last:
-            await asyncio.sleep(max(0.0, each.at - (self._last.answered or self._last.at)))
-        self._last = each
-
     def _mine(self, text: str) -> str:
         text = _UUID.sub(self._id, text)
         text = self._names.sub(lambda found: self._named[found[0]], text)
-        return _TIME.sub(self._time, text)
+        return _TIME.sub(lambda found: (datetime.fromisoformat(found[0]) + self._later).isoformat(), text)
 
     def _id(self, found: re.Match[str]) -> str:
         return self._ids.setdefault(found[0], found[0] if found[0] in self._script.common else str(uuid4()))
-
-    def _time(self, found: re.Match[str]) -> str:
-        return (datetime.fromisoformat(found[0]) + self._later).isoformat()
 
     async def close(self) -> None:
         for each in self._sockets.values():

@@ -119,7 +119,7 @@ def opened(job: Job) -> Iterator[RunContext]:
         context.close()
 
 
-def _made(state: State[Any]) -> Any:
+def made(state: State[Any]) -> Any:
     """What a step made, called without a server."""
     return state.data
 
@@ -127,19 +127,17 @@ def _made(state: State[Any]) -> Any:
 def _latest(context: RunContext, seals: Sequence[Seal]) -> None:
     """All of it may go: that it is sound is for other steps to say."""
     verdict = Verdict(Word.VERIFIED, (), (), (), "")
-    made = _made(promote.fn(context, seals, verdict, "guarded"))
+    promoted = made(promote.fn(context, seals, verdict, "guarded"))
     named = sum(1 for file in read_manifest(context.directory, 1).files if file.source)
-    _require(len(made.objects) == named and made.is_complete, "every file of latest/")
+    _require(len(promoted.objects) == named and promoted.is_complete, "every file of latest/")
 
 
 def _one_prefix(context: RunContext, manifest: Manifest | None, wanted: Sequence[Expected]) -> None:
     if manifest is None:
         raise SystemExit("expected evidence that is sealed; got none.")
     progress = Progress(len(wanted), sum(item.size for item in wanted))
-    lost = Delivery(
-        context, Ledger(context.directory.path, context.store.evidence.place), manifest.volume, {}, progress
-    ).deliver(wanted)
-    _require(not lost, "every file")
+    ledger = Ledger(context.directory.path, context.store.evidence.place)
+    _require(not Delivery(context, ledger, manifest.volume, {}, progress).deliver(wanted), "every file")
 
 
 def _proven(context: RunContext, wanted: Sequence[Expected]) -> None:
@@ -158,12 +156,12 @@ def _acts(context: RunContext) -> dict[str, Callable[[], Any]]:
     wanted = evidence_objects(manifest) if manifest else []
     return {
         "claim": lambda: claim_store.fn(context),
-        "copy": lambda: copied.append(_made(collect.fn(context, "artifacts"))),
-        "seal": lambda: seals.append(_made(seal.fn(context, 1, copied))),
+        "copy": lambda: copied.append(made(collect.fn(context, "artifacts"))),
+        "seal": lambda: seals.append(made(seal.fn(context, 1, copied))),
         "check": lambda: check_seal.fn(context, seals),
         "offload": lambda: offload.fn(context, seals, seals[-1]),
         "verify": lambda: _require(
-            _made(verify.fn(context, seals, Sent(0, 0, context.store.label))).is_complete, "every object"
+            made(verify.fn(context, seals, Sent(0, 0, context.store.label))).is_complete, "every object"
         ),
         "latest": lambda: _latest(context, seals),
         "one prefix": lambda: _one_prefix(context, manifest, wanted),
@@ -178,11 +176,6 @@ def _processor(server: int) -> tuple[float, float]:
     return ours, spent_by(server)
 
 
-def _peak() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
-
-
 def main() -> int:
     """Do the job that the only argument describes."""
     job, done = Job(**json.loads(sys.argv[1])), dict[str, Stage]()
@@ -193,7 +186,9 @@ def main() -> int:
             acts[name]()
             seconds, (ours_then, server_then) = time.monotonic() - began, _processor(job.server)
             done[name] = Stage(seconds, ours_then - ours, server_then - server)
-    print(json.dumps(asdict(Done(done, _peak()))))
+    memory = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) << 10 for line in memory if line.startswith("VmHWM"))
+    print(json.dumps(asdict(Done(done, peak))))
     return 0
 
 

@@ -12,7 +12,6 @@ defaults, with fewer rounds, because each takes half a minute and only its media
 import argparse
 import json
 import os
-import signal
 import statistics
 import sys
 import time
@@ -33,7 +32,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from benchmarks.busy import BUSY, WITHOUT_RIGHTS, BusyMachine
 from benchmarks.machine import Strangers
-from benchmarks.rows import RESULTS, Row, median, quicker, table, under, write
+from benchmarks.rows import RESULTS, Row, begin, median, quicker, table, under, write
 from blocks import EvidenceStore
 from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
@@ -99,12 +98,8 @@ class _Worker(Worker):
 
     def command(self) -> Sequence[str]:
         command = [*self.side.prefix, *super().command()]
-        theirs = ("prefect", "worker", "start", "--type", "process")
-        return command if self.side.ours else [part for word in command for part in _instead(word, theirs)]
-
-
-def _instead(word: str, theirs: Sequence[str]) -> Sequence[str]:
-    return {"flows.cli": theirs, "worker": ()}.get(word, (word,))
+        theirs = {"flows.cli": ["prefect", "worker", "start", "--type", "process"], "worker": []}
+        return command if self.side.ours else [part for word in command for part in theirs.get(word, [word])]
 
 
 @contextmanager
@@ -118,17 +113,12 @@ def stage(folder: Path, side: Side, processes: int = BUSY) -> Iterator[tuple[Bus
             EvidenceStore(folder=folder / "store").save(NAME)
             busy.block().save(NAME)
         deploy(server)
-        if not side.ours:
-            _as_prefect_does(server)
+        if not side.ours:  # take out what makes a run one process that freezes before it imports Prefect
+            with client_of(server) as client:
+                deployment = client.read_deployment_by_name(full_name("evacuate", NAME))
+                client.update_deployment(deployment.id, DeploymentUpdate(job_variables={}))
         with _Worker(folder / "worker", server, side):
             yield busy, server
-
-
-def _as_prefect_does(server: PrefectServer) -> None:
-    """Take out what makes a run one process that freezes before it imports Prefect."""
-    with client_of(server) as client:
-        deployment = client.read_deployment_by_name(full_name("evacuate", NAME))
-        client.update_deployment(deployment.id, DeploymentUpdate(job_variables={}))
 
 
 def _send(server: PrefectServer) -> float:
@@ -232,18 +222,15 @@ def _sides_of(row: Row, names: Iterable[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit 0 if every goal holds."""
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--small", action="store_true", help="one event, one process, two sides: shows only that it runs"
-    )
+    small = "one event, one process, two sides: shows only that it runs"
+    parser.add_argument("--small", action="store_true", help=small)
     parser.add_argument("--side", choices=[side.name for side in SIDES], help="measure this one alone")
     given = parser.parse_args(arguments)
     processes = 1 if given.small else BUSY
     asked = (SIDES[0], SIDES[-1]) if given.small else SIDES
     sides = [side for side in asked if given.side in {None, side.name}]
-    folder = RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    folder = begin()
     seen, shares = _kept() if given.side else ({}, {})
     for side in sides:
         rounds, strangers = 1 if given.small else ROUNDS if side.ours else _PEER_ROUNDS, Strangers()
@@ -253,9 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(where(side.name, seen[side.name]))
     _keep(seen, shares)
     result = [replace(row, strangers=max(shares[name] for name in _sides_of(row, shares))) for row in rows(seen)]
-    conditions = f"{os.cpu_count()} processors, {processes} processes compute; " + "; ".join(
-        where(name, times) for name, times in seen.items()
-    )
+    told = "; ".join(where(name, times) for name, times in seen.items())
+    conditions = f"{os.cpu_count()} processors, {processes} processes compute; {told}"
     write("trigger", result, conditions)
     say(f"{table(result)}\n{conditions}")
     return 0 if all(row.holds for row in result) else 1

@@ -51,7 +51,10 @@ class Bench:
         place = self.folder / f"server-{self._servers}"
         try:
             with SeaweedFS(place) as server:
-                _warm_up(server)
+                # with the first object of a bucket the server makes the files that it keeps objects in
+                client = credentials(server).get_boto3_session().client("s3", endpoint_url=server.endpoint)
+                client.put_object(Bucket=server.bucket, Key="first", Body=b"first")
+                client.close()
                 os.sync()
                 with self._relay(server.ports["s3"], wanted=counted) as relay:
                     before = self.line.client if self.line else ()
@@ -198,13 +201,6 @@ def _given(source: str, target: str) -> None:
         os.link(source, target)
     else:
         shutil.copy2(source, target)
-
-
-def _warm_up(server: SeaweedFS) -> None:
-    """With the first object of a bucket the server makes the files that it keeps objects in: nobody's transfer."""
-    client = credentials(server).get_boto3_session().client("s3", endpoint_url=server.endpoint)
-    client.put_object(Bucket=server.bucket, Key="first", Body=b"first")
-    client.close()
 
 
 def _stored(server: SeaweedFS) -> int:

@@ -146,7 +146,6 @@ class WithoutServer(Bench):
 
 @pytest.mark.soak
 def test_the_bench_in_its_smallest_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.contain.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.watched._IDLE_SECONDS", 30.0)  # one that waits for the processor is not at rest
 
@@ -178,7 +177,6 @@ def judge_smallest(code: int, folder: Path) -> None:
 
 @pytest.mark.soak
 def test_the_small_form_with_a_server_and_the_drills_workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.contain.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.rows.RESULTS", tmp_path)
     monkeypatch.setattr("benchmarks.watched._IDLE_SECONDS", 30.0)  # one that waits for the processor is not at rest
     judge_smallest(main(["--small"]), tmp_path)
