@@ -84,11 +84,8 @@ def failed() -> Objects:
 
 def on_objects() -> Iterator[Vector]:
     """Yield the vectors of this file."""
-    yield from _honest()
-    yield from _changed()
-    yield from _removed()
-    yield from _moved()
-    yield from _planted()
+    for part in (_honest, _changed, _removed, _moved, _planted):
+        yield from part()
 
 
 def _honest() -> Iterator[Vector]:
@@ -97,9 +94,8 @@ def _honest() -> Iterator[Vector]:
     yield proven("three-records", three(), "Three runs have closed a record each; the later ones add no evidence.")
     why = "Needed models could not be read; the record says so, and claims no more than PARTIAL."
     yield proven("partial", partial(), why)
-    yield proven(
-        "finished-postmortem", finished(), "A person has signed the last closing, which adds a postmortem only."
-    )
+    why = "A person has signed the last closing, which adds a postmortem only."
+    yield proven("finished-postmortem", finished(), why)
     why = "The first run had no key; the custody log that the second's signed closing vouches for names what it left."
     yield proven("unsigned-covered", covered(), why, MANIFEST_KEY)
     why = "Foreign bytes lay at one key before; the record says so, and what was sealed lies beside, in conflicts/."
@@ -157,8 +153,7 @@ def _removed() -> Iterator[Vector]:
         "unfinished-verdict": (failed(), verdict_key()),
     }
     for name, (objects, key) in told.items():
-        at = key + LOG if key.endswith("/") else key
-        at = MANIFEST_KEY.replace("evidence/", key.split("/")[-2] + "/") if key.endswith("/") else at
+        at = MANIFEST_KEY.replace("evidence/", key.split("/")[-2] + "/") if key.endswith("/") else key
         why = "A signed document names it, or follows from one that is, and it is gone."
         yield broken(f"{name}-removed", without(objects, key), why, at)
     why = "Without the closing nobody vouches for the record: its run died, or somebody removed it."
@@ -209,15 +204,13 @@ def _planted() -> Iterator[Vector]:
     why = "Its name has a line break, and would write a line of its own into a careless report."
     key = f"{HOME}/evidence/added\nPROVEN"
     yield proven("planted-line-break", one() | {key: FOREIGN}, why, key.replace("\n", "\\n"))
-    ninth = f"{HOME}/evidence.9/"
+    ninth = f"{HOME}/evidence.9/manifest.json"
     why = "An evidence folder without a manifest, which no closing names: nobody vouches for it."
-    yield proven("planted-folder", one() | {f"{ninth}logs/added.log": FOREIGN}, why, f"{ninth}manifest.json")
+    yield proven("planted-folder", one() | {f"{HOME}/evidence.9/logs/added.log": FOREIGN}, why, ninth)
     told_of = {
-        "unreadable": {f"{ninth}manifest.json": b"{}\n"},
-        "copied": {f"{ninth}manifest.json{end}": one()[f"{MANIFEST_KEY}{end}"] for end in ("", ".sig")},
-        "signed-by-nobody-known": signed(
-            {f"{ninth}manifest.json": one()[MANIFEST_KEY]}, f"{ninth}manifest.json", MALLORY
-        ),
+        "unreadable": {ninth: b"{}\n"},
+        "copied": {f"{ninth}{end}": one()[f"{MANIFEST_KEY}{end}"] for end in ("", ".sig")},
+        "signed-by-nobody-known": signed({ninth: one()[MANIFEST_KEY]}, ninth, MALLORY),
         "unsigned": {
             f"{HOME}/evidence.2/{key.removeprefix(f'{HOME}/evidence/')}": data
             for key, data in one().items()
@@ -228,10 +221,8 @@ def _planted() -> Iterator[Vector]:
     for name, objects in told_of.items():
         at = next(iter(objects)).rpartition("/evidence")[2].partition("/")[0]
         yield proven(f"planted-manifest-{name}", one() | objects, why, f"{HOME}/evidence{at}/manifest.json")
+    why = "Signed by nobody known, what a signed closing covers as left unsigned: the planted signature says nothing."
     for name, key in (("manifest", MANIFEST_KEY), ("closing", closing_key(1))):
-        why = (
-            "Signed by nobody known, what a signed closing covers as left unsigned: the planted signature says nothing."
-        )
         yield proven(f"planted-signature-of-{name}", signed(covered(), key, MALLORY), why, key)
     why = "A record without a closing: its run died, or somebody put it there; no document tells which."
     yield indeterminate("planted-record", one() | {f"{HOME}/record/002/added.txt": FOREIGN}, why, closing_key(2))

@@ -119,24 +119,21 @@ def _fleets() -> Iterator[Vector]:
     green = fleet(lambda rows: [rows[0], Row("gpu2", 1, "run-1", HostEnd.SILENT)], end=HostEnd.VERIFIED)
     yield broken("fleet-green-over-a-silent-host", green, why, LINES)
     why = "A host is Verified without a closing."
-    yield broken(
-        "fleet-verified-without-closing", fleet(lambda rows: [rows[0], replace(rows[1], closing=None)]), why, LINES
-    )
+    unclosed = fleet(lambda rows: [rows[0], replace(rows[1], closing=None)])
+    yield broken("fleet-verified-without-closing", unclosed, why, LINES)
     why = "The record has two lines of one host, and none of the other."
     yield broken("fleet-host-twice", fleet(lambda rows: [rows[0], rows[0]], end=HostEnd.VERIFIED), why, LINES)
     why = "One line was changed: the closing names another digest of them."
     one_line = edited(good, LINES, lambda said: said["hosts"][1].update(message="all is well"))
     yield broken("fleet-line-changed", one_line, why, LINES)
     shorter = edited(good, TARGETS, lambda said: said["hosts"].pop())
-    yield broken(
-        "fleet-list-changed", shorter, "The frozen list has lost a host; the closing names its digest.", TARGETS
-    )
+    why = "The frozen list has lost a host; the closing names its digest."
+    yield broken("fleet-list-changed", shorter, why, TARGETS)
     yield broken("fleet-closing-changed", changed(good, CLOSING), "The signature is over other bytes.", CLOSING)
     why = "The signature is gone: anybody could have made the record."
     yield indeterminate("fleet-signature-removed", without(good, f"{CLOSING}.sig"), why, CLOSING)
-    yield broken(
-        "fleet-signed-by-nobody-known", fleet(by=MALLORY), "The file does not name this key for the host.", CLOSING
-    )
+    why = "The file does not name this key for the host."
+    yield broken("fleet-signed-by-nobody-known", fleet(by=MALLORY), why, CLOSING)
     why = "A host's key has signed the record in the name of the host that has written it."
     yield broken("fleet-signed-by-another-host", fleet(by=GPU1), why, CLOSING)
     why = "A person has signed the record, which is for the host that has written it."
@@ -144,9 +141,8 @@ def _fleets() -> Iterator[Vector]:
     why = "A name stands twice in the closing, signed."
     twice = good[CLOSING].replace(b'  "verdict": "Verified"', b'  "verdict": "Silent",\n  "verdict": "Verified"')
     yield broken("fleet-closing-with-name-twice", signed(good | {CLOSING: twice}, CLOSING, CONTROL), why, CLOSING)
-    yield proven(
-        "fleet-planted", good | {f"{RECORD}/added.txt": b"x\n"}, "No document names it.", f"{RECORD}/added.txt"
-    )
+    added = f"{RECORD}/added.txt"
+    yield proven("fleet-planted", good | {added: b"x\n"}, "No document names it.", added)
 
 
 def _hosts() -> Iterator[Vector]:
@@ -170,12 +166,9 @@ def _hosts() -> Iterator[Vector]:
     why = "A host was carried on later and ended otherwise: it is no longer what the record says."
     later = beside(incident(Run(key=GPU2), Run(key=GPU2, found=alive()), host="gpu2", place=f"{PLACE}/gpu2"), "gpu2")
     yield indeterminate("fleet-host-carried-on", good | later, why, second)
-    yield broken(
-        "fleet-host-signed-by-nobody-known",
-        fleet(objects=_of_mallory()),
-        "The host's closing has a signer that the file does not name.",
-        second,
-    )
+    why = "The host's closing has a signer that the file does not name."
+    strange = hosts() | beside(incident(Run(key=MALLORY), host="gpu2", place=f"{PLACE}/gpu2"), "gpu2")
+    yield broken("fleet-host-signed-by-nobody-known", fleet(objects=strange), why, second)
 
 
 def _bettered() -> Objects:
@@ -186,24 +179,14 @@ def _bettered() -> Objects:
     return hosts() | beside(signed(found, closing_key(2), PERSON), "gpu2")
 
 
-def _of_mallory() -> Objects:
-    return hosts() | beside(incident(Run(key=MALLORY), host="gpu2", place=f"{PLACE}/gpu2"), "gpu2")
-
-
 def _records() -> Iterator[Vector]:
     """Yield fleets with a record too many or too few."""
-    good = fleet()
+    good, second = fleet(), CLOSING.replace("001", "002")
     again = {key.replace("/001/", "/002/"): data for key, data in good.items() if key.startswith(f"{RECORD}/")}
-    yield broken(
-        "fleet-record-replayed",
-        good | again,
-        "The second record is a copy of the first.",
-        CLOSING.replace("001", "002"),
-    )
+    yield broken("fleet-record-replayed", good | again, "The second record is a copy of the first.", second)
     why = "The first record is missing."
     gone = {key.replace("/001/", "/002/") if key.startswith(RECORD) else key: data for key, data in good.items()}
-    gone = edited(gone, CLOSING.replace("001", "002"), lambda said: said.update(record=2))
-    yield indeterminate("fleet-record-missing", signed(gone, CLOSING.replace("001", "002"), CONTROL), why, CLOSING)
-    yield indeterminate(
-        "fleet-without-signers", good, "No allowed signers are given.", f"fleets/{FLEET}/", signers=None
-    )
+    gone = edited(gone, second, lambda said: said.update(record=2))
+    yield indeterminate("fleet-record-missing", signed(gone, second, CONTROL), why, CLOSING)
+    why = "No allowed signers are given."
+    yield indeterminate("fleet-without-signers", good, why, f"fleets/{FLEET}/", signers=None)

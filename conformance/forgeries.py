@@ -57,22 +57,14 @@ from tasks.custody.store.signature import sign
 from tasks.custody.store.statement import statement
 
 FIRST, LAST = closing_key(1), closing_key(2)
+BOTH = f"{ALLOWED}{GPU2.allowed_signers}\n"
 
 
 def by_keys() -> Iterator[Vector]:
     """Yield the vectors of this file."""
-    yield from _signers()
-    yield from _others()
-    yield from _people()
-    yield from _replayed()
-    yield from _claiming()
-    yield from _contradicting()
-    yield from _log()
-    yield from _times()
-    yield from _spelled()
-    yield from _statements()
-    yield from _rotated()
-    yield from _revoked()
+    first = (_signers, _others, _people, _replayed, _claiming, _contradicting)
+    for part in (*first, _log, _times, _spelled, _statements, _rotated, _revoked):
+        yield from part()
 
 
 def _line(who: str, options: str = 'namespaces="evacuation"') -> str:
@@ -83,10 +75,7 @@ def _signers() -> Iterator[Vector]:
     """Yield one incident with auditor's files that do and do not name its signer for it."""
     told = {
         "pattern-for-every-host": (_line("evacuation@*"), "The key counts for every host."),
-        "several-principals": (
-            _line("evacuation@gpu2,evacuation@gpu1"),
-            "One of the line's principals is the host.",
-        ),
+        "several-principals": (_line("evacuation@gpu2,evacuation@gpu1"), "One of the line's principals is the host."),
         "second-line": (_line("evacuation@gpu2") + _line("evacuation@gpu1"), "The key counts by its second line."),
         "valid-then": (
             _line("evacuation@gpu1", 'namespaces="evacuation",valid-after="20260101Z"'),
@@ -107,10 +96,7 @@ def _signers() -> Iterator[Vector]:
             _line("evacuation@gpu1", 'valid-before="20260101Z"'),
             "The documents state a time after the key was valid.",
         ),
-        "of-another-key": (
-            f"{GPU2.allowed_signers}\n".replace("gpu2", "gpu1"),
-            "The file has another key for it.",
-        ),
+        "of-another-key": (f"{GPU2.allowed_signers}\n".replace("gpu2", "gpu1"), "The file has another key for it."),
     }
     for name, (text, why) in wrong.items():
         yield broken(f"signers-{name}", one(), why, MANIFEST_KEY, signers=text)
@@ -122,13 +108,12 @@ def _others() -> Iterator[Vector]:
     """Yield incidents that keys have signed which may not, or that nobody has signed."""
     mallory = incident(Run(key=MALLORY))
     yield broken("signed-by-nobody-known", mallory, "A key has signed all of it that the file does not name.", FIRST)
-    both = f"{ALLOWED}{GPU2.allowed_signers}\n"
     why = "Another host has signed the last closing in this one's name; the file allows its key for itself alone."
-    yield broken("signed-by-another-host", closed(two(), 2, GPU2), why, LAST, signers=both)
+    yield broken("signed-by-another-host", closed(two(), 2, GPU2), why, LAST, signers=BOTH)
     why = "Another host has signed the last closing in its own name: the documents are of two hosts."
     own = judged(two(), _of_host("gpu2"), 2)
     own = closed(own, 2, GPU2, lambda said: said.update(host="gpu2"))
-    yield broken("signed-by-another-host-for-itself", own, why, FIRST, signers=both)
+    yield broken("signed-by-another-host-for-itself", own, why, FIRST, signers=BOTH)
     why = "The closing names another workload than the manifest."
     other = closed(judged(one(), lambda facts: facts["incident"].update(workload="serve")), 1, GPU1)
     other = closed(other, 1, GPU1, lambda said: said.update(workload="serve"))
@@ -210,17 +195,16 @@ def _not_contained() -> Objects:
 
 def _replayed() -> Iterator[Vector]:
     """Yield incidents into which documents of others were copied, which are signed and true elsewhere."""
-    both = f"{ALLOWED}{GPU2.allowed_signers}\n"
     why = "The training still ran, and the record says NOTCONTAINED: the record is proven, not the evacuation."
     yield proven("not-contained", _not_contained(), why)
     why = "The record of gpu2, VERIFIED and signed by gpu2, was added to gpu1's incident, which is NOTCONTAINED."
     record = {key.replace("/001/", "/002/"): data for key, data in _neighbour().items() if "/record/" in key}
-    yield broken("replayed-record-of-another-host", _not_contained() | record, why, FIRST, signers=both)
+    yield broken("replayed-record-of-another-host", _not_contained() | record, why, FIRST, signers=BOTH)
     why = "The record of gpu2, VERIFIED and signed by gpu2, was put in the place of gpu1's, which is NOTCONTAINED."
     record = {key: data for key, data in _neighbour().items() if "/record/" in key}
-    yield broken("replayed-record-in-the-place-of-ours", _not_contained() | record, why, MANIFEST_KEY, signers=both)
+    yield broken("replayed-record-in-the-place-of-ours", _not_contained() | record, why, MANIFEST_KEY, signers=BOTH)
     why = "The whole incident of gpu2 lies where gpu1's was: it is proven, as gpu2's, which the first line says."
-    yield proven("whole-incident-of-another-host", _neighbour(), why, signers=both)
+    yield proven("whole-incident-of-another-host", _neighbour(), why, signers=BOTH)
     earlier = incident(Run(), opened=OPENED - timedelta(days=1))
     there = next(iter(earlier)).split("/")[1]
     why = "The closing of an earlier incident of the same host was added as the last record."
@@ -298,18 +282,12 @@ def _contradicting() -> Iterator[Vector]:
         "of-another-record": (lambda said: said.update(record=2), "It says that it is another record."),
         "of-another-run": (lambda said: said.update(run="run-2"), "It is of another run than its verdict."),
         "without-verdict": (lambda said: said["files"].pop("verdict.json"), "It does not vouch for its verdict."),
-        "without-log": (
-            lambda said: said["files"].pop("custody.jsonl"),
-            "It does not vouch for its log.",
-        ),
+        "without-log": (lambda said: said["files"].pop("custody.jsonl"), "It does not vouch for its log."),
         "of-no-manifest": (
             lambda said: said["manifests"].update({"x/manifest.json": "0" * 64}),
             "It vouches for what is no manifest.",
         ),
-        "of-a-path-outside": (
-            lambda said: said["files"].update({"../x": "0" * 64}),
-            "It names a path outside.",
-        ),
+        "of-a-path-outside": (lambda said: said["files"].update({"../x": "0" * 64}), "It names a path outside."),
         "of-no-digest": (lambda said: said["files"].update({"verdict.json": "abc"}), "A digest is none."),
     }
     for name, (change, why) in told.items():
@@ -323,21 +301,14 @@ def _contradicting() -> Iterator[Vector]:
         "with-another-field": (lambda said: said.update(zone="UTC"), "It has a field that no manifest has."),
     }
     for name, (change, why) in of_manifest.items():
-        by = GPU2 if name == "of-another-host" else GPU1
-        yield broken(
-            f"manifest-{name}", _manifest(change, by), why, MANIFEST_KEY, signers=f"{ALLOWED}{GPU2.allowed_signers}\n"
-        )
+        other = resealed(edited(one(), MANIFEST_KEY, change), GPU2 if name == "of-another-host" else GPU1)
+        yield broken(f"manifest-{name}", other, why, MANIFEST_KEY, signers=BOTH)
     why = "A lock was asked for, and the objects have none."
     lock = {"lock": "governance", "days": 30, "hold": False}
-    yield indeterminate(
-        "retention-not-there", closed(one(), change=lambda said: said.update(retention=lock)), why, CLAIM
-    )
+    unlocked = closed(one(), change=lambda said: said.update(retention=lock))
+    yield indeterminate("retention-not-there", unlocked, why, CLAIM)
     why = "The verdict says that the incident is of another host than the closing does, and so would be the claim."
     yield broken("verdict-of-another-host", judged(one(), _of_host("gpu2")), why, FIRST)
-
-
-def _manifest(change: Change, by: SigningKey) -> Objects:
-    return resealed(edited(one(), MANIFEST_KEY, change), by)
 
 
 def _log() -> Iterator[Vector]:
@@ -353,10 +324,7 @@ def _log() -> Iterator[Vector]:
             "The lines follow each other, and a number is missing.",
         ),
         "no-json": (lambda lines: [*lines, b"a line\n"], "A line is no JSON."),
-        "another-verdict": (
-            lambda lines: _told(lines, "PARTIAL"),
-            "It tells of another verdict than the closing.",
-        ),
+        "another-verdict": (lambda lines: _told(lines, "PARTIAL"), "It tells of another verdict than the closing."),
     }
     for name, (change, why) in told.items():
         at = FIRST if name == "another-verdict" else segment_key()
@@ -478,7 +446,7 @@ def _rotation(by: SigningKey, following: SigningKey, at: datetime, name: str = "
 
 def _rotated() -> Iterator[Vector]:
     """Yield incidents whose second closing is signed by a key that a closing of a key names, or does not."""
-    objects, key, both = _of_two_keys(), "rotations/gpu1/1/closing.json", f"{ALLOWED}{GPU2.allowed_signers}\n"
+    objects, key = _of_two_keys(), "rotations/gpu1/1/closing.json"
     at = datetime.fromisoformat(json.loads(objects[FIRST])["closed_utc"])
     why = "The host's old key has named the new one, before that signed."
     yield proven("rotated", objects | _rotation(GPU1, SECOND, at), why, key)
@@ -504,7 +472,7 @@ def _rotated() -> Iterator[Vector]:
         ),
     }
     for name, (rotation, why) in told.items():
-        yield broken(f"rotated-by-{name}", objects | rotation, why, LAST, signers=both)
+        yield broken(f"rotated-by-{name}", objects | rotation, why, LAST, signers=BOTH)
     why = "Somebody has added a closing of a key that is none: a note, and nothing rests on it."
     yield proven("planted-rotation", one() | {key: b"rubbish\n"}, why, key)
 
@@ -533,7 +501,6 @@ def _revoked() -> Iterator[Vector]:
     why = "The key was revoked in one line, and another allows it for the same host."
     yield proven("revoked-but-for-another-line", one(), why, signers=until(86_400) + _line("evacuation@*"))
     why = "The old key was revoked, and nothing proves that it named the new one before: that one is nobody's."
-    objects = _of_two_keys()
-    named_at = datetime.fromisoformat(json.loads(objects[FIRST])["closed_utc"])
-    objects = objects | _rotation(GPU1, SECOND, named_at)
+    named_at = datetime.fromisoformat(json.loads(_of_two_keys()[FIRST])["closed_utc"])
+    objects = _of_two_keys() | _rotation(GPU1, SECOND, named_at)
     yield broken("revoked-and-rotated-unseen", objects, why, LAST, signers=until(86_400), roots=roots)

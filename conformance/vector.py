@@ -1,8 +1,9 @@
 """A vector: the objects of a store, whom the auditor trusts, and what an audit has to say of them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
 
 from conformance.incidents import GPU1, ID, PERSON, PLACE, Objects
 
@@ -20,7 +21,7 @@ class Vector:
 
     title: str
     objects: Objects
-    word: str
+    word: str = field(kw_only=True)
     why: str
     at: str = ""
     signers: str | None = ALLOWED
@@ -46,11 +47,4 @@ class Vector:
         }
 
 
-def _making(word: str) -> Callable[..., Vector]:
-    def make(title: str, objects: Objects, why: str, at: str = "", **more: Any) -> Vector:
-        return Vector(title, objects, word, why, at, **more)
-
-    return make
-
-
-proven, broken, indeterminate, unfinished = map(_making, EXIT_CODES)
+proven, broken, indeterminate, unfinished = (partial(Vector, word=word) for word in EXIT_CODES)
