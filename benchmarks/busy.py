@@ -5,10 +5,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from benchmarks.watched import state_of
 from blocks.workload import Workload
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
@@ -16,7 +17,6 @@ from tasks.incident.layout import CORDON
 BUSY: Final = 8
 WITHOUT_RIGHTS: Final = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 _SETTLE_SECONDS: Final = 1.0
-_TRAINING: Final = "while True:\n    pass\n"
 
 
 class BusyMachine:
@@ -28,7 +28,7 @@ class BusyMachine:
         self.root, self.evidence = folder / "workload", folder / "evidence"
         self.processes: list[subprocess.Popen[bytes]] = []
         (self.root / "src").mkdir(parents=True)
-        (self.root / "src/train.py").write_text(_TRAINING)
+        (self.root / "src/train.py").write_text("while True:\n    pass\n")
 
     def block(self) -> Workload:
         """The block that describes it."""
@@ -54,10 +54,5 @@ class BusyMachine:
 
     def at_rest(self) -> bool:
         """Whether none of them runs any more."""
-        return all(_state(process.pid) in "TtZX" for process in self.processes)
-
-
-def _state(pid: int) -> str:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return "X"
+        seen = [state_of(process.pid) for process in self.processes]
+        return all(each is None or each[0] in "TtZX" for each in seen)

@@ -10,12 +10,11 @@ the bench started (benchmarks/runbook.py). Trees of processes are frozen beside 
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,7 @@ from typing import Any, Final
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Pending
 
-from benchmarks.machine import Strangers
+from benchmarks.machine import Strangers, own_session
 from benchmarks.rows import Row, at_most, begin, median, quicker, table, under, with_strangers, write
 from benchmarks.runbook import typed
 from benchmarks.trees import tree_rows
@@ -141,8 +140,10 @@ class Bench:
         api, training = self.sample.sessions
         watched = Watched(api, idle_is_rest=False), Watched(training, idle_is_rest=True)
         try:
+            log = self.folder / f"run-{self.runs}.log"
+            how: dict[str, Any] = {"cwd": self.sample.root, "env": {**self.environment(), **environment}}
             began = time.monotonic()
-            with self._started(command(), environment) as process:
+            with log.open("wb") as out, own_session(command(), **how, stdout=out, stderr=out) as process:
                 watch(watched, began + self.size.cap)
                 process.wait(_RUN_SECONDS)
                 ended = time.monotonic() - began
@@ -152,26 +153,6 @@ class Bench:
             self.sample.end()
         api_rest, training_rest = ((each.rest or began + self.size.cap) - began for each in watched)
         return Clocks(api_rest, training_rest, left, began=began, ended=ended)
-
-    @contextmanager
-    def _started(self, command: Sequence[str], more: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-        """A process in a session of its own, which ends with us."""
-        with (self.folder / f"run-{self.runs}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=self.sample.root,
-                env={**self.environment(), **more},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def first_task_to_frozen(evidence: Path) -> float:
@@ -201,10 +182,8 @@ def rows(ours: Sequence[Clocks], peer: Sequence[Clocks], typed: Sequence[Clocks]
     api, api_there = (median(each.api for each in side) for side in (ours, peer))
     training, training_there = (median(each.training for each in side) for side in (ours, peer))
     frozen = median(each.frozen or size.cap for each in ours)
-    stopped, stopped_there = (
-        median(each.stopped for each in typed),
-        median(max(each.api, each.training) for each in peer),
-    )
+    stopped = median(each.stopped for each in typed)
+    stopped_there = median(max(each.api, each.training) for each in peer)
     verdict, ended_there = (median(each.ended for each in side) for side in (typed, peer))
     left = max(each.survivors for each in [*ours, *typed]), median(each.survivors for each in peer)
     return [

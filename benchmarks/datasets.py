@@ -35,9 +35,8 @@ class DataSet:
         """Write it as a workload has it; its bytes. The same seed gives the same sizes."""
         draw = random.Random(self.name)  # noqa: S311  sizes are no secret
         sizes = {f"{FOLDER}/large-{number}.png": self.large_size for number in range(self.large)}
-        sizes |= {
-            f"{FOLDER}/small-{number:06}.png": draw.randint(self.least, self.most) for number in range(self.small)
-        }
+        small = (f"{FOLDER}/small-{number:06}.png" for number in range(self.small))
+        sizes |= {name: draw.randint(self.least, self.most) for name in small}
         (root / FOLDER).mkdir(parents=True)
         for name, size in sizes.items():
             with (root / name).open("wb") as file:

@@ -112,9 +112,8 @@ def rows(name: str, seen: Figures, tenth: Figures | None = None, *, net: bool = 
     made.add("the same content again, s", "typed ours", quicker, (second, seen.theirs("second")))
     made.add("the same content again, beside the first time, s", "ours", at_most, (second, first), _AGAIN)
     one, proven = seen.seconds("one prefix", "one prefix"), seen.seconds("one prefix", "one prefix", "proven")
-    made.add(
-        "one prefix, beside one plain TCP stream, s", "alone plain", at_most, (one, seen.theirs("plain")), _PLAIN[name]
-    )
+    plain = seen.theirs("plain")
+    made.add("one prefix, beside one plain TCP stream, s", "alone plain", at_most, (one, plain), _PLAIN[name])
     for peer in ("s5cmd", "rclone"):
         theirs, turns = seen.theirs(peer), f"alone {peer}"
         made.add(f"one prefix, beside {peer}, s", turns, at_most, (one, theirs), _PEERS[name])

@@ -24,19 +24,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled
 
-from benchmarks.fleet_stage import (
-    REAL,
-    Recorded,
-    Stage,
-    await_written,
-    common_ids,
-    deploy,
-    deploy_only,
-    ended,
-    own_of,
-    spent,
-    trigger,
-)
+from benchmarks import fleet_stage as stage
 from benchmarks.fleet_store import LISTED, store_rows
 from benchmarks.machine import Strangers
 from benchmarks.recorder import Recorder
@@ -57,7 +45,6 @@ from tasks.system.installation import FLEET_SIGNERS
 from tasks.system.parallel import side_by_side
 
 SIZES: Final = (20, 50, 100)
-_CACHE: Final = RESULTS.parent / "cache"
 _FREEZE_LOOK_SECONDS: Final = 0.01
 _AT_ONCE: Final = 10
 _GOAL_FREEZES: Final = 10.0
@@ -77,30 +64,30 @@ class Measured:
     errors: Sequence[str] = ()
 
 
-def real_hosts(on: Stage) -> tuple[Measured, Script]:
+def real_hosts(on: stage.Stage) -> tuple[Measured, Script]:
     """Evacuate three real hosts, and record the first."""
     with Recorder(on.plant.server.port) as relay, ExitStack() as parts:
-        servers = [Recorded(on.folder, relay), on.plant.server, on.plant.server]
-        hosts = [FleetHost(on.folder, server, POOL, name) for server, name in zip(servers, REAL, strict=True)]
-        deploy(on, {host.name: host.block() for host in hosts}, "real")
+        servers = [stage.Recorded(on.folder, relay), on.plant.server, on.plant.server]
+        hosts = [FleetHost(on.folder, server, POOL, name) for server, name in zip(servers, stage.REAL, strict=True)]
+        stage.deploy(on, {host.name: host.block() for host in hosts}, "real")
         for host in hosts:
             parts.callback(host.stop)
         with ThreadPoolExecutor(len(hosts)) as pool:
             list(pool.map(FleetHost.start, hosts))
-        await_written(on.plant)
+        stage.await_written(on.plant)
         with client_of(on.plant.server) as client:
             workloads = [process for host in hosts for process in host.living()]
-            before, run = spent(on.plant), trigger(client, "real")
+            before, run = stage.spent(on.plant), stage.trigger(client, "real")
             began = (run.created or datetime.now(UTC)).timestamp()
             frozen = await_frozen(workloads) - began
-            say(f"three real hosts: {ended(client, run.id)}")
-            await_written(on.plant)
+            say(f"three real hosts: {stage.ended(client, run.id)}")
+            stage.await_written(on.plant)
             incident = the_incident(client, "real", None)
             rows = rows_of(client, incident)
-            own = {**own_of(client, REAL[0], "real"), "run": rows[0].run, "fleet": incident.id}
-            script = script_of(list(relay.asked), own, common_ids(client))
+            own = {**stage.own_of(client, stage.REAL[0], "real"), "run": rows[0].run, "fleet": incident.id}
+            script = script_of(list(relay.asked), own, stage.common_ids(client))
         last = max(row.ended.timestamp() - began for row in rows if row.ended)
-        return Measured([frozen], last, 0.0, spent(on.plant) - before), script
+        return Measured([frozen], last, 0.0, stage.spent(on.plant) - before), script
 
 
 def await_frozen(processes: Sequence[psutil.Process]) -> float:
@@ -117,29 +104,30 @@ def _computes(process: psutil.Process) -> bool:
     return False
 
 
-def whole(on: Stage, script: Script, fleet: str, names: Sequence[str]) -> Measured:
+def whole(on: stage.Stage, script: Script, fleet: str, names: Sequence[str]) -> Measured:
     """Order simulated hosts by their fleet's flow, and let them go all the way."""
     with client_of(on.plant.server) as client:
         signers = read_signers((on.folder / FLEET_SIGNERS.name).read_text())
-        owns = [own_of(client, name, fleet) for name in names]
+        owns = [stage.own_of(client, name, fleet) for name in names]
         hosts = [Simulated(script, own, on.plant.server.api, signers=signers) for own in owns]
         runs = list[FlowRun]()
 
         def begin() -> None:
-            runs.append(trigger(client, fleet))
+            runs.append(stage.trigger(client, fleet))
             for host in hosts:
                 host.own["fleet"] = new_fleet_id(runs[0].created or datetime.now(UTC), fleet, str(runs[0].id))
 
         measured = play(on, hosts, begin)
-        say(f"{len(hosts)} simulated hosts: {ended(client, runs[0].id)[:200]}")
+        say(f"{len(hosts)} simulated hosts: {stage.ended(client, runs[0].id)[:200]}")
         return measured
 
 
-def to_the_freeze(on: Stage, script: Script, names: Sequence[str]) -> Measured:
+def to_the_freeze(on: stage.Stage, script: Script, names: Sequence[str]) -> Measured:
     """Order simulated hosts that ask as far as the freeze and no further: what a freeze costs by itself."""
     short = replace(script, asked=script.asked[: script.before_freeze])
     with client_of(on.plant.server) as client:
-        hosts = [Simulated(short, {**own_of(client, name, ""), "fleet": ""}, on.plant.server.api) for name in names]
+        owns = [{**stage.own_of(client, name, ""), "fleet": ""} for name in names]
+        hosts = [Simulated(short, own, on.plant.server.api) for own in owns]
 
         def order(host: Simulated) -> UUID:
             return client.create_flow_run_from_deployment(UUID(host.own["deployment"])).id
@@ -151,19 +139,19 @@ def to_the_freeze(on: Stage, script: Script, names: Sequence[str]) -> Measured:
         return measured
 
 
-def play(on: Stage, hosts: Sequence[Simulated], begin: Callable[[], None]) -> Measured:
+def play(on: stage.Stage, hosts: Sequence[Simulated], begin: Callable[[], None]) -> Measured:
     """Let all listen, begin, and wait until everything that they tell is written."""
     at = list[tuple[float, float]]()
 
     def note() -> None:
-        at.append((time.time(), spent(on.plant)))
+        at.append((time.time(), stage.spent(on.plant)))
 
     def noted() -> None:
         note()
         begin()
 
     asyncio.run(play_all(hosts, noted, note))
-    await_written(on.plant)
+    stage.await_written(on.plant)
     note()
     (began, before), (_, frozen), (_, after) = at
     return Measured(
@@ -194,18 +182,18 @@ def rows(real: Measured, only: tuple[int, Measured], seen: Mapping[int, Measured
     return told
 
 
-def measured(on: Stage, sizes: Sequence[int]) -> tuple[list[Row], str]:
+def measured(on: stage.Stage, sizes: Sequence[int]) -> tuple[list[Row], str]:
     """Measure it all on a plant where a worker serves fleets; the rows, and what the figures depend on."""
     names = [f"sim{number:03}" for number in range(sizes[-1])]
     real, script = real_hosts(on)
     blocks = {name: Workload(root=on.folder, host=name, incident_suffix=name) for name in names}
-    took = deploy(on, blocks, "sim")
+    took = stage.deploy(on, blocks, "sim")
     say(f"{len(names)} workloads deployed in {took:.1f} s")
     only = to_the_freeze(on, script, names)
     seen = dict[int, Measured]()
     for size in sizes:
-        deploy_only(on, f"sim{size}", names[:size])
-        await_written(on.plant)
+        stage.deploy_only(on, f"sim{size}", names[:size])
+        stage.await_written(on.plant)
         seen[size] = whole(on, script, f"sim{size}", names[:size])
     say("\n".join(sorted({error for each in (only, *seen.values()) for error in each.errors})[:20]))
     conditions = (
@@ -226,18 +214,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder, key = begin(), new_key()
     write_frame_keys(folder)
     with ExitStack() as parts:
-        plant = parts.enter_context(Plant(folder / "plant", _CACHE))
+        plant = parts.enter_context(Plant(folder / "plant", RESULTS.parent / "cache"))
         parts.enter_context(temporary_settings({PREFECT_API_URL: plant.server.api}))
         with client_of(plant.server) as client:
             make_pool(client, POOL)
         parts.enter_context(FleetHost(folder, plant.server, POOL, "control", ["fleet"]))
         with Strangers() as strangers:
-            told, conditions = measured(Stage(folder, plant, key), (1, 2, 3) if small else SIZES)
+            told, conditions = measured(stage.Stage(folder, plant, key), (1, 2, 3) if small else SIZES)
     result = with_strangers(told, strangers)
     write("fleet", result, conditions)
     say(conditions)
     with Strangers() as strangers:
-        told = store_rows(folder, key, folder / "store" / REAL[0], (10, 3) if small else (LISTED, 100))
+        told = store_rows(folder, key, folder / "store" / stage.REAL[0], (10, 3) if small else (LISTED, 100))
     result += with_strangers(told, strangers)
     write("fleet", result, conditions)
     say(f"{table(result)}\n{conditions}")

@@ -19,6 +19,7 @@ from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL
 from tasks.drill.plant import Plant
 from tasks.prefect_side.own_server import PrefectServer
+from tasks.system.polling import poll_until
 
 REAL: Final = ("real1", "real2", "real3")
 _END_SECONDS: Final = 400.0
@@ -56,11 +57,12 @@ def spent(plant: Plant) -> float:
 
 def await_written(plant: Plant) -> None:
     """Wait until the services have dealt with every event."""
-    deadline = time.monotonic() + _END_SECONDS
-    while any((plant.stream.groups("events") or {"": 1}).values()):
-        if time.monotonic() > deadline:
-            raise TimeoutError("the services have not caught up with the events")
-        time.sleep(_LOOK_SECONDS)
+
+    def is_written() -> bool:
+        return not any((plant.stream.groups("events") or {"": 1}).values())
+
+    if not poll_until(is_written, _END_SECONDS, _LOOK_SECONDS):
+        raise TimeoutError("the services have not caught up with the events")
 
 
 def deploy(on: Stage, blocks: Mapping[str, Workload], fleet: str) -> float:
@@ -94,12 +96,13 @@ def trigger(client: SyncPrefectClient, fleet: str) -> FlowRun:
 
 def ended(client: SyncPrefectClient, run: UUID) -> str:
     """Wait for the end of a run; its state's name and message."""
-    deadline = time.monotonic() + _END_SECONDS
-    while time.monotonic() < deadline:
+
+    def look() -> str:
         state = client.read_flow_run(run).state
-        if state is not None and state.is_final():
-            return f"{state.name}: {state.message}"
-        time.sleep(_LOOK_SECONDS)
+        return f"{state.name}: {state.message}" if state is not None and state.is_final() else ""
+
+    if found := poll_until(look, _END_SECONDS, _LOOK_SECONDS):
+        return found
     raise TimeoutError(f"run {run} has not ended in {_END_SECONDS:g} s")
 
 

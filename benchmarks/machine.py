@@ -6,12 +6,14 @@ which work for everybody.
 
 import os
 import platform
+import signal
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import psutil
 
@@ -45,6 +47,17 @@ def _first_line(command: tuple[str, ...]) -> str:
         told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
         return told.stdout.partition("\n")[0].removeprefix(f"{command[0]} ")
     return ""
+
+
+@contextmanager
+def own_session(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process in a session of its own; whatever is in it ends with us."""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def spent_by(*pids: int) -> float:

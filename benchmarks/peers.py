@@ -2,15 +2,14 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.machine import own_session
 from benchmarks.relay import Relay
 from tasks.drill.parts import SeaweedFS
 
@@ -80,13 +79,9 @@ def _run(command: Sequence[str], folder: Path, reach: Reach, more: Mapping[str, 
     """Run a client to its end; whatever it has started ends with us."""
     env = {**environment(reach.server, reach.endpoint), **(more or {})}
     whole = [*reach.before, *command]
-    with subprocess.Popen(whole, cwd=folder, env=env, stdin=subprocess.DEVNULL, start_new_session=True) as client:
-        try:
-            if client.wait():
-                raise subprocess.CalledProcessError(client.returncode, whole)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(client.pid, signal.SIGKILL)
+    with own_session(whole, cwd=folder, env=env) as client:
+        if client.wait():
+            raise subprocess.CalledProcessError(client.returncode, whole)
 
 
 def _beside(program: str) -> Path:

@@ -63,7 +63,7 @@ def read_by(disk: LoopDisk, act: Callable[[], Any]) -> Reading:
     return Reading(seconds, disk.read - disk_read, _asked() - asked)
 
 
-def main() -> int:
+def main() -> None:
     """Run the steps of the job that the first argument describes."""
     job, disk = Job(**json.loads(sys.argv[1])), LoopDisk(Path(sys.argv[3]), sys.argv[2])
     evidence, seals = list[Evidence](), list[Seal]()
@@ -80,8 +80,7 @@ def main() -> int:
     files = [file for item in evidence for file in item.files]
     in_place = sum(file.size for file in files if file.in_place)
     print(json.dumps(asdict(Readings(steps, sum(file.size for file in files) - in_place, in_place))))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

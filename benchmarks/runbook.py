@@ -9,8 +9,6 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
-_LOCK: Final = "/tmp/ml-train.lock"  # noqa: S108  the runbook's own name for it
-
 _CONFINED: Final = """\
 pkill() { command pkill -s SESSIONS "$@"; }
 pgrep() { command pgrep -s SESSIONS "$@"; }
@@ -48,4 +46,4 @@ pkill -f "python -u src/train.py .* --mode full" || true
 def typed(sessions: Iterable[int], lock: Path) -> str:
     """The script, for `bash -c` in the workload's root."""
     confined = _CONFINED.replace("SESSIONS", ",".join(map(str, sessions)))
-    return confined + RUNBOOK.replace(_LOCK, quote(str(lock)))
+    return confined + RUNBOOK.replace("/tmp/ml-train.lock", quote(str(lock)))  # noqa: S108  the runbook's own name for it

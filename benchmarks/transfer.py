@@ -103,10 +103,8 @@ def opened(job: Job) -> Iterator[RunContext]:
     ownership, now = take_ownership(workload.evidence), datetime.now(UTC)
     if ownership is None:
         raise SystemExit(f"expected an evidence folder of its own; got {job.evidence}, which another run has.")
-    keys = AwsCredentials(
-        aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=SecretStr(os.environ["AWS_SECRET_ACCESS_KEY"]),
-    )
+    secret = SecretStr(os.environ["AWS_SECRET_ACCESS_KEY"])
+    keys = AwsCredentials(aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"], aws_secret_access_key=secret)
     about = Incident(job.incident, "bench", socket.gethostname(), boot_id(), now, now, "a bench", "nobody")
     context = open_context(about, workload, RunInfo("bench"), SavedStore("bench", {}), ownership)
     context.store.evidence = EvidenceStore(
@@ -176,7 +174,7 @@ def _processor(server: int) -> tuple[float, float]:
     return ours, spent_by(server)
 
 
-def main() -> int:
+def main() -> None:
     """Do the job that the only argument describes."""
     job, done = Job(**json.loads(sys.argv[1])), dict[str, Stage]()
     with opened(job) as context:
@@ -189,8 +187,7 @@ def main() -> int:
     memory = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) << 10 for line in memory if line.startswith("VmHWM"))
     print(json.dumps(asdict(Done(done, peak))))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

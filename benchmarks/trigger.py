@@ -41,6 +41,7 @@ from tasks.drill.screen import say
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.prestart.freeze import FLOW
 from tasks.readiness.runs import runs_of
+from tasks.system.polling import poll_until
 
 ROUNDS: Final = 20
 _PEER_ROUNDS: Final = 8
@@ -53,8 +54,6 @@ _TIMES_QUICKER: Final = {"root": 40.0, "no rights": 1.0}
 _KEPT: Final = "trigger-times.json"
 _POLL_SECONDS: Final = 0.01
 _LOOK_SECONDS: Final = 0.5
-_EVENT: Final = "training.failed"
-_RESOURCE: Final = f"training.{NAME}"
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,8 @@ def stage(folder: Path, side: Side, processes: int = BUSY) -> Iterator[tuple[Bus
 def _send(server: PrefectServer) -> float:
     """As a cron job would without Python of ours; when it was sent."""
     occurred = datetime.now(UTC)
-    event = {"id": str(uuid4()), "occurred": occurred.isoformat(), "event": _EVENT}
-    body = json.dumps([{**event, "resource": {"prefect.resource.id": _RESOURCE}}]).encode()
+    event = {"id": str(uuid4()), "occurred": occurred.isoformat(), "event": "training.failed"}
+    body = json.dumps([{**event, "resource": {"prefect.resource.id": f"training.{NAME}"}}]).encode()
     request = urllib.request.Request(  # noqa: S310  our own server, on loopback
         f"{server.api}/events", body, {"Content-Type": "application/json"}
     )
@@ -166,12 +165,12 @@ def _end(client: SyncPrefectClient, run: UUID) -> None:
 
 def _settle(client: SyncPrefectClient, run: FlowRun) -> None:
     """The worker tells the server of the end; the next event must not meet that work."""
-    end = time.monotonic() + CAP_SECONDS
-    while time.monotonic() < end:
+
+    def is_over() -> bool:
         state = client.read_flow_run(run.id).state
-        if state is None or state.is_final():
-            break
-        time.sleep(_LOOK_SECONDS)
+        return state is None or state.is_final()
+
+    poll_until(is_over, CAP_SECONDS, _LOOK_SECONDS)
     time.sleep(_LOOK_SECONDS)
 
 

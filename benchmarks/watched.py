@@ -23,7 +23,7 @@ class Watched:
     def living(self) -> dict[int, tuple[str, int]]:
         """State and processor time of each process of the session that has not ended."""
         pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        found = {pid: _state(pid) for pid in pids if self._has(pid)}
+        found = {pid: state_of(pid) for pid in pids if self._has(pid)}
         return {pid: seen for pid, seen in found.items() if seen and seen[0] not in "ZX"}
 
     def _has(self, pid: int) -> bool:
@@ -45,7 +45,8 @@ class Watched:
             self.rest = self._since
 
 
-def _state(pid: int) -> tuple[str, int] | None:
+def state_of(pid: int) -> tuple[str, int] | None:
+    """State and processor time of a process; None if there is none."""
     with suppress(OSError):
         words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
         return words[0], int(words[11]) + int(words[12])
