@@ -15,7 +15,7 @@ from conformance.forging import (
     verdict_key,
     without,
 )
-from conformance.incidents import HOME, ID, LOG, MALLORY, PERSON, STAMP, Objects, Run, incident
+from conformance.incidents import HOME, ID, LOG, MALLORY, PERSON, STAMP, Run, incident
 from conformance.vector import Vector, broken, indeterminate, proven, unfinished
 from tasks.custody.store.manifest import canonical, digest_bytes
 
@@ -28,58 +28,24 @@ PAGE = f"{HOME}/record/postmortem/002.md"
 FOREIGN = b"of somebody else\n"
 
 
-@cache
-def one() -> Objects:
-    """Make an incident of one run, VERIFIED."""
-    return incident(Run())
-
-
-@cache
-def promoted() -> Objects:
-    """Make an incident of two runs, which have both changed latest/."""
-    return incident(Run(promotes=True), Run(log=LONGER, promotes=True))
-
-
-@cache
-def two() -> Objects:
-    """Make an incident of two runs, of which the second found a longer log: evidence.2/."""
-    return incident(Run(), Run(log=LONGER))
-
-
-@cache
-def three() -> Objects:
-    """Make an incident of three runs, of which the later ones found nothing new."""
-    return incident(Run(), Run(), Run())
-
-
-@cache
-def finished() -> Objects:
-    """Make an incident whose postmortem people have finished and signed."""
-    return incident(Run(), Run(key=PERSON, text="a quota that nobody had set"))
-
-
-@cache
-def covered() -> Objects:
-    """Make an incident whose first run had no key, and whose second vouches for it."""
-    return incident(Run(key=None), Run())
-
-
-@cache
-def partial() -> Objects:
-    """Make an incident that could not read the needed models."""
-    return incident(Run(denied="not permitted"))
-
-
-@cache
-def displaced() -> Objects:
-    """Make an incident at one of whose keys somebody else's content lay already."""
-    return incident(Run(), before={EVIDENCE: FOREIGN})
-
-
-@cache
-def failed() -> Objects:
-    """Make an incident whose store has kept nothing of coverage.json."""
-    return incident(Run(), forgets=True)
+one = cache(lambda: incident(Run()))
+"""An incident of one run, VERIFIED."""
+promoted = cache(lambda: incident(Run(promotes=True), Run(log=LONGER, promotes=True)))
+"""An incident of two runs, which have both changed latest/."""
+two = cache(lambda: incident(Run(), Run(log=LONGER)))
+"""An incident of two runs, of which the second found a longer log: evidence.2/."""
+three = cache(lambda: incident(Run(), Run(), Run()))
+"""An incident of three runs, of which the later ones found nothing new."""
+finished = cache(lambda: incident(Run(), Run(key=PERSON, text="a quota that nobody had set")))
+"""An incident whose postmortem people have finished and signed."""
+covered = cache(lambda: incident(Run(key=None), Run()))
+"""An incident whose first run had no key, and whose second vouches for it."""
+partial = cache(lambda: incident(Run(denied="not permitted")))
+"""An incident that could not read the needed models."""
+displaced = cache(lambda: incident(Run(), before={EVIDENCE: FOREIGN}))
+"""An incident at one of whose keys somebody else's content lay already."""
+failed = cache(lambda: incident(Run(), forgets=True))
+"""An incident whose store has kept nothing of coverage.json."""
 
 
 def on_objects() -> Iterator[Vector]:

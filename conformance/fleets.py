@@ -161,7 +161,10 @@ def _hosts() -> Iterator[Vector]:
     why = "The line says that a host lies outside of what a key may be."
     yield broken("fleet-host-outside", fleet(places=("gpu1", "../gpu2")), why, LINES)
     why = "A person has signed a host's closing, which betters its verdict; the record has it in the host's line."
-    bettered = fleet(objects=_bettered())
+    person = Run(key=PERSON, text="a quota that nobody had set")
+    better = incident(Run(key=GPU2, found=alive()), person, host="gpu2", place=f"{PLACE}/gpu2")
+    better = edited(better, closing_key(2), lambda said: said.update(verdict="VERIFIED", run="run-1"))
+    bettered = fleet(objects=hosts() | beside(signed(better, closing_key(2), PERSON), "gpu2"))
     yield indeterminate("fleet-host-closed-by-a-person", bettered, why, f"gpu2/{closing_key(2)}")
     why = "A host was carried on later and ended otherwise: it is no longer what the record says."
     later = beside(incident(Run(key=GPU2), Run(key=GPU2, found=alive()), host="gpu2", place=f"{PLACE}/gpu2"), "gpu2")
@@ -169,14 +172,6 @@ def _hosts() -> Iterator[Vector]:
     why = "The host's closing has a signer that the file does not name."
     strange = hosts() | beside(incident(Run(key=MALLORY), host="gpu2", place=f"{PLACE}/gpu2"), "gpu2")
     yield broken("fleet-host-signed-by-nobody-known", fleet(objects=strange), why, second)
-
-
-def _bettered() -> Objects:
-    """Let a person close the incident of gpu2, which is NOTCONTAINED, once more as VERIFIED."""
-    person = Run(key=PERSON, text="a quota that nobody had set")
-    found = incident(Run(key=GPU2, found=alive()), person, host="gpu2", place=f"{PLACE}/gpu2")
-    found = edited(found, closing_key(2), lambda said: said.update(verdict="VERIFIED", run="run-1"))
-    return hosts() | beside(signed(found, closing_key(2), PERSON), "gpu2")
 
 
 def _records() -> Iterator[Vector]:

@@ -181,16 +181,10 @@ def _told(lines: list[bytes], word: str) -> list[bytes]:
     return chain([json.dumps(each).encode() for each in told], first["prev"], first["seq"])
 
 
-@cache
-def _neighbour() -> Objects:
-    """Make the incident of gpu2, of the same id, VERIFIED; both signers are allowed."""
-    return incident(Run(key=GPU2), host="gpu2", before={})
-
-
-@cache
-def _not_contained() -> Objects:
-    """Make an incident whose training still ran, and that says so: NOTCONTAINED."""
-    return incident(Run(found=alive()))
+_neighbour = cache(lambda: incident(Run(key=GPU2), host="gpu2", before={}))
+"""The incident of gpu2, of the same id, VERIFIED; both signers are allowed."""
+_not_contained = cache(lambda: incident(Run(found=alive())))
+"""An incident whose training still ran, and that says so: NOTCONTAINED."""
 
 
 def _replayed() -> Iterator[Vector]:
@@ -334,10 +328,8 @@ def _log() -> Iterator[Vector]:
     yield proven("log-clock-set-back", back, why, segment_key())
 
 
-@cache
-def _stamped() -> Objects:
-    """Make an incident of two runs, whose closings an authority has stamped."""
-    return incident(Run(stamped=True), Run(stamped=True))
+_stamped = cache(lambda: incident(Run(stamped=True), Run(stamped=True)))
+"""An incident of two runs, whose closings an authority has stamped."""
 
 
 def _times() -> Iterator[Vector]:
@@ -431,10 +423,8 @@ def _stating(objects: Objects, envelope: bytes) -> Objects:
     return signed(objects | {f"{HOME}/record/001/{STATEMENT}": envelope}, FIRST)
 
 
-@cache
-def _of_two_keys() -> Objects:
-    """Make an incident whose second run another key of the same host has signed, which no file names."""
-    return incident(Run(), Run(key=SECOND))
+_of_two_keys = cache(lambda: incident(Run(), Run(key=SECOND)))
+"""An incident whose second run another key of the same host has signed, which no file names."""
 
 
 def _rotation(by: SigningKey, following: SigningKey, at: datetime, name: str = "1", host: str = "gpu1") -> Objects:

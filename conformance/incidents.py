@@ -97,10 +97,9 @@ class Forgetful(MemoryStore):
             super()._keep(key, data, sha256)
 
 
-def incident(  # noqa: PLR0913  what an incident is made with
+def incident(
     *runs: Run,
     host: str = "gpu1",
-    workload: str = "train",
     place: str = PLACE,
     opened: datetime = OPENED,
     before: Mapping[str, bytes] | None = None,
@@ -113,7 +112,7 @@ def incident(  # noqa: PLR0913  what an incident is made with
     with TemporaryDirectory() as folder, paper_time(opened):
         root = Path(folder).resolve() / "training"
         for number, run in enumerate(runs, 1):
-            about = Incident(f"IR-{opened:%Y%m%dT%H%M%SZ}", workload, host, "boot", opened, opened, "drill", "a person")
+            about = Incident(f"IR-{opened:%Y%m%dT%H%M%SZ}", "train", host, "boot", opened, opened, "drill", "a person")
             with _context(root, store, about, run, number) as context:
                 (_written if run.text else _evacuated)(context, run)
     return {each.key: store.read(each.key) for each in store.list("")}
@@ -150,10 +149,8 @@ def _evacuated(context: RunContext, run: Run) -> None:
     if run.denied:
         evidence.append(replace(evidence[0], collector="models", outcome=Outcome.DENIED, reason=run.denied, files=()))
     claim_store.fn(context)
-    seals = [
-        _made(seal.fn(context, each, evidence))
-        for each in volumes_to_seal(context.directory, context.run.volume, evidence)
-    ]
+    volumes = volumes_to_seal(context.directory, context.run.volume, evidence)
+    seals = [_made(seal.fn(context, each, evidence)) for each in volumes]
     intact = _made(check_seal.fn(context, seals))
     proven = _made(verify.fn(context, seals, _made(offload.fn(context, seals, intact))))
     stored = {"evidence": tuple(evidence), "seals": tuple(seals), "proven": proven}
@@ -199,9 +196,8 @@ def paper_time(opened: datetime) -> Iterator[None]:
         patched.enter_context(patch("tasks.runtime.context.actor", lambda run, _: {"run": run, "user": "root (0)"}))
         patched.enter_context(patch("tasks.record.write.pages", _pages))
         patched.enter_context(patch("tasks.fleet.record.socket.gethostname", lambda: FLEET_HOST))
-        patched.enter_context(
-            patch("tasks.custody.incident.log.time", SimpleNamespace(monotonic=lambda: next(looks) / 100))
-        )
+        clock = SimpleNamespace(monotonic=lambda: next(looks) / 100)
+        patched.enter_context(patch("tasks.custody.incident.log.time", clock))
         patched.enter_context(patch.object(CustodyLog, "write", _plainly(CustodyLog.write)))
         patched.enter_context(patch("tasks.evidence.time_stamp.time_stamp", _stamped))
         yield

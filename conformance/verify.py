@@ -139,16 +139,12 @@ class Audit:
         keys = {
             k for k in self.files for p in prefixes if re.fullmatch(rf"{re.escape(p)}rotations/.+/closing\.json", k)
         }
-        found = {
-            key: self.load(key)
-            for key in keys
-            if re.search(r"T.*([+-]\d\d:\d\d|Z)$", self.load(key).get("closed_utc", ""))
-        }
+        zoned, found = re.compile(r"T.*([+-]\d\d:\d\d|Z)$"), {key: self.load(key) for key in keys}
+        found = {key: each for key, each in found.items() if zoned.search(each.get("closed_utc", ""))}
         for key in sorted(found, key=lambda each: (datetime.fromisoformat(found[each]["closed_utc"]), each)):
             host, following = found[key].get("host", ""), found[key].get("next_key", "")
-            whole = re.fullmatch(r"[\w.-]+", host, re.ASCII) and re.fullmatch(
-                r"\S+ [\w+/=]+( .*)?", following, re.ASCII
-            )
+            is_key = re.fullmatch(r"\S+ [\w+/=]+( .*)?", following, re.ASCII)
+            whole = re.fullmatch(r"[\w.-]+", host, re.ASCII) and is_key
             who, seen = self.signer(key, found[key]), self.seen(f"{key}.sig") if whole else None
             old = who == "host revoked" and self.older(key, found[key], [seen] if seen else [])
             good = whole and following.split()[1] not in text and (who == "host" or old)
@@ -332,9 +328,8 @@ class Audit:
             names = {self.home + name: sha256 for name, sha256 in closings[key]["manifests"].items()}
             logs = {re.sub(r"[a-z]+\.json$", "custody.jsonl", each) for each in (key, *names)} & self.named
             left = [entry for log in logs for _, entry in self.log(log) if entry["action"] in actions]
-            said = {self.home + entry["object"]: entry["digest"] for entry in left} | (
-                names if "signed" in actions else {}
-            )
+            said = {self.home + entry["object"]: entry["digest"] for entry in left}
+            said |= names if "signed" in actions else {}
             covered |= {name for name, sha256 in said.items() if self.sha256(name) == sha256}
             vouching += sorted((covered & closings.keys()) - set(vouching))
         return covered
@@ -369,11 +364,8 @@ class Audit:
             if not closing.get("timestamp_url") and not self.roots:
                 continue
             self.named |= {f"{key}.tsr", key.replace("closing", "unstamped")}
-            at, seen, stamp = (
-                datetime.fromisoformat(closing["closed_utc"]),
-                self.seen(key),
-                self.files.get(f"{key}.tsr"),
-            )
+            at, stamp = datetime.fromisoformat(closing["closed_utc"]), self.files.get(f"{key}.tsr")
+            seen = self.seen(key)
             good = seen and EARLIEST <= seen - at <= LATEST
             later |= bool(good)
             other = stamp and not (self.stamp(key) and bytes.fromhex(self.sha256(key)) in stamp.read_bytes())
