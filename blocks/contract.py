@@ -83,19 +83,15 @@ def has_content(place: str, key: str, found: StoredObject | None, sha256: str, p
     if found is None:
         return False
     if not found.agrees(sha256, parts):
+        composite = f"the composite sha256 {found.composite} of its parts" if found.composite else ""
+        digest = f"sha256 {found.sha256}" if found.sha256 else composite or "a sha256 that it doesn't tell"
         raise Conflict(
             f"sha256 {sha256} at {key} in {place}",
-            f"an object with {_digest_of(found)}",
+            f"an object with {digest}",
             "It was not overwritten.",
             "Keep both for the investigation: compare the object with the file, and ask who wrote it.",
         )
     return True
-
-
-def _digest_of(found: StoredObject) -> str:
-    if found.composite and not found.sha256:
-        return f"the composite sha256 {found.composite} of its parts"
-    return f"sha256 {found.sha256}" if found.sha256 else "a sha256 that it doesn't tell"
 
 
 def build_vanished_error(place: str, key: str) -> StoreError:

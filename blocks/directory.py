@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from hashlib import file_digest
 from hashlib import sha256 as sha256_of
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from blocks.contract import absent, has_content, open_source, require_digest, require_key, require_removable
 from blocks.port import CANARIES, PIECE, StoredObject, Tell, ignore_progress
@@ -139,9 +139,8 @@ class DirectoryStore:
             if not folder.is_dir():
                 return [], []
             there = sorted(os.scandir(folder), key=lambda each: each.name)
-            files = [
-                _describe_file(prefix + each.name, each.stat()) for each in there if each.is_file(follow_symlinks=False)
-            ]
+            plain = (each for each in there if each.is_file(follow_symlinks=False))
+            files = [_describe_file(prefix + each.name, each.stat()) for each in plain]
             folders = [f"{prefix}{each.name}/" for each in there if each.is_dir(follow_symlinks=False)]
         return files, [each for each in folders if each not in {f"{_INCOMING}/", CANARIES}]
 
@@ -157,9 +156,8 @@ class DirectoryStore:
 
     def _root(self) -> Path:
         if not self._folder.is_dir():
-            raise PermanentStoreError(
-                f"a folder {self.place}", "none", "Nothing was stored.", "Create it, or mount what belongs there."
-            )
+            cure = "Create it, or mount what belongs there."
+            raise PermanentStoreError(f"a folder {self.place}", "none", "Nothing was stored.", cure)
         return self._folder
 
     def _path(self, key: str) -> Path:
@@ -176,10 +174,17 @@ class DirectoryStore:
             descriptor, name = tempfile.mkstemp(dir=incoming, prefix=_heap(key))
             try:
                 with os.fdopen(descriptor, "wb") as file, open_source(source) as origin:
-                    require_digest(key, _pour(origin, file), sha256)
+                    digest = sha256_of()
+                    while chunk := origin.read(PIECE):
+                        digest.update(chunk)
+                        file.write(chunk)
+                    require_digest(key, digest.hexdigest(), sha256)
                     file.flush()
                     os.fsync(file.fileno())
-                _make_folders(path.parent)
+                missing = [each for each in (path.parent, *path.parent.parents) if not each.is_dir()]
+                for folder in reversed(missing):  # each new name is flushed to disk
+                    folder.mkdir(mode=0o700, exist_ok=True)
+                    _flush_folder(folder.parent)
                 self._publish(Path(name), path, key, sha256, replace=replace)
             finally:
                 Path(name).unlink(missing_ok=True)
@@ -220,23 +225,6 @@ def _is_object(path: Path) -> bool:
         return stat.S_ISREG(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def _pour(origin: IO[bytes], target: IO[bytes]) -> str:
-    """Copy and hash in one pass, in bounded memory. Returns the SHA-256 in hexadecimal."""
-    digest = sha256_of()
-    while chunk := origin.read(PIECE):
-        digest.update(chunk)
-        target.write(chunk)
-    return digest.hexdigest()
-
-
-def _make_folders(folder: Path) -> None:
-    """Create missing folders and flush each new name to disk."""
-    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
-    for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)
-        _flush_folder(path.parent)
 
 
 def _flush_folder(folder: Path) -> None:

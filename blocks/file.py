@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OTHERS: Final = 0o077
-
 M = TypeVar("M", bound=BaseModel)
 _SAVED = ("credentials", "promoter", "signing")
 """Fields that may name a saved block, such as "signing-key/evacuation", to keep secrets out of the file."""
@@ -145,7 +143,7 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
 
     called, fields = one(read_description(path, "store"), "store", str(path), name)
     tables = [fields[field] for field in _SAVED if isinstance(fields.get(field), dict)]
-    if not all(_HARMLESS.issuperset(each) for each in tables) and path.stat().st_mode & _OTHERS:
+    if not all(_HARMLESS.issuperset(each) for each in tables) and path.stat().st_mode & 0o077:
         logger.warning("%s holds secrets, and others may read it: chmod 600", path)
     saved = _saved_in(fields)
     _validate(EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - saved.keys()})
@@ -159,21 +157,16 @@ def _saved_in(fields: dict[str, Any]) -> dict[str, str]:
 
 def _fields_or(reference: str) -> Any:
     """Return the fields of a saved block, or its reference if the server does not give them."""
-    from prefect.settings import (
-        PREFECT_API_REQUEST_TIMEOUT,
-        PREFECT_API_URL,
-        PREFECT_CLIENT_MAX_RETRIES,
-        temporary_settings,
-    )
+    from prefect import settings
 
     from blocks.saved import saved_fields
 
-    if PREFECT_API_URL.value() is None:
+    if settings.PREFECT_API_URL.value() is None:
         logger.warning("%s was not loaded: PREFECT_API_URL names no Prefect server", reference)
         return reference
-    at_once = {PREFECT_API_REQUEST_TIMEOUT: 3.0, PREFECT_CLIENT_MAX_RETRIES: 0}
+    at_once = {settings.PREFECT_API_REQUEST_TIMEOUT: 3.0, settings.PREFECT_CLIENT_MAX_RETRIES: 0}
     try:
-        with temporary_settings(at_once):
+        with settings.temporary_settings(at_once):
             return saved_fields(reference)
     except Exception as error:  # noqa: BLE001  whatever is wrong with the server, the workload has to be contained
         logger.warning("%s was not loaded from the Prefect server: %s: %s", reference, type(error).__name__, error)

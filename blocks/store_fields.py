@@ -20,19 +20,6 @@ _BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}
 _SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9!_.*'()+=@:,-]+")
 
 
-def _divide(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Split the runbook's s3://bucket/prefix. Raises ValueError if a prefix beside it differs."""
-    bucket, prefix = value.get("bucket"), value.get("prefix", "")
-    if not isinstance(bucket, str) or not isinstance(prefix, str):
-        return dict(value)
-    bucket, _, inside = bucket.removeprefix("s3://").partition("/") if bucket.startswith("s3://") else (bucket, "", "")
-    inside, prefix = inside.strip("/"), prefix.strip("/")
-    if inside and prefix and inside != prefix:
-        got = f"{inside!r} in the bucket's URL and {prefix!r} beside it"
-        raise wrong_value("one prefix", got, "Give it in one place only")
-    return dict(value) | {"bucket": bucket, "prefix": inside or prefix}
-
-
 class StoreFields(Described):
     """Where evidence is kept: a bucket of S3 or of anything that speaks S3, or a folder on another disk."""
 
@@ -74,7 +61,19 @@ class StoreFields(Described):
     @model_validator(mode="before")
     @classmethod
     def _take_url_apart(cls, value: Any) -> Any:
-        return _divide(value) if isinstance(value, Mapping) else value
+        """Split the runbook's s3://bucket/prefix. Raises ValueError if a prefix beside it differs."""
+        if not isinstance(value, Mapping):
+            return value
+        bucket, prefix = value.get("bucket"), value.get("prefix", "")
+        if not isinstance(bucket, str) or not isinstance(prefix, str):
+            return dict(value)
+        in_url = bucket.startswith("s3://")
+        bucket, _, inside = bucket.removeprefix("s3://").partition("/") if in_url else (bucket, "", "")
+        inside, prefix = inside.strip("/"), prefix.strip("/")
+        if inside and prefix and inside != prefix:
+            got = f"{inside!r} in the bucket's URL and {prefix!r} beside it"
+            raise wrong_value("one prefix", got, "Give it in one place only")
+        return dict(value) | {"bucket": bucket, "prefix": inside or prefix}
 
     @field_validator("bucket")
     @classmethod

@@ -8,20 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from blocks.described import Described, wrong_value
+from tasks.custody.incident import description
 from tasks.custody.incident.alarm import MAX_AGE_SECONDS
-from tasks.custody.incident.description import (
-    API,
-    TRAINING,
-    WORKER,
-    absolute,
-    address,
-    bystander,
-    default_evidence,
-    find_ports,
-    leads_to,
-    pattern,
-    unit,
-)
 
 
 def _container(text: str) -> str:
@@ -67,12 +55,12 @@ MountedFolder = Annotated[
     str, _form(_MOUNT, "a volume or folder of the root, as in models:/app/m or ./models:/app/m:ro")
 ]
 ContainerName = Annotated[str, AfterValidator(_container)]
-Pattern = Annotated[str, AfterValidator(pattern)]
-Bystander = Annotated[str, AfterValidator(bystander)]
+Pattern = Annotated[str, AfterValidator(description.pattern)]
+Bystander = Annotated[str, AfterValidator(description.bystander)]
 FolderName = Annotated[str, AfterValidator(_folder)]
 PythonName = Annotated[str, AfterValidator(_python_name)]
-UnitName = Annotated[str, AfterValidator(unit)]
-AbsolutePath = Annotated[Path, AfterValidator(absolute)]
+UnitName = Annotated[str, AfterValidator(description.unit)]
+AbsolutePath = Annotated[Path, AfterValidator(description.absolute)]
 UrlPath = Annotated[str, Field(pattern=r"^/[^\s?#]*$", max_length=200)]
 Pointer = Annotated[str, Field(pattern=r"^(/.*)?$", max_length=200)]
 
@@ -89,7 +77,7 @@ class WorkloadFields(Described):
     elsewhere. In a file or in Python, the machine on which the block is made if left out."""
     root: AbsolutePath
     """The workload's root folder. A process must work in it to be matched."""
-    api_pattern: Pattern = API
+    api_pattern: Pattern = description.API
     """Regular expression on the API's full command line."""
     api_command: list[str] = Field(
         default=["venv/bin/python", "-m", "uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", "8000"],
@@ -126,9 +114,9 @@ class WorkloadFields(Described):
     """Where the headers are that the API wants, a key for example: a file of the worker's host, root's or the worker's,
     mode 0600, as in /etc/evacuation/portfolio-headers.json; or a saved Secret block, as in secret/portfolio-api. Its
     text is like {"X-API-Key": "..."}, which Prefect hides, unlike an object."""
-    training_pattern: Pattern = TRAINING
+    training_pattern: Pattern = description.TRAINING
     """Regular expression on the training job's full command line."""
-    worker_pattern: Pattern = WORKER
+    worker_pattern: Pattern = description.WORKER
     """Regular expression for worker processes that may outlive their parent."""
     user: str = Field(default="", max_length=64)
     """Only processes of this account belong to the workload; whoever they belong to if empty."""
@@ -235,9 +223,10 @@ class WorkloadFields(Described):
         The default api_command is not compared, nor that of a block with containers or units, which start the API
         themselves.
         """
-        host, port = leads_to(self.api_url)
+        host, port = description.leads_to(self.api_url)
         usual = self.api_command == type(self).model_fields["api_command"].default
-        named = [] if usual or self.containers or self.units else find_ports(self.api_command, self.api_environment)
+        is_compared = not (usual or self.containers or self.units)
+        named = description.find_ports(self.api_command, self.api_environment) if is_compared else []
         if self.api_port is None and host in _THIS_HOST and named and named[-1] != str(port):
             cure = "Correct one of them or leave api_url out; with a proxy before the API give api_port as well."
             got = f"{port} in api_url and {named[-1]} in api_command"
@@ -251,7 +240,7 @@ class WorkloadFields(Described):
     @property
     def api_address(self) -> str:
         """Where the API answers, without a path."""
-        return self.api_url or address(self.api_command, self.api_environment)
+        return self.api_url or description.address(self.api_command, self.api_environment)
 
     @property
     def names_port(self) -> bool:
@@ -262,4 +251,4 @@ class WorkloadFields(Described):
     @property
     def evidence(self) -> Path:
         """The folder with this workload's incidents."""
-        return self.evidence_dir or default_evidence(self.root)
+        return self.evidence_dir or description.default_evidence(self.root)

@@ -6,6 +6,7 @@ See docs/adr/0028.
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -65,26 +66,25 @@ class Canary:
 
     def _run_tests(self) -> Promises:
         for name in ("one", "other"):
-            self._present(name)
+            answer = _call(partial(self._put, name, NEW))
+            if isinstance(answer, ClientError) and _code(answer) not in _TAKEN:
+                if _code(answer) == "NoSuchBucket":
+                    raise answer
+                self._put(name)  # without the condition, which the store does not support
+                self._new, self._rejects = _NOTHING, True
         return Promises(
-            refuses=self._refuses(),
+            # by a new name each time: a bad store keeps an object with a wrong checksum
+            refuses=_is_bad(_call(lambda: self._put(f"wrong-{uuid4().hex}", self._new, wrong=b"another"))),
             tells=self._read_checksum("other") == _checksum(b"other"),
             puts=self._conditional(lambda: self._put("one", NEW)),
-            copies=self._conditional(lambda: self._copy("one")) and self._copies_new(),
+            copies=self._conditional(lambda: self._copy("one"))
+            # to a free key the condition has to let it through: some stores compare it with the source
+            and not isinstance(_call(lambda: self._copy(f"copied-{uuid4().hex}")), ClientError),
             parts=self._conditional(self._complete),
             locks=not self._lock or self._locks(),
             rejects=self._rejects,
             refuses_parts=self._refuses_parts,
         )
-
-    def _present(self, name: str) -> None:
-        """Create a canary; without the condition if the store does not support it."""
-        answer = _call(lambda: self._put(name, NEW))
-        if isinstance(answer, ClientError) and _code(answer) not in _TAKEN:
-            if _code(answer) == "NoSuchBucket":
-                raise answer
-            self._put(name)
-            self._new, self._rejects = _NOTHING, True
 
     def _put(self, name: str, headers: Mapping[str, str] = _NOTHING, wrong: bytes | None = None) -> Mapping[str, str]:
         """Put an object whose content is its name. The checksum header is that of `wrong` if given."""
@@ -96,10 +96,6 @@ class Canary:
         place, headers = self._folder + name, {"x-amz-checksum-mode": "ENABLED"}
         answer = _call(lambda: self._wire.ask("HEAD", place, headers))
         return "" if isinstance(answer, ClientError) else answer.headers.get("x-amz-checksum-sha256", "")
-
-    def _refuses(self) -> bool:
-        """Return whether a wrong checksum is refused. Uses a new name each time: a bad store keeps the object."""
-        return _is_bad(_call(lambda: self._put(f"wrong-{uuid4().hex}", self._new, wrong=b"another")))
 
     def _conditional(self, act: Callable[[], object]) -> bool:
         """Return whether creating an existing object is refused by its condition."""
@@ -113,10 +109,6 @@ class Canary:
         source = quote(f"/{self._bucket}/{self._folder}other", safe="/-_.~")
         headers = {**NEW, "x-amz-copy-source": source, "Content-Length": "0"}
         return self._wire.ask("PUT", self._folder + name, headers)
-
-    def _copies_new(self) -> bool:
-        """Return whether that condition lets a copy to a free key through: some stores compare it with the source."""
-        return not isinstance(_call(lambda: self._copy(f"copied-{uuid4().hex}")), ClientError)
 
     def _complete(self) -> None:
         name = f"{self._folder}one"

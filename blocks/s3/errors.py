@@ -106,20 +106,16 @@ def _code_and_words(error: Exception) -> tuple[str, str]:
         status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
         code = error.response["Error"].get("Code", status)
         return (status if _is_fault(status) else code), error.response["Error"].get("Message", "")
-    if isinstance(error, BaseError | FileNotFoundError):
-        return _read_obstore(str(error))
-    return type(error).__name__, str(error)
-
-
-def _read_obstore(text: str) -> tuple[str, str]:
-    """Return code and message from the XML that obstore quotes. Without XML, the connection failed."""
-    head = text.split("\n\nDebug source", 1)[0]
-    status = re.search(r"status code: (\d{3})", head)
-    code = re.search(r"<Code>(\w+)</Code>", head)
-    if status and (_is_fault(status[1]) or not code):
-        return status[1], head[:300]
-    if code:
+    text = str(error)
+    if not isinstance(error, BaseError | FileNotFoundError):
+        return type(error).__name__, text
+    head = text.split("\n\nDebug source", 1)[0]  # obstore quotes XML; without that, the connection failed
+    stated = re.search(r"status code: (\d{3})", head)
+    named = re.search(r"<Code>(\w+)</Code>", head)
+    if stated and (_is_fault(stated[1]) or not named):
+        return stated[1], head[:300]
+    if named:
         message = re.search(r"<Message>([^<]*)</Message>", head)
-        return code[1], message[1] if message else ""
+        return named[1], message[1] if message else ""
     untrusted = re.search(r"invalid peer certificate|InvalidCertificate\(", text)
     return ("SSLError" if untrusted else "ConnectionError"), head[:300]

@@ -100,7 +100,13 @@ class Reader:
     def body(self, headers: Mapping[str, str]) -> bytes:
         """Return the body: chunked, of the given length, or up to the end of the connection."""
         if headers.get("transfer-encoding", "").lower() == "chunked":
-            return self._chunks()
+            content = bytearray()
+            while size := _size(self._until(_END).partition(b";")[0].decode("latin-1"), 16):
+                content += self._exactly(size)
+                _require(self._exactly(len(_END)) == _END and len(content) <= _BODY_LIMIT)
+            while self._until(_END):
+                pass
+            return bytes(content)
         if length := headers.get("content-length"):
             return self._exactly(_size(length, 10))
         self.ended, rest = True, bytearray(self.buffer)
@@ -109,15 +115,6 @@ class Reader:
             _require(len(rest) <= _BODY_LIMIT)
         self.buffer = b""
         return bytes(rest)
-
-    def _chunks(self) -> bytes:
-        content = bytearray()
-        while size := _size(self._until(_END).partition(b";")[0].decode("latin-1"), 16):
-            content += self._exactly(size)
-            _require(self._exactly(len(_END)) == _END and len(content) <= _BODY_LIMIT)
-        while self._until(_END):
-            pass
-        return bytes(content)
 
     def _until(self, mark: bytes) -> bytes:
         while mark not in self.buffer:

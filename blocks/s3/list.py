@@ -33,23 +33,19 @@ def pages(wire: Wire, root: str, prefix: str, delimiter: str = "") -> Iterator[P
     """
     token = ""
     while True:
-        page = _page(wire, root, {"prefix": root + prefix, "delimiter": delimiter, "continuation-token": token})
+        parameters = {**_FIXED, "prefix": root + prefix, "delimiter": delimiter, "continuation-token": token}
+        query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(parameters.items()) if value)
+        body = wire.ask("GET", "", {}, query=f"?{query}").body
+        try:
+            page = _parse(ET.fromstring(body), root)  # noqa: S314  expat limits what entities expand to
+        except (ET.ParseError, ValueError) as error:
+            raise ProtocolError(f"no listing of a bucket: {error}") from error
         yield page
         if not page.following:
             return
         if page.following == token:
             raise ProtocolError("a listing that does not go on: a page names itself as the next one")
         token = page.following
-
-
-def _page(wire: Wire, root: str, parameters: dict[str, str]) -> Page:
-    pairs = sorted((name, value) for name, value in {**_FIXED, **parameters}.items() if value)
-    query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in pairs)
-    body = wire.ask("GET", "", {}, query=f"?{query}").body
-    try:
-        return _parse(ET.fromstring(body), root)  # noqa: S314  expat limits what entities expand to
-    except (ET.ParseError, ValueError) as error:
-        raise ProtocolError(f"no listing of a bucket: {error}") from error
 
 
 def _parse(answer: ET.Element, root: str) -> Page:

@@ -87,8 +87,15 @@ class ObjectLock:
 
     def complete(self, name: str, there: StoredObject, since: datetime) -> None:
         """Add the missing lock or hold to an object stored at `since`. Never shortens a lock or changes its mode."""
+        retention, until = self._retention, there.retained_until
         try:
-            self._complete(name, there, since)
+            if retention.lock and (until is None or until < since + timedelta(days=retention.days)):
+                is_strict = (there.lock or retention.lock) == "compliance"
+                mode: ObjectLockRetentionModeType = "COMPLIANCE" if is_strict else "GOVERNANCE"
+                lasting: ObjectLockRetentionTypeDef = {"Mode": mode, "RetainUntilDate": retention.until(_now())}
+                self._s3.put_object_retention(Bucket=self._bucket, Key=name, Retention=lasting)
+            if retention.hold and not there.held:
+                self._s3.put_object_legal_hold(Bucket=self._bucket, Key=name, LegalHold={"Status": "ON"})
         except ClientError as error:
             if not self._is_refusal(error):
                 raise
@@ -102,16 +109,6 @@ class ObjectLock:
         details = error.response["Error"]
         why = f"{details['Code']}: {details.get('Message', '')}"
         self._refusal = f"the bucket {self._bucket} refuses what is asked: {why}"
-
-    def _complete(self, name: str, there: StoredObject, since: datetime) -> None:
-        retention, until = self._retention, there.retained_until
-        if retention.lock and (until is None or until < since + timedelta(days=retention.days)):
-            is_strict = (there.lock or retention.lock) == "compliance"
-            mode: ObjectLockRetentionModeType = "COMPLIANCE" if is_strict else "GOVERNANCE"
-            lasting: ObjectLockRetentionTypeDef = {"Mode": mode, "RetainUntilDate": retention.until(_now())}
-            self._s3.put_object_retention(Bucket=self._bucket, Key=name, Retention=lasting)
-        if retention.hold and not there.held:
-            self._s3.put_object_legal_hold(Bucket=self._bucket, Key=name, LegalHold={"Status": "ON"})
 
 
 _HEADERS: Final = {

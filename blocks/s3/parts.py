@@ -51,7 +51,11 @@ class MultipartObjects:
             upload = upload or self._begin(name)
 
             def put(part: Part) -> None:
-                done[part.number] = self._put(name, upload, part, file.fileno(), source)
+                headers = body_headers(part.length, part.sha256)
+                query = f"?partNumber={part.number}&uploadId={quote(upload, safe='-_.~')}"
+                body = partial(pieces, file.fileno(), source, part.start, part.length)
+                answer = self._wire.ask("PUT", name, headers, query=query, body=body, sha256=part.sha256)
+                done[part.number] = answer.headers["etag"]
                 tell(part.length)
 
             self._together(put, [part for part in parts if part.number not in done])
@@ -115,12 +119,6 @@ class MultipartObjects:
             return "", {}
         pairs = ((part, there[part.number]) for part in parts if part.number in there)
         return upload, {part.number: found["ETag"] for part, found in pairs if _is(found, part, read)}
-
-    def _put(self, name: str, upload: str, part: Part, descriptor: int, source: Path) -> str:
-        headers = body_headers(part.length, part.sha256)
-        query = f"?partNumber={part.number}&uploadId={quote(upload, safe='-_.~')}"
-        body = partial(pieces, descriptor, source, part.start, part.length)
-        return self._wire.ask("PUT", name, headers, query=query, body=body, sha256=part.sha256).headers["etag"]
 
     def _together(self, act: Callable[[Part], None], parts: Iterable[Part]) -> None:
         """Run `act` on several parts at a time, after those of objects begun before: so the line is never idle.

@@ -11,16 +11,7 @@ from urllib.parse import quote
 
 import obstore
 
-from blocks.contract import (
-    absent,
-    build_vanished_error,
-    has_content,
-    open_source,
-    read_source,
-    require_digest,
-    require_removable,
-    unreadable,
-)
+from blocks import contract
 from blocks.port import CANARIES, StoredObject, Tell, ignore_progress
 from blocks.s3.canary import NEW, Canary
 from blocks.s3.lock import ObjectLock
@@ -102,12 +93,17 @@ class S3Store(S3Reader):
             return
         with self._once(f"{key} to be created in {self.place}", key, sha256, parts, way):
             if not isinstance(source, Path) or size <= STREAM_ABOVE:
-                self._put_small(key, source, sha256, new=new)
+                data, name = contract.read_source(source), self._name(key)
+                contract.require_digest(key, digest_bytes(data), sha256)
+                if self._lock.headers:
+                    self._put(name, data, len(data), sha256, new=new)
+                else:
+                    with_retries(lambda: obstore.put(self._objects, name, data, mode="create" if new else "overwrite"))
             elif parts and way is not CreationWay.SENT:
                 self._multipart.send(self._name(key), source, parts, tell, new=new)
             else:
                 size = parts.total if parts else size
-                with open_source(source) as file:
+                with contract.open_source(source) as file:
                     self._put(self._name(key), partial(pieces, file.fileno(), source, 0, size), size, sha256, new=new)
                 tell(size)
         if parts:
@@ -121,17 +117,9 @@ class S3Store(S3Reader):
                 yield
         except FileExistsError:
             if not self.ensure_present(key, sha256, parts):
-                raise build_vanished_error(self.place, key) from None
+                raise contract.build_vanished_error(self.place, key) from None
         if way is CreationWay.LOOKED and not self._check_versions(key, sha256, parts):
-            raise build_vanished_error(self.place, key)
-
-    def _put_small(self, key: str, source: Path | bytes, sha256: str, *, new: bool) -> None:
-        data, name = read_source(source), self._name(key)
-        require_digest(key, digest_bytes(data), sha256)
-        if self._lock.headers:
-            self._put(name, data, len(data), sha256, new=new)
-        else:
-            with_retries(lambda: obstore.put(self._objects, name, data, mode="create" if new else "overwrite"))
+            raise contract.build_vanished_error(self.place, key)
 
     def _put(self, name: str, body: Body, size: int, sha256: str, *, new: bool = True) -> None:
         headers = {**(NEW if new else {}), **body_headers(size, sha256)}
@@ -141,7 +129,7 @@ class S3Store(S3Reader):
 
     def ensure_present(self, key: str, sha256: str, parts: Parts | None = None) -> bool:
         """Return whether the store's digest is that of this content. Adds a lock that an earlier run left out."""
-        if not has_content(self.place, key, self._identify(key, sha256, parts), sha256, parts):
+        if not contract.has_content(self.place, key, self._identify(key, sha256, parts), sha256, parts):
             return False
         self._retain(key)
         return True
@@ -156,7 +144,7 @@ class S3Store(S3Reader):
             several = (self.count_versions(key) or {}).get(key, 1) > 1
             for version in self._versions(key) if several else ():
                 content = self._identify(key, sha256, parts, version)
-                has_content(self.place, f"version {version} of {key}", content, sha256, parts)
+                contract.has_content(self.place, f"version {version} of {key}", content, sha256, parts)
         return there
 
     def _retain(self, key: str) -> None:
@@ -176,8 +164,10 @@ class S3Store(S3Reader):
         if way is CreationWay.LOOKED and self._check_versions(key, sha256, parts):
             return
         with self._once(f"{source} to be copied to {key} in {self.place}", key, sha256, parts, way):
-            if way is CreationWay.SENT:
-                self._send_again(source, key, sha256)
+            if way is CreationWay.SENT:  # downloaded and put as a new one: PUT has the condition that the copy lacks
+                if (there := self._head(self._name(source))) is None:
+                    raise contract.absent(self.place, source)
+                self._put(self._name(key), partial(self.stream, source), int(there["content-length"]), sha256)
             else:
                 new = not replace and self.promises().conditional(way)
                 self._copy(self._name(source), self._name(key), parts, replace=replace, new=new)
@@ -185,26 +175,20 @@ class S3Store(S3Reader):
                 self._retain(key)
 
     def _copy(self, source: str, name: str, parts: Parts | None, *, replace: bool, new: bool) -> None:
-        if parts and not in_one_request(parts.total):
-            return self._multipart.copy(source, name, parts, replace=replace, new=new)
         headers = {"x-amz-copy-source": quote(f"/{self._bucket}/{source}", safe="/-_.~"), "Content-Length": "0"}
-        if replace:
+        if parts and not in_one_request(parts.total):
+            self._multipart.copy(source, name, parts, replace=replace, new=new)
+        elif replace:
             self._wire.ask("PUT", name, headers)
         else:
             self._lock.create_by_headers(
                 lambda lock: self._wire.ask("PUT", name, {**headers, **(NEW if new else {}), **lock})
             )
-        return None
-
-    def _send_again(self, source: str, key: str, sha256: str) -> None:
-        """Download an object and upload it as a new one in pieces: PUT has the condition that the copy lacks."""
-        if (there := self._head(self._name(source))) is None:
-            raise absent(self.place, source)
-        self._put(self._name(key), partial(self.stream, source), int(there["content-length"]), sha256)
 
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
         """Check the digest, then delete: S3 has no conditional deletion. A bucket with versions keeps the content."""
-        there = has_content(self.place, require_removable(key), self._identify(key, sha256, parts), sha256, parts)
+        found = self._identify(contract.require_removable(key), sha256, parts)
+        there = contract.has_content(self.place, key, found, sha256, parts)
         with self._explaining(f"{key} to be removed from {self.place}"):
             if there:
                 self._s3.delete_object(Bucket=self._bucket, Key=self._name(key))
@@ -219,4 +203,4 @@ def _size(source: Path | bytes) -> int:
     try:
         return len(source) if isinstance(source, bytes) else source.stat().st_size
     except OSError as error:
-        raise unreadable(source, error) from error
+        raise contract.unreadable(source, error) from error
