@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.evacuate import carry_out
 from flows.fields import BlockName, IncidentId, Sentence
-from flows.incident import run_steps
+from flows.incident import AT_ONCE, run_steps
 from tasks.custody.containment.answer import Decision, GivenAnswer
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.preflight.open_incident import Request, open_incident
@@ -21,12 +20,7 @@ from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import StepRunner
 
 
-@flow(
-    name="answer",
-    flow_run_name="answer {workload}",
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
-    persist_result=False,
-)
+@flow(name="answer", flow_run_name="answer {workload}", task_runner=AT_ONCE, persist_result=False)
 def answer(  # noqa: PLR0913, PLR0917  each is a field of the form that a person fills in
     workload: BlockName,
     store: BlockName,

@@ -14,11 +14,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from prefect import flow
@@ -50,6 +50,8 @@ from tasks.prefect_side.saved_blocks import load_block
 from tasks.runtime.flow_run import make_state
 from tasks.system.files.shared_files import CHECKOUT
 from tasks.system.managed_process import outlive
+
+S = TypeVar("S")
 
 _RUN_SECONDS: Final = 300.0
 
@@ -238,13 +240,19 @@ def require_programs() -> None:
         )
 
 
-def act_out(place: Path, play: Callable[[], tuple[str, dict[str, Any]]], codes: Mapping[str, int]) -> int:
-    """Make a drill's folder, play it, and print its last line; return the exit code of its word."""
+def act_out(
+    place: Path,
+    parts: AbstractContextManager[S],
+    rehearse: Callable[[S], tuple[str, dict[str, Any]]],
+    codes: Mapping[str, int],
+) -> int:
+    """Make a drill's folder, rehearse on its parts, and print its last line; return the exit code of its word."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     place.mkdir(parents=True)
     try:
-        word, facts = play()
+        with parts as on:
+            word, facts = rehearse(on)
     except NotProven as reason:
         word, facts = reason.word, {"not_proven": str(reason)}
     except KeyboardInterrupt:
@@ -258,9 +266,5 @@ def drill_by_hand(*, keep: bool) -> int:
     """Run the drill; return the exit code of its verdict. Raises Refused."""
     require_programs()
     place = folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-
-    def play() -> tuple[str, dict[str, Any]]:
-        with stage(place, keep=keep) as on:
-            return rehearse(on)
-
-    return act_out(place, play, {word: EXIT_CODES[ending.name] for word, ending in OF_WORD.items()})
+    codes: dict[str, int] = {word: EXIT_CODES[ending.name] for word, ending in OF_WORD.items()}
+    return act_out(place, stage(place, keep=keep), rehearse, codes)

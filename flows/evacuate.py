@@ -6,10 +6,9 @@ from typing import Any
 from prefect import allow_failure, flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, HandedOver, IncidentId, Sentence
-from flows.incident import run_steps
+from flows.incident import AT_ONCE, run_steps
 from flows.thaw import thawed_instead
 from tasks.collectors import discover
 from tasks.containment.containment_check import prove_contained, prove_still_contained
@@ -55,12 +54,7 @@ def _name() -> str:
     return run_name(str(parameters["workload"]), str((parameters.get("order") or {}).get("fleet", "")))
 
 
-@flow(
-    name="evacuate",
-    flow_run_name=_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
-    persist_result=False,
-)
+@flow(name="evacuate", flow_run_name=_name, task_runner=AT_ONCE, persist_result=False)
 def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a person fills in
     workload: BlockName,
     store: BlockName,
@@ -125,10 +119,8 @@ def evacuate(  # noqa: PLR0913, PLR0917  each is a field of the form that a pers
         new_incident=new_incident,
     )
     wanted = {"recover": recover and not dry_run, "read_back": read_back and not dry_run}
-    may_ask = bool(heard or ordered)
-    return run_steps(
-        open_incident(request), lambda steps: carry_out(steps, latest=latest, may_ask=may_ask, model=model, **wanted)
-    )
+    may_ask, opened = bool(heard or ordered), open_incident(request)
+    return run_steps(opened, lambda steps: carry_out(steps, latest=latest, may_ask=may_ask, model=model, **wanted))
 
 
 def carry_out(  # noqa: PLR0913  what the flow asks for

@@ -44,7 +44,6 @@ from tasks.system.polling import poll_until
 FLEET: Final = "drill"
 CONTROL: Final = "control"
 HOSTS: Final = ("gpu1", "gpu2", "gpu3")
-_FLEETS: Final = FlowFilter(name=FlowFilterName(any_=["fleet"]))
 _POLL_SECONDS: Final = 0.2
 _FROZEN_SECONDS: Final = 60.0
 _DEAD_SECONDS: Final = 200.0
@@ -135,7 +134,7 @@ def come_back(on: FleetStage) -> None:
     with client_of(on.plant.server) as client:
 
         def all_ended() -> bool:
-            runs = client.read_flow_runs(flow_filter=_FLEETS)
+            runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["fleet"])))
             return not any(run.state and not run.state.is_final() for run in runs)
 
         if not poll_until(all_ended, _DEAD_SECONDS, _POLL_SECONDS):
@@ -193,9 +192,4 @@ def facts_of(rows: list[Row], began: datetime, frozen: datetime | None) -> dict[
 def fleet_drill_by_hand() -> int:
     """Run the drill; return the exit code of its end. Raises Refused."""
     place = folder() / f"fleet-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-
-    def play() -> tuple[str, dict[str, Any]]:
-        with stage(place) as on:
-            return rehearse(on)
-
-    return act_out(place, play, EXIT_CODES)
+    return act_out(place, stage(place), rehearse, EXIT_CODES)

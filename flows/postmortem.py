@@ -4,11 +4,10 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.fields import BlockName, IncidentId
-from flows.incident import run_steps
+from flows.incident import FEW_AT_ONCE, run_steps
 from tasks.custody.incident.postmortem_fields import TEXT_LIMIT
 from tasks.evidence.seal import read_seals
 from tasks.people.form import fill_in
@@ -23,12 +22,7 @@ from tasks.runtime.flow_run import this_run
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 
 
-@flow(
-    name="postmortem",
-    flow_run_name="postmortem {workload}",
-    task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
-    persist_result=False,
-)
+@flow(name="postmortem", flow_run_name="postmortem {workload}", task_runner=FEW_AT_ONCE, persist_result=False)
 def postmortem(  # noqa: PLR0913, PLR0917  each is a field of the form that a person fills in
     workload: BlockName,
     store: BlockName,

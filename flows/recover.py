@@ -4,10 +4,9 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
-from flows.incident import run_steps
+from flows.incident import FEW_AT_ONCE, run_steps
 from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.incident.ending import DECLINED
 from tasks.evidence.seal import check_seal, read_seals
@@ -25,12 +24,7 @@ from tasks.runtime.flow_run import make_state, this_run
 from tasks.runtime.step import after, result_or_reason
 
 
-@flow(
-    name="recover",
-    flow_run_name="recover {workload}",
-    task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
-    persist_result=False,
-)
+@flow(name="recover", flow_run_name="recover {workload}", task_runner=FEW_AT_ONCE, persist_result=False)
 def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a person fills in
     workload: BlockName,
     store: BlockName,

@@ -25,7 +25,6 @@ _BEFORE: Final = ["COMPLETED", "RUNNING", "CANCELLED"]
 """Types of states of a message that was sent, is being sent, or may have been sent by the server."""
 _SHOWN: Final = 50
 _POLL_SECONDS: Final = 1.0
-_RUNS: Final = "/flow_runs/filter"
 
 
 @step_without_incident("send", "send {block}", retries=len(AGAIN_SECONDS), retry_delay_seconds=AGAIN_SECONDS)
@@ -74,15 +73,11 @@ def is_repeated(client: SyncPrefectClient, run: UUID, theme: str, subject: str) 
     query = {"flow_runs": conditions, "sort": "START_TIME_DESC", "limit": _SHOWN}
 
     def look() -> str:
-        last = _last(client, query)
+        runs = ((each, each["state"]) for each in client.request("POST", "/flow_runs/filter", json=query).json())
+        sent = (each for each, now in runs if now["type"] != "CANCELLED" or SENT_BY_SERVER in (now["message"] or ""))
+        last = next(sent, None)
         if not last or last["parameters"]["subject"] != subject:
             return "new"
         return "" if last["state"]["type"] == "RUNNING" else "repeated"
 
     return poll_until(look, 2 * sum(AGAIN_SECONDS), _POLL_SECONDS) == "repeated"
-
-
-def _last(client: SyncPrefectClient, query: dict[str, Any]) -> dict[str, Any] | None:
-    runs = ((run, run["state"]) for run in client.request("POST", _RUNS, json=query).json())
-    sent = (run for run, now in runs if now["type"] != "CANCELLED" or SENT_BY_SERVER in (now["message"] or ""))
-    return next(sent, None)

@@ -4,10 +4,9 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.fields import BlockName, IncidentId, Sentence
-from flows.incident import run_steps
+from flows.incident import FEW_AT_ONCE, run_steps
 from tasks.containment.release.thaw import thaw as thaw_workload
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence
@@ -22,12 +21,7 @@ from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import StepRunner, after, result_or_reason
 
 
-@flow(
-    name="thaw",
-    flow_run_name="thaw {workload}",
-    task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
-    persist_result=False,
-)
+@flow(name="thaw", flow_run_name="thaw {workload}", task_runner=FEW_AT_ONCE, persist_result=False)
 def thaw(
     workload: BlockName, store: BlockName, incident_id: IncidentId | None = None, reason: Sentence = ""
 ) -> State[Any]:

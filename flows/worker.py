@@ -20,11 +20,6 @@ from tasks.system.polling import poll_until
 from tasks.system.priority import take_priority
 
 SETTINGS: Final = {"PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks"}
-_TYPE: Final = "evacuation"
-_TYPED: Final = ("--type", "-t")
-_NAMED: Final = ("--name", "-n")
-_POOLED: Final = ("--pool", "-p")
-_QUEUED: Final = ("--work-queue", "-q")
 POOL: Final = "evacuation"
 QUEUES: Final = ("{host}", "{host}-training", PEOPLE)
 """The queues that a host's worker serves, as `evacuation deploy` makes them."""
@@ -54,14 +49,14 @@ def command(arguments: Sequence[str]) -> list[str]:
     """Return the arguments of a Python that becomes the worker, with what is left out (see above)."""
     options, values = {word.partition("=")[0] for word in arguments}, [word.rpartition("=")[2] for word in arguments]
     host, added = socket.gethostname(), list[str]()
-    if options.isdisjoint(_POOLED):
+    if options.isdisjoint({"--pool", "-p"}):
         added += ["--pool", os.environ.get("EVACUATION_POOL") or POOL]
-        if options.isdisjoint(_QUEUED):
+        if options.isdisjoint({"--work-queue", "-q"}):
             values.append(host)
             added += [word for queue in QUEUES for word in ("--work-queue", queue.format(host=host))]
-    if options.isdisjoint(_TYPED):
-        added += ["--type", _TYPE]
-    if host in values and options.isdisjoint(_NAMED):
+    if options.isdisjoint({"--type", "-t"}):
+        added += ["--type", "evacuation"]
+    if host in values and options.isdisjoint({"--name", "-n"}):
         added += ["--name", host]
     return ["prefect", "worker", "start", *arguments, *added]
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-_FLOWS: Final = frozenset({"answer", "postmortem", "recover"})
 _SETTINGS: Final = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,blocks",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
@@ -54,7 +53,7 @@ def run_by_hand(verb: str, workload: str, store: str, parameters: Mapping[str, A
         parse_id(parameters["incident_id"])
 
     def body(names: dict[str, str], known: "LocalConfig") -> int:
-        name = verb if verb in _FLOWS else "evacuate"
+        name = verb if verb in {"answer", "postmortem", "recover"} else "evacuate"
         flow: Any = getattr(import_module(f"flows.{name}"), name)
         flow.serialize_parameters = dict  # they are plain, and nobody asks for them: Prefect would import FastAPI
         with by_hand(workload, store):
@@ -152,11 +151,12 @@ def _print_result(  # noqa: PLR0913  all that it prints
 
 
 def _records_of(known: "LocalConfig", state: "State[Any]") -> dict[Path, dict[str, Any]]:
-    """Return the last record of the incident that a run's message begins with, by its folders; empty without any."""
+    """Return the last closed record of the incident that a run's message begins with, by folder; empty without one."""
     from tasks.incident.directory import homes
 
     incident = str(state.message).partition(":")[0]
-    return {home: _last_record(home) for home in homes(known.workload) if home.name == incident}
+    last = {home: closings(home)[-1:] for home in homes(known.workload) if home.name == incident}
+    return {home: json.loads(each[0].with_name(VERDICT).read_bytes()) if each else {} for home, each in last.items()}
 
 
 def _figures(records: Mapping[Path, Mapping[str, Any]], state: "State[Any]") -> dict[str, Any]:
@@ -167,14 +167,6 @@ def _figures(records: Mapping[Path, Mapping[str, Any]], state: "State[Any]") -> 
     return dict.fromkeys(("runs", *FIGURES))
 
 
-def _last_record(home: Path) -> dict[str, Any]:
-    """Return the facts of an incident's last closed record; empty without one."""
-    for closing in closings(home)[-1:]:
-        facts: dict[str, Any] = json.loads(closing.with_name(VERDICT).read_bytes())
-        return facts
-    return {}
-
-
 def _evidence_lines(known: "LocalConfig", records: Mapping[Path, Mapping[str, Any]]) -> list[str]:
     """Return where the evidence of an incident lies: on this host, and in the store as far as that was proven."""
     from blocks.store_fields import StoreFields
@@ -182,11 +174,8 @@ def _evidence_lines(known: "LocalConfig", records: Mapping[Path, Mapping[str, An
     store = StoreFields(**{name: known.store[name] for name in ("bucket", "prefix", "folder") if name in known.store})
     last = next(filter(None, records.values()), {})  # tells of what lies on the fallback disk too
     holding = [home for home in records if any(path.is_file() for path in home.rglob("*"))] or list(records)[:1]
-    lines = [
-        f"evidence  {home} 証跡"
-        + describe_stored(f"{store.place}/incidents/{home.name}", (records[home] or last).get("objects") or [])
-        for home in holding
-    ]
+    at, objects = f"{store.place}/incidents", {home: (records[home] or last).get("objects") or [] for home in holding}
+    lines = [f"evidence  {home} 証跡{describe_stored(f'{at}/{home.name}', each)}" for home, each in objects.items()]
     return lines + ([f"not taken {rest} 未採取"] if (rest := describe_not_taken(*records)) else [])
 
 

@@ -93,10 +93,8 @@ def _taken_for(fields: Mapping[str, Any], store: Mapping[str, Any]) -> Iterator[
 
 def _to_freeze(fields: Mapping[str, Any]) -> Iterator[str]:
     """Yield which processes a run would freeze now, each with its command."""
-    found = members_described(fields)
-    named = (
-        f", and containers コンテナ: {', '.join(map(str, entries))}" if (entries := fields.get("containers")) else ""
-    )
+    found, entries = members_described(fields), ", ".join(map(str, fields.get("containers") or ()))
+    named = f", and containers コンテナ: {entries}" if entries else ""
     yield f"to be frozen 凍結対象: {len(found)} processes{named}"
     yield from (visible(f"  {each.pid}  {process_line(each)}", _WIDTH) for each in found[:_SHOWN])
 

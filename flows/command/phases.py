@@ -16,11 +16,9 @@ from tasks.system.cancellation import RunCancelled
 _PHASES: Final = frozenset(
     {"cordon", "freeze", "stop", "prove_contained", "seal", "offload", "verify", "prove_still_contained", "promote"}
 ) | {"record", "recover", "prove_contained_again"}
-_STEPS: Final = "tasks.runtime.step"
 _PREFECTS: Final = ("prefect.flow_runs", "prefect.task_runs")
 _WIDTH: Final = 150
 _SILENT_SECONDS: Final = 20.0
-_ENDED: Final = "Finished in state"
 
 
 class Phases(logging.Handler):
@@ -66,13 +64,13 @@ class Phases(logging.Handler):
 def _is_news(record: logging.LogRecord) -> bool:
     """Return whether a line of Prefect's log says more than the phases do."""
     is_known = record.exc_info and isinstance(record.exc_info[1], EvacuationError | RunCancelled)
-    return record.levelno > logging.INFO and not is_known and not record.getMessage().startswith(_ENDED)
+    return record.levelno > logging.INFO and not is_known and not record.getMessage().startswith("Finished in state")
 
 
 @contextmanager
 def phases(silence: float = _SILENT_SECONDS) -> Iterator[None]:
     """Show the phases of the runs within, in place of Prefect's lines on their steps."""
-    steps, shown = logging.getLogger(_STEPS), Phases(silence)
+    steps, shown = logging.getLogger("tasks.runtime.step"), Phases(silence)
     before, quiet = (steps.level, steps.propagate), [logging.getLogger(name) for name in _PREFECTS]
     steps.addHandler(shown)
     steps.setLevel(logging.DEBUG)
