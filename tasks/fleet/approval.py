@@ -77,9 +77,8 @@ def ask_approval(incident: FleetIncident, run: str) -> Iterator[FleetQuestion | 
 
 def typed_form(name: str) -> type[StopOrThaw]:
     """Return a form that is only accepted with the fleet's name typed into it."""
-    typed = Annotated[
-        str, Field(pattern=f"^{re.escape(name)}$", description=f"Type the fleet's name, {name}. フリート名を入力。")
-    ]
+    description = f"Type the fleet's name, {name}. フリート名を入力。"
+    typed = Annotated[str, Field(pattern=f"^{re.escape(name)}$", description=description)]
     return create_model("FleetDecision", __base__=StopOrThaw, fleet=(typed, ...))
 
 

@@ -54,7 +54,11 @@ class Closings:
             context = copy_context()  # which server is asked
             found_all = side_by_side(lambda row: context.copy().run(self._one, row), wanted)
             for row, found in zip(wanted, found_all, strict=True):
-                self._keep(row, found)
+                if isinstance(found, Closed):
+                    self._read[row.host, row.run, row.incident] = found
+                else:
+                    self._failed[row.run] += 1
+                    self._why[row.run] = found
         return [self._close(row, now) for row in every_row]
 
     def _is_wanted(self, row: Row) -> bool:
@@ -63,13 +67,6 @@ class Closings:
 
     def _given_up(self, row: Row) -> bool:
         return not row.joined and self._failed[row.run] >= _TRIES
-
-    def _keep(self, row: Row, found: Closed | str) -> None:
-        if isinstance(found, Closed):
-            self._read[row.host, row.run, row.incident] = found
-        else:
-            self._failed[row.run] += 1
-            self._why[row.run] = found
 
     def _close(self, row: Row, now: datetime) -> Row:
         closing = self._read.get((row.host, row.run, row.incident))

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -54,7 +54,9 @@ class FleetWatch:
     def look(self, client: SyncPrefectClient, question: FleetQuestion | None = None) -> list[Row]:
         """Return a line for every host; do what is due: missing orders, expired ones, a person's answer."""
         now = server_time(client)
-        self._hear(client)
+        note, handed = read_handover(client, self.incident.id)
+        if note != self._heard:  # take over the orders that a run which joined could not give
+            self._heard, self._since, self.problems = note, time.monotonic(), {**self.problems, **handed}
         if self.problems and not is_called_off(client, self.incident.id):
             lost = self.problems
             again = [(host, lost[host.name].attempt) for host in self.incident.hosts if host.name in lost]
@@ -68,12 +70,6 @@ class FleetWatch:
         self._tell(rows, client)
         self._table.show(client, rows, self.contained_at)
         return rows
-
-    def _hear(self, client: SyncPrefectClient) -> None:
-        """Take over the orders that a run which joined could not give."""
-        note, lost = read_handover(client, self.incident.id)
-        if note != self._heard:
-            self._heard, self._since, self.problems = note, time.monotonic(), {**self.problems, **lost}
 
     def _lost(self, row: Row, *, given_up: bool) -> Row:
         lost = self.problems.get(row.host)
@@ -107,7 +103,10 @@ class FleetWatch:
         if needy.keys() - self._needy and time.monotonic() >= self._told_at + _NEWS_SECONDS:
             self._needy, self._told_at = self._needy | needy.keys(), time.monotonic()
             news = fleet_needs(self.incident.id, self.incident.name, [*needy.values()])
-            announce(self.run, f"fleet {self.incident.name}: {_name_hosts(needy.values())}", news)
+            again = max(row.attempt for row in needy.values())
+            # with the attempt of a retry: two messages of one name tell the same
+            hosts = fold_names([row.host for row in needy.values()]) + (f", attempt {again}" if again > 1 else "")
+            announce(self.run, f"fleet {self.incident.name}: {hosts}", news)
         if not all_that_answer_contained(rows):
             self.contained_at = None
         elif self.contained_at is None:
@@ -115,12 +114,6 @@ class FleetWatch:
             logger.warning("%s: all that answer are contained", self.incident.id)
             news = fleet_news(self.incident.id, self.incident.name, rows)
             announce(self.run, f"fleet {self.incident.name}", news)
-
-
-def _name_hosts(rows: Collection[Row]) -> str:
-    """Return the hosts, and the attempt of a retry: two messages of one name tell the same."""
-    again = max(row.attempt for row in rows)
-    return fold_names([row.host for row in rows]) + (f", attempt {again}" if again > 1 else "")
 
 
 def follow(watch: FleetWatch, question: FleetQuestion | None) -> Iterator[list[Row]]:

@@ -124,7 +124,7 @@ def send(  # noqa: PLR0913, PLR0917  what a frame says
     if not has_key():
         return
     key = SigningKey(key_file=FLEET_KEY, identity=f"fleet@{incident.name}").open()
-    named = [
+    named: list[tuple[str, Mapping[str, Any]]] = [
         (host.name, {"pool": host.pool, "queue": host.queue, "workload": workloads.get(host.name, {})})
         for host in incident.hosts
         if not host.problem
@@ -134,16 +134,12 @@ def send(  # noqa: PLR0913, PLR0917  what a frame says
         nonce = secrets.token_hex(16)
         text = Frame(act, incident.id, run, targets, now - EARLY, now + STANDS, nonce, hosts).text
         payload = {"frame": text, "signature": sign(key, text.encode(), NAMESPACE).decode()}
-        related = _receivers(hosts)
+        # by these resources the server delivers the frame to the workers of these hosts alone
+        receivers = {resource_of(each["pool"], queue) for each in hosts.values() for queue in ("", each["queue"])}
+        related = [{"prefect.resource.id": each, "prefect.resource.role": "worker"} for each in sorted(receivers)]
         events.append(Event(occurred=now, event=EVENT, resource=_EVERY_FRAME, related=related, payload=payload))
     client.request("POST", "/events", json=[event.model_dump(mode="json") for event in events])
     logger.warning("%s: %d frames to %s %d hosts were sent", incident.id, len(events), act, len(named))
-
-
-def _receivers(hosts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the resources by which the server delivers a frame to the workers of these hosts alone."""
-    receivers = {resource_of(each["pool"], queue) for each in hosts.values() for queue in ("", each["queue"])}
-    return [{"prefect.resource.id": each, "prefect.resource.role": "worker"} for each in sorted(receivers)]
 
 
 def _workloads(client: SyncPrefectClient) -> dict[str, Mapping[str, Any]]:

@@ -8,17 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    ArtifactCollectionFilter,
-    ArtifactCollectionFilterKey,
-    DeploymentFilter,
-    DeploymentFilterName,
-    DeploymentFilterTags,
-    FlowFilter,
-    FlowFilterName,
-    FlowRunFilter,
-    FlowRunFilterTags,
-)
+from prefect.client.schemas import filters
 from prefect.client.schemas.objects import ArtifactCollection, FlowRun
 from prefect.client.schemas.sorting import ArtifactCollectionSort, FlowRunSort
 from prefect.exceptions import ObjectNotFound
@@ -37,7 +27,7 @@ Signs = Mapping[tuple[str, str], datetime]
 """The last sign of life by pool and queue."""
 _PAGE: Final = 200
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
-_FLOW: Final = FlowFilter(name=FlowFilterName(any_=[FLOW]))
+_FLOW: Final = filters.FlowFilter(name=filters.FlowFilterName(any_=[FLOW]))
 
 
 def every(read: Callable[..., list[T]], *args: Any, **kwargs: Any) -> list[T]:
@@ -52,8 +42,8 @@ def every(read: Callable[..., list[T]], *args: Any, **kwargs: Any) -> list[T]:
 
 def read_artifacts(client: SyncPrefectClient, key: str, *, like: bool = False) -> list[ArtifactCollection]:
     """Return the latest artifact of this key; with `like` of each key that fits the SQL pattern, the last key first."""
-    wanted = ArtifactCollectionFilterKey(like_=key) if like else ArtifactCollectionFilterKey(any_=[key])
-    of_key = ArtifactCollectionFilter(key=wanted)
+    wanted = filters.ArtifactCollectionFilterKey(like_=key) if like else filters.ArtifactCollectionFilterKey(any_=[key])
+    of_key = filters.ArtifactCollectionFilter(key=wanted)
     return client.read_latest_artifacts(artifact_filter=of_key, sort=ArtifactCollectionSort.KEY_DESC)
 
 
@@ -68,12 +58,12 @@ def hosts_of(client: SyncPrefectClient, fleet: Fleet) -> tuple[TargetHost, ...]:
     The flow is not part of the question: by a filter of it the server takes four times as long, and a frame waits for
     the answer. Nor are the answers parsed as Prefect's client would: of a hundred deployments that takes longest.
     """
-    wanted = list[DeploymentFilter]()
+    wanted = list[filters.DeploymentFilter]()
     if fleet.workloads:
         names = sorted(deployment_name(FLOW, host) for host in fleet.workloads)
-        wanted.append(DeploymentFilter(name=DeploymentFilterName(any_=names)))
+        wanted.append(filters.DeploymentFilter(name=filters.DeploymentFilterName(any_=names)))
     if fleet.tag:
-        wanted.append(DeploymentFilter(tags=DeploymentFilterTags(all_=[fleet.tag])))
+        wanted.append(filters.DeploymentFilter(tags=filters.DeploymentFilterTags(all_=[fleet.tag])))
     with ThreadPoolExecutor(1) as pool:
         flow = pool.submit(copy_context().run, _evacuation, client)
         pages = [every(_read_deployments, client, each) for each in wanted]
@@ -83,7 +73,7 @@ def hosts_of(client: SyncPrefectClient, fleet: Fleet) -> tuple[TargetHost, ...]:
     return tuple(host for _, host in sorted({**missing, **found}.items()))
 
 
-def _read_deployments(client: SyncPrefectClient, wanted: DeploymentFilter, **page: int) -> list[dict[str, Any]]:
+def _read_deployments(client: SyncPrefectClient, wanted: filters.DeploymentFilter, **page: int) -> list[dict[str, Any]]:
     query = {"deployments": wanted.model_dump(mode="json", exclude_unset=True), **page}
     return list(client.request("POST", "/deployments/filter", json=query).json())
 
@@ -103,14 +93,27 @@ def _host(each: Mapping[str, Any]) -> TargetHost:
 
 def attempts_of(client: SyncPrefectClient, fleet: str) -> dict[str, Attempt]:
     """Return the latest attempt for each host that has a run, by the order that the run carries."""
-    tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[fleet_tag(fleet)]))
+    tagged = filters.FlowRunFilter(tags=filters.FlowRunFilterTags(all_=[fleet_tag(fleet)]))
     runs = every(client.read_flow_runs, flow_filter=_FLOW, flow_run_filter=tagged, sort=FlowRunSort.ID_DESC)
     found = dict[str, Attempt]()
     for run in runs:
         if (order := _order_of(run)) is None or order.fleet != fleet:
             continue
         if order.host not in found or found[order.host].number < order.attempt:
-            found[order.host] = _attempt(run, order)
+            state = run.state
+            found[order.host] = Attempt(
+                number=order.attempt,
+                run=str(run.id),
+                kind=state.type.value if state else "",
+                state=(state.name if state else "") or "",
+                message=(state.message if state else "") or "",
+                not_after=order.not_after,
+                ordered=run.created and plain(run.created),
+                began=run.start_time and plain(run.start_time),
+                ended=run.end_time and plain(run.end_time),
+                frozen=str(run.labels.get(FROZEN_LABEL, "")),
+                contained=str(run.labels.get(CONTAINED_LABEL, "")),
+            )
     return found
 
 
@@ -119,23 +122,6 @@ def _order_of(run: FlowRun) -> Order | None:
         return Order.of(run.parameters.get("order"))
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _attempt(run: FlowRun, order: Order) -> Attempt:
-    state = run.state
-    return Attempt(
-        number=order.attempt,
-        run=str(run.id),
-        kind=state.type.value if state else "",
-        state=(state.name if state else "") or "",
-        message=(state.message if state else "") or "",
-        not_after=order.not_after,
-        ordered=run.created and plain(run.created),
-        began=run.start_time and plain(run.start_time),
-        ended=run.end_time and plain(run.end_time),
-        frozen=str(run.labels.get(FROZEN_LABEL, "")),
-        contained=str(run.labels.get(CONTAINED_LABEL, "")),
-    )
 
 
 def signs_of_life(client: SyncPrefectClient, hosts: Iterable[TargetHost]) -> Signs:

@@ -128,9 +128,8 @@ def give(
                 )
         except Exception as error:  # noqa: BLE001  one host never stops another
             details = error.response.text if isinstance(error, HTTPStatusError) else str(error)
-            if isinstance(error, ObjectNotFound) or (
-                isinstance(error, HTTPStatusError) and error.response.is_client_error
-            ):
+            is_refused = isinstance(error, HTTPStatusError) and error.response.is_client_error
+            if isinstance(error, ObjectNotFound) or is_refused:
                 forever.add(host.name)
             return host.name, f"no order: {type(error).__name__}: {details}"[:500]
         return host.name, ""

@@ -46,7 +46,12 @@ class ProgressTable:
 
     def show(self, client: SyncPrefectClient, rows: Sequence[Row], contained_at: datetime | None) -> None:
         """Log the table and update the artifact if anything has changed."""
-        text = "\n".join([*lines(self._incident, rows, contained_at), *self._freezes(client, rows)])
+        table = [*lines(self._incident, rows, contained_at)]
+        with suppress(HTTPError):
+            if has_key():  # else this host cannot have sent a frame
+                triggered = client.read_flow_run(UUID(self._incident.opener)).created
+                table += freezes(rows, answers_of(client, self._incident), triggered or self._incident.opened_at)
+        text = "\n".join(table)
         if text == self._text:
             return
         self._text = text
@@ -61,12 +66,3 @@ class ProgressTable:
                 key, run = progress_key(self._incident.name), UUID(self._run)
                 artifact = ArtifactCreate(key=key, type="markdown", description=title, data=data, flow_run_id=run)
                 self._artifact = client.create_artifact(artifact).id
-
-    def _freezes(self, client: SyncPrefectClient, rows: Sequence[Row]) -> list[str]:
-        """Return what came of the frame, if this host can have sent one."""
-        found = list[str]()
-        with suppress(HTTPError):
-            if has_key():
-                triggered = client.read_flow_run(UUID(self._incident.opener)).created
-                found += freezes(rows, answers_of(client, self._incident), triggered or self._incident.opened_at)
-        return found

@@ -109,12 +109,14 @@ def _outcome(client: SyncPrefectClient, row: Row, thaws: Mapping[str, UUID | str
     if isinstance(thaw, str):
         return thaw
     if thaw:
-        return _of_run(_read(client, thaw), row.incident)
+        run: FlowRun | None = None
+        with suppress(ObjectNotFound):
+            run = client.read_flow_run(thaw)
+        return _of_run(run, row.incident)
     if row.failed == PARTLY_THAWED.name:
         return f"{row.failed}: {row.message}"
-    if row.end in {HostEnd.THAWED, HostEnd.EXPIRED, HostEnd.REFUSED} or (
-        row.end is HostEnd.CANCELLED and row.began is None
-    ):
+    never_began = row.end is HostEnd.CANCELLED and row.began is None
+    if row.end in {HostEnd.THAWED, HostEnd.EXPIRED, HostEnd.REFUSED} or never_began:
         return ""
     if row.end in _STOPPED:
         return f"it was stopped already, {row.end}"
@@ -129,10 +131,3 @@ def _of_run(run: FlowRun | None, incident: str) -> str | None:
     if run.state.name == HostEnd.THAWED and not incident and ALREADY_THAWED in str(run.state.message):
         return f"which incident it is frozen for is not known: {run.state.message}"
     return "" if run.state.name == HostEnd.THAWED else f"{run.state.name}: {run.state.message}"
-
-
-def _read(client: SyncPrefectClient, run: UUID) -> FlowRun | None:
-    try:
-        return client.read_flow_run(run)
-    except ObjectNotFound:
-        return None
