@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-_ENGINE: Final = "flows.engine"
 _BY_HAND: Final = "Without the server: evacuation run FILE."
 
 
@@ -78,7 +77,7 @@ class Prepared:
         Such a process takes the lock itself, and its run's own freeze takes the journal over.
         """
         self._close()  # an earlier process could not be started
-        if _ENGINE in command:
+        if "flows.engine" in command:
             try:
                 self._hand_over = HandOver(self.facts, self.early)
             except (OSError, TypeError) as error:
@@ -117,10 +116,7 @@ class Prepared:
 
 
 def prepared_for(
-    flow_run: "FlowRun",
-    flow: str | None,
-    environment: Mapping[str, str],
-    time: Callable[[], datetime] | None = None,
+    flow_run: "FlowRun", flow: str | None, environment: Mapping[str, str], time: Callable[[], datetime] | None = None
 ) -> Prepared:
     """Return what the server's answer to the worker tells of a run, whose flow may be known by name.
 

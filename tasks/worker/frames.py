@@ -77,18 +77,15 @@ class Frames:
     async def obey(self, client: PrefectClient) -> NoReturn:
         """Obey each frame that stands, for ever."""
         while True:
-            await self._obey_next(client)
-
-    async def _obey_next(self, client: PrefectClient) -> None:
-        text, signature = await self._waiting.get()
-        try:
-            for answer in await to_thread.run_sync(lambda *both: list(self._obey(*both)), text, signature):
-                await answer_to(client, *answer)
-        except Exception as error:  # noqa: BLE001  the next one may be good
-            self._log_ignored(str(error))
-            await asyncio.sleep(_SPARED_SECONDS)
-        finally:
-            self._waiting.task_done()
+            text, signature = await self._waiting.get()
+            try:
+                for answer in await to_thread.run_sync(lambda *both: list(self._obey(*both)), text, signature):
+                    await answer_to(client, *answer)
+            except Exception as error:  # noqa: BLE001  the next one may be good
+                self._log_ignored(str(error))
+                await asyncio.sleep(_SPARED_SECONDS)
+            finally:
+                self._waiting.task_done()
 
     async def watch(self, client: PrefectClient) -> None:
         """Thaw what was frozen for a run that is over or never was, for ever. An unknown state changes nothing."""

@@ -101,7 +101,10 @@ class Hints:
 
         async def probe() -> None:
             nonlocal confirmed
-            await self._send_probe(client)
+            sent = Event(occurred=self._time(), event=_PROBE, resource={"prefect.resource.id": self._resource})
+            self._probe, self._echoed = sent.id, asyncio.Event()
+            # as a request: what is sent by a socket may wait for others in the server
+            await client.request("POST", "/events", json=[sent.model_dump(mode="json")])
             with anyio.fail_after(ECHO_SECONDS):
                 await self._echoed.wait()
             confirmed += 1
@@ -111,12 +114,6 @@ class Hints:
                 self._on_proven()
 
         await repeat_until(probe, lambda: PROBE_SECONDS if confirmed >= _CONFIRMATIONS else 0)
-
-    async def _send_probe(self, client: PrefectClient) -> None:
-        """Send a probe as a request: what is sent by a socket may wait for others in the server."""
-        probe = Event(occurred=self._time(), event=_PROBE, resource={"prefect.resource.id": self._resource})
-        self._probe, self._echoed = probe.id, asyncio.Event()
-        await client.request("POST", "/events", json=[probe.model_dump(mode="json")])
 
 
 def _run_of(event: Event) -> UUID | None:
