@@ -27,7 +27,6 @@ ENDED: Final = frozenset(f"prefect.flow-run.{name}" for name in (*(each.name for
 """Events of every state in which a run ends."""
 RESTING: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Suspended", "Paused", "AwaitingRetry"))
 """States without a process: a run that waits for a person or its next attempt is neither silent nor too long."""
-_SCHEDULED: Final = "prefect.flow-run.Scheduled"
 _PENDING, _RUNNING = "prefect.flow-run.Pending", "prefect.flow-run.Running"
 _BEGUN: Final = frozenset({_PENDING, _RUNNING})
 _NO_NEWS: Final = ("Joined", "Finished", "DryRun", "Completed", "Cancelled", "Ready", "Degraded", "NotReady")
@@ -167,7 +166,7 @@ def untaken_messages(blocks: Sequence[UUID], seconds: float = MESSAGE_SECONDS) -
     return AutomationCore(
         name=UNTAKEN_MESSAGES,
         description="The server sends it by itself. ワーカー不在時の直接通知。",
-        trigger=_overdue(_SCHEDULED, {_RUNNING, *ENDED}, timedelta(seconds=seconds), _runs(PEOPLE)),
+        trigger=_overdue("prefect.flow-run.Scheduled", {_RUNNING, *ENDED}, timedelta(seconds=seconds), _runs(PEOPLE)),
         actions=[*messages, ChangeFlowRunState(state=StateType.CANCELLED, name="Cancelled", message=reason)],
     )
 

@@ -93,17 +93,15 @@ def save(path: Path) -> tuple[list[DeploymentTarget], list[str]]:
     fleets = [name for name, block in blocks if isinstance(block, Fleet)]
     stores = {name: block for name, block in blocks if isinstance(block, EvidenceStore)}
     workloads = [(name, block) for name, block in blocks if isinstance(block, Workload)]
-    if not (workloads or fleets) or (
-        workloads and len(stores) != 1 and not {name for name, _ in workloads} <= stores.keys()
-    ):
+    each_has_one = len(stores) == 1 or {name for name, _ in workloads} <= stores.keys()
+    if not (workloads or fleets) or (workloads and not each_has_one):
         raise Refused(
             "a [workload.NAME] with a [store.NAME] of the same name, or one store for all",
             f"workloads {', '.join(name for name, _ in workloads) or 'none'}; stores {', '.join(stores) or 'none'}",
             "Nothing was saved. Correct the file, or save the blocks and give --name and --store.",
         )
-    targets = [
-        DeploymentTarget(name, name if name in stores else next(iter(stores)), block.host) for name, block in workloads
-    ]
+    store = next(iter(stores), "")
+    targets = [DeploymentTarget(name, name if name in stores else store, block.host) for name, block in workloads]
     if fleets:
         _require_apart(targets, {name: block.incident_suffix for name, block in workloads})
     for name, block in workloads:

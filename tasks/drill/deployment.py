@@ -54,9 +54,8 @@ def _run(server: PrefectServer, module: str, *arguments: str) -> str:
         check=False,
     )
     if process.returncode:
-        raise RuntimeError(
-            f"{module} {' '.join(arguments)} ended with {process.returncode}:\n{process.stdout}{process.stderr}"
-        )
+        output = f"{process.stdout}{process.stderr}"
+        raise RuntimeError(f"{module} {' '.join(arguments)} ended with {process.returncode}:\n{output}")
     return process.stdout
 
 

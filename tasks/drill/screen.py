@@ -37,7 +37,9 @@ def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Calla
             if step.id not in reported and step.state is not None and step.state.is_final():
                 reported.add(step.id)
                 tell(line(step))
-        if not (run.state and run.state.is_final() and (len(reported) == len(every_step) or _long_ago(run))):
+        # the server hears of a run's last steps later, and some never run
+        long_ago = run.end_time is None or (datetime.now(UTC) - run.end_time).total_seconds() > _LATE_SECONDS
+        if not (run.state and run.state.is_final() and (len(reported) == len(every_step) or long_ago)):
             return None
         for step in every_step:
             if step.id not in reported:
@@ -50,16 +52,10 @@ def follow(client: SyncPrefectClient, run_id: UUID, deadline: float, tell: Calla
     raise TimeoutError(f"flow run {run_id} has not ended after {deadline:g} s; it is {state}")
 
 
-def _long_ago(run: FlowRun) -> bool:
-    """Return whether the run ended long ago: the server hears of its last steps later, and some never run."""
-    return run.end_time is None or (datetime.now(UTC) - run.end_time).total_seconds() > _LATE_SECONDS
-
-
 def steps(client: SyncPrefectClient, run_id: UUID) -> Sequence[TaskRun]:
     """Return the run's steps in the order in which they ended."""
-    task_runs = client.read_task_runs(
-        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])), sort=TaskRunSort.END_TIME_DESC
-    )
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+    task_runs = client.read_task_runs(flow_run_filter=of_run, sort=TaskRunSort.END_TIME_DESC)
     return sorted(task_runs, key=lambda step: (step.end_time is None, step.end_time))
 
 

@@ -76,10 +76,9 @@ def proven_by_ssh_keygen(evidence: Path, signers: Path) -> str | None:
     if not (program := shutil.which("ssh-keygen")):
         return None
     command = [program, "-Y", "verify", "-f", str(signers), "-I", IDENTITY, "-n", "evacuation"]
+    command += ["-s", str(evidence / SIGNATURE)]
     with (evidence / MANIFEST).open("rb") as manifest:
-        process = subprocess.run(
-            [*command, "-s", str(evidence / SIGNATURE)], stdin=manifest, capture_output=True, text=True, check=False
-        )
+        process = subprocess.run(command, stdin=manifest, capture_output=True, text=True, check=False)
     return "" if process.returncode else process.stdout.strip()
 
 
