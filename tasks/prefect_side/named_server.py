@@ -2,7 +2,6 @@
 
 import os
 import tomllib
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -10,13 +9,13 @@ from typing import Final
 _URL: Final = "PREFECT_API_URL"
 
 
-def names_server(environment: Mapping[str, str] = os.environ) -> bool:
+def names_server() -> bool:
     """Return whether the environment, or the profile in use, has the address of a server."""
-    if environment.get(_URL):
+    if os.environ.get(_URL):
         return True
-    home = Path(environment.get("PREFECT_HOME") or Path.home() / ".prefect")
-    path = Path(environment.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         known = tomllib.loads(path.read_text())
-        return bool(known["profiles"][environment.get("PREFECT_PROFILE") or known["active"]].get(_URL))
+        return bool(known["profiles"][os.environ.get("PREFECT_PROFILE") or known["active"]].get(_URL))
     return False

@@ -95,11 +95,10 @@ def headers_of(reference: str, value: Any) -> dict[str, str]:
         found = json.loads(value)
     if isinstance(found, Mapping) and all(map(_is_header, found.items())):
         return dict(found)
+    shown = isinstance(value, Mapping)
     raise Refused(
         f"the value of {reference} to be a text of JSON with header names and their texts",
-        "a JSON object, which Prefect does not hide"
-        if isinstance(value, Mapping)
-        else "another value, which is not shown",
+        "a JSON object, which Prefect does not hide" if shown else "another value, which is not shown",
         'Save the text {"X-API-Key": "..."}, with a new key if this one was shown. 文字列で保存してください。',
     )
 
@@ -137,10 +136,8 @@ def unknown_block(slug: str, name: str) -> Refused:
     from prefect.exceptions import PrefectHTTPStatusError
 
     names = list[str]()
-    with (
-        get_client(sync_client=True) as client,
-        suppress(PrefectHTTPStatusError),
-    ):  # no block of the type was ever saved
+    # an error: no block of the type was ever saved
+    with get_client(sync_client=True) as client, suppress(PrefectHTTPStatusError):
         names = sorted(str(document.name) for document in client.read_block_documents_by_type(slug))
     return Refused(
         f"the name of a saved {slug} block",

@@ -20,7 +20,6 @@ FLEET_SIGNERS: Final = Path(os.environ.get("EVACUATION_FLEET_SIGNERS") or ETC / 
 """Who may sign frames for this host, in the form of allowed_signers. Without it no frame is heard."""
 PROFILE: Final = ETC / "profiles.toml"
 """The same for an operator: a profile of Prefect's, which `evacuation` reads by itself where it may."""
-_PACKAGES: Final = ("blocks", "flows", "tasks")
 
 
 def version() -> str:
@@ -38,6 +37,6 @@ def version() -> str:
 def fingerprint() -> str:
     """Return version and digest of the source as this process found it first: a checkout changes under one number."""
     seen, root = hashlib.sha256(), Path(__file__).parents[2]
-    for path in sorted(path for package in _PACKAGES for path in (root / package).rglob("*.py")):
+    for path in sorted(path for package in ("blocks", "flows", "tasks") for path in (root / package).rglob("*.py")):
         seen.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return f"{version()}+{seen.hexdigest()[:12]}"

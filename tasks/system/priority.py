@@ -24,16 +24,16 @@ def take_priority() -> None:
     _write(pid, "oom_score_adj", OOM)
 
 
-def give_way(pid: int | None = None) -> None:
+def give_way() -> None:
     """Reset the priority of an ordinary program. Needs no right."""
-    process_id = pid or os.getpid()
+    pid = os.getpid()
     with suppress(OSError):
-        if os.getpriority(os.PRIO_PROCESS, process_id) < 0:
-            os.setpriority(os.PRIO_PROCESS, process_id, 0)
+        if os.getpriority(os.PRIO_PROCESS, pid) < 0:
+            os.setpriority(os.PRIO_PROCESS, pid, 0)
     for name in ("autogroup", "oom_score_adj"):
         with suppress(OSError, ValueError, IndexError):  # a kernel may lack autogroup
-            if int(Path(f"/proc/{process_id}/{name}").read_text().split()[-1]) < 0:
-                _write(process_id, name, 0)
+            if int(Path(f"/proc/{pid}/{name}").read_text().split()[-1]) < 0:
+                _write(pid, name, 0)
 
 
 def _write(pid: int, name: str, value: int) -> None:

@@ -133,7 +133,9 @@ def main() -> None:
     given, telling, folder = json.loads(sys.argv[1])
     limits = Limits(**given)
     os.set_inheritable(telling, False)
-    missing = [] if _cut_network() else ["network"]
+    # a network namespace without interfaces: as root, or if users may create namespaces
+    alone = any(_libc().unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWNET | _CLONE_NEWUSER))
+    missing = [] if alone else ["network"]
     os.chdir(folder)
     os.umask(0o077)
     if limits.user is not None:
@@ -152,11 +154,6 @@ def main() -> None:
 
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
-
-
-def _cut_network() -> bool:
-    """Enter a network namespace without interfaces: as root, or if users may create namespaces."""
-    return any(_libc().unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWNET | _CLONE_NEWUSER))
 
 
 def _limit(limits: Limits) -> None:

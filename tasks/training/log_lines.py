@@ -85,7 +85,5 @@ class RateLimitedLog:
 def readable(line: bytes) -> str:
     """Decode bytes for a log or database: undisplayable characters escaped, secrets hidden."""
     text = redact(line.decode(errors="backslashreplace"))
-    return "".join(
-        letter if letter.isprintable() or letter == "\t" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
+    shown = (each if each.isprintable() or each == "\t" else each.encode("unicode_escape").decode() for each in text)
+    return "".join(shown)

@@ -85,16 +85,14 @@ def take_lock(workload: Workload) -> int | str:
     try:
         descriptor = open_lock(workload.lock)
     except OSError as error:
-        raise Refused(
-            f"to be able to open the lock {workload.lock}", str(error), "Let the training's user open it."
-        ) from error
+        expected = f"to be able to open the lock {workload.lock}"
+        raise Refused(expected, str(error), "Let the training's user open it.") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = holder(workload.lock)
-        reason = (
-            f"{workload.lock} is held by {f'process {owner.pid}' if owner else 'somebody else'}. Nothing was started."
-        )
+        holding = f"process {owner.pid}" if owner else "somebody else"
+        reason = f"{workload.lock} is held by {holding}. Nothing was started."
     else:
         reason = ""
     if incident := standing(workload):
@@ -147,7 +145,7 @@ def raise_alarm(name: str, run: str, ended: Ended) -> str:
             "run_id": run,
             "pid": identity.pid,
             "start": identity.start,
-            "began": _began(identity).isoformat(),
+            "began": (datetime.now(UTC) - timedelta(seconds=age_of(identity.start))).isoformat(),
             "exit_code": ended.code,
             "last_lines": list(ended.last),
             "still_running": list(ended.still_running),
@@ -162,11 +160,6 @@ def raise_alarm(name: str, run: str, ended: Ended) -> str:
     return ""
 
 
-def _began(identity: Identity) -> datetime:
-    """Return when a process was started, from clock ticks since boot."""
-    return datetime.now(UTC) - timedelta(seconds=age_of(identity.start))
-
-
 def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any]:
     """Return Completed, Cancelled by an evacuation, Refused if its launcher met a lock, or Failed with an alarm."""
     if incident := find_stopping_incident(workload, ended):
@@ -174,7 +167,13 @@ def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any
     if ended.code == 0:
         return Completed(message=ended.summary)
     if ended.code in set(workload.training_refused) - _ANY_FAILURE and _at_once(ended):
-        return ended_in(REFUSED, f"{ended.summary}, {_own_lock(workload)}")
+        return ended_in(
+            REFUSED,
+            f"{ended.summary}, by which it says that a lock refused it (training_refused). This flow holds "
+            f"{workload.lock} while it runs training_command, so a training_command that locks it too can never start. "
+            "Leave the lock to one of the two: name the training without flock in training_command, or start the "
+            "launcher by make, cron or hand (docs/training.md)",
+        )
     trouble = raise_alarm(name, run, ended)
     alarm = f"but the alarm could not be raised: {trouble}" if trouble else f"the alarm {EVENT} is raised"
     return Failed(message=f"{ended.summary}; {alarm}")
@@ -183,12 +182,3 @@ def conclude(workload: Workload, name: str, run: str, ended: Ended) -> State[Any
 def _at_once(ended: Ended) -> bool:
     """Whether it ended as a launcher does that a lock refuses; later the same code may be any failure of a training."""
     return not ended.still_running and age_of(ended.identity.start) < _REFUSAL_SECONDS
-
-
-def _own_lock(workload: Workload) -> str:
-    return (
-        f"by which it says that a lock refused it (training_refused). This flow holds {workload.lock} while it runs "
-        "training_command, so a training_command that locks it too can never start. Leave the lock to one of the two: "
-        "name the training without flock in training_command, or start the launcher by make, cron or hand "
-        "(docs/training.md)"
-    )

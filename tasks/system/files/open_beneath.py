@@ -58,18 +58,14 @@ def open_below(root: bytes, name: bytes) -> int:
     finally:
         os.close(place)
     try:
-        return _reopen(seen)
+        mode = os.fstat(seen).st_mode
+        if stat.S_ISLNK(mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if not stat.S_ISREG(mode):
+            raise NoFile
+        return os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(seen)
-
-
-def _reopen(seen: int) -> int:
-    mode = os.fstat(seen).st_mode
-    if stat.S_ISLNK(mode):
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    if not stat.S_ISREG(mode):
-        raise NoFile
-    return os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 @contextmanager
