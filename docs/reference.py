@@ -31,8 +31,6 @@ PAGE: Final = PROJECT / "docs/reference.md"
 _FILE: Final = re.compile(r"\.?[a-z][\w‹›-]*\.(json|jsonl|md|html|svg|sig)|SHA256SUMS")
 _TARGET: Final = re.compile(r"^([a-z-]+):(?:[^\n#=]*##\s*(.*))?[^\n=]*$", re.MULTILINE)
 _EXAMPLE: Final = {"incident": "IR-…", "fleet": "FL-…", "snapshot": "…", "stored": "NAME", "name": "NAME", "number": 1}
-_REFUSED: Final = "the command line or its input was refused, or a server or store did not answer"
-_INTERRUPTED: Final = "interrupted before a run began: what was frozen goes on"
 _HEAD: Final = """# Reference
 
 Made from the code by `make reference`; a test fails when it is stale. How all of it is used: [setup.md](setup.md).
@@ -60,7 +58,10 @@ def reference(chapters: Iterable[Chapter] | None = None) -> str:
     gaps = [f"{title}: {' '.join(filter(None, row))}" for title, row in rows if not all(cell.strip() for cell in row)]
     if gaps:
         raise Undocumented(f"expected a meaning in the code for each; got none for {'; '.join(gaps)}. Write it there")
-    return "\n".join([_HEAD, _contents(told), *map(written, told)])
+    titles = [each.title.replace("`", "") for each in told]
+    anchors = {title: re.sub("[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+    contents = "".join(f"- [{title}](#{anchors[title]})\n" for title in titles)
+    return "\n".join([_HEAD, contents, *map(written, told)])
 
 
 def everything() -> Iterator[Chapter]:
@@ -90,15 +91,13 @@ def exit_codes() -> Chapter:
     """What the commands end with."""
     shared = (
         (INCOMPLETE, "not everything was done"),
-        (REFUSED, _REFUSED),
+        (REFUSED, "the command line or its input was refused, or a server or store did not answer"),
         (NOT_AS_WANTED, "`DryRun`, and the real run would not end `Verified`, or might not"),
-        (INTERRUPTED, _INTERRUPTED),
+        (INTERRUPTED, "interrupted before a run began: what was frozen goes on"),
     )
     named = [(code, f"`{name}`") for name, code in EXIT_CODES.items()] + list(shared)
-    rows = [
-        (f"`{code}`", ", ".join(told for each, told in named if each == code))
-        for code in sorted({code for code, _ in named})
-    ]
+    codes = sorted({code for code, _ in named})
+    rows = [(f"`{code}`", ", ".join(told for each, told in named if each == code)) for code in codes]
     about = f"What `{NAME}` ends with, by the [state](#states). 0: all that was asked for is proven."
     return Chapter("Exit codes", about, ("Code", "It means"), rows)
 
@@ -209,9 +208,8 @@ def _type(ending: Ending) -> str:
 def _fields(schema: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     needed = schema.get("required", ())
     for name, field in schema["properties"].items():
-        default = (
-            "required" if name in needed else f"`{_value(field['default'])}`" if "default" in field else "see there"
-        )
+        known = f"`{_value(field['default'])}`" if "default" in field else "see there"
+        default = "required" if name in needed else known
         yield f"`{name}`", _kind(field, schema), default, field.get("description", "")
 
 
@@ -249,11 +247,6 @@ def _example(key: Callable[..., str]) -> str:
 def _first(thing: object) -> str:
     """The first sentence of a docstring, empty if there is none of its own."""
     return (getattr(thing, "__doc__", None) or "").strip().partition("\n")[0]
-
-
-def _contents(told: Iterable[Chapter]) -> str:
-    titles = [each.title.replace("`", "") for each in told]
-    return "".join(f"- [{title}](#{re.sub('[^a-z0-9 -]', '', title.lower()).replace(' ', '-')})\n" for title in titles)
 
 
 def written(chapter: Chapter) -> str:

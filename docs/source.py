@@ -11,13 +11,9 @@ from tasks.host.process.table import boot_id
 
 def constants(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Name, value and meaning of each public text constant of a package: the meaning is the text below it."""
-    for path in sorted(folder.rglob("*.py")):
-        found = (
-            dict(_public(ast.parse(path.read_text()).body))
-            if path.parent.name not in {"acquisition", "collectors"}
-            else {}
-        )
-        if found:
+    others = (each for each in sorted(folder.rglob("*.py")) if each.parent.name not in {"acquisition", "collectors"})
+    for path in others:
+        if found := dict(_public(ast.parse(path.read_text()).body)):
             module = importlib.import_module(".".join(path.relative_to(folder.parent).with_suffix("").parts))
             for name, meaning in found.items():
                 if isinstance(value := getattr(module, name), str):
