@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OTHERS: Final = 0o077
+
 M = TypeVar("M", bound=BaseModel)
 _SAVED = ("credentials", "promoter", "signing")
 """Fields that may name a saved block, such as "signing-key/evacuation", to keep secrets out of the file."""
@@ -143,7 +145,7 @@ def store_given(path: Path, name: str = "") -> tuple[str, dict[str, Any]]:
 
     called, fields = one(read_description(path, "store"), "store", str(path), name)
     tables = [fields[field] for field in _SAVED if isinstance(fields.get(field), dict)]
-    if not all(_HARMLESS.issuperset(each) for each in tables) and path.stat().st_mode & 0o077:
+    if not all(_HARMLESS.issuperset(each) for each in tables) and path.stat().st_mode & _OTHERS:
         logger.warning("%s holds secrets, and others may read it: chmod 600", path)
     saved = _saved_in(fields)
     _validate(EvidenceStore, "store", called, {field: fields[field] for field in fields.keys() - saved.keys()})

@@ -31,6 +31,7 @@ _CHOICES: Final = {
 }
 _TEMPORARY_SERVER: Final = "PREFECT_SERVER_EPHEMERAL_ENABLED"
 """Prefect's setting by the name that comes before its older one, whatever environment and profile say."""
+_NOBODY_READS: Final = 128 + signal.SIGPIPE
 _FREEZING_COMMANDS: Final = frozenset({"run", "plan", "recover"})
 
 
@@ -50,7 +51,7 @@ def main(early: Sequence[int] | None = None) -> NoReturn:
         code = run(sys.argv[1:], early)
         sys.stdout.flush()
     except BrokenPipeError:  # as in `evacuation audit STORE | head`
-        code = 128 + signal.SIGPIPE
+        code = _NOBODY_READS
     except KeyboardInterrupt:  # one more, while the first was answered or the result was printed
         pass
     os._exit(code)  # Prefect would go on offering the run's events to the server, which has ended with the run
