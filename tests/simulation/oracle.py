@@ -127,7 +127,8 @@ def _stored(world: World, end: End) -> Iterator[str]:
     if end.name == "Verified":
         yield from _whole(world, home, incident)
     ours = [key for key in world.store.keys(f"incidents/{end.incident}/") if not key.endswith("/claim.json")]
-    if (home / "claimed-by-another.json").exists() and ours:
+    confirmed = f"incidents/{end.incident}/claim.json" in world.store.forgotten  # to us, and another came later
+    if (home / "claimed-by-another.json").exists() and ours and not confirmed:
         yield f"another has this incident's id in the store, and there we wrote {ours[0]}"
 
 

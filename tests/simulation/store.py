@@ -40,6 +40,7 @@ class TruthStore(MemoryStore):
     moods: Moods = field(default_factory=Moods)
     acts: int = 0
     spoiled: list[str] = field(default_factory=list)
+    forgotten: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -71,6 +72,7 @@ class TruthStore(MemoryStore):
         """Create it, in this mood."""
         self._act("create", key)
         if self.acts in self.moods.forgets:
+            self.forgotten.add(key)
             return
         new = key not in self._objects
         if new and self.moods.claimed and key.endswith("/claim.json"):
