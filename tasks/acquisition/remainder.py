@@ -271,7 +271,7 @@ def in_a_line(remainders: Sequence[Remainder]) -> str:
     parts += [_words(each) for each in folders[:_SHOWN]]
     parts += [f"{len(folders) - _SHOWN} more in not_taken.json"] if folders[_SHOWN:] else []
     in_root = parts and not all(each.container for each in rows)
-    cures = ["name what is needed in artifacts, models or folders"] if in_root else []
+    cures = ["name what is needed in logs, artifacts, models or folders"] if in_root else []
     if links:
         shown = f"{', '.join(links[:_SHOWN])}{' …' * bool(links[_SHOWN:])}"
         parts.append(f"{len(links)} link{'s'[: len(links) != 1]} out of the root, not counted ({shown})")

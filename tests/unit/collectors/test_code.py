@@ -213,7 +213,7 @@ def test_what_is_left_of_containers_is_counted_apart_and_asks_for_no_pattern(tmp
         assert describe_not_taken(tmp_path) == f"{line}; {tmp_path}/evidence/not_taken.json lists what and why"
     assert in_a_line([image, file]) == "not taken 未採取: 1 file (containers/c/a b), containers/c/image (by sha256:0)"
     assert in_a_line([image, Remainder(b"x", 1, 9, "why")]).endswith(
-        "name what is needed in artifacts, models or folders"
+        "name what is needed in logs, artifacts, models or folders"
     )
     listed.write_text(json.dumps(document([file] * 1_200)))
     more = Remainder(b"containers/c/", 200, 1800, "more than are listed", container=True)
