@@ -12,6 +12,8 @@ from tasks.custody.store.manifest import canonical
 
 _TEXT: Final = 200
 _MANY: Final = 200
+JUDGED: Final = "pickles, also compressed or written by joblib (.joblib, .pickle, .pkl, or what begins like one)"
+"""The formats that are judged, in words."""
 OTHER_FORMAT: Final = "of a format that is not read here"
 BESIDE: Final = frozenset({"", ".md", ".toml", ".txt", ".yaml", ".yml"})
 """Suffixes of text that lies beside a model, as MLmodel or conda.yaml does."""
