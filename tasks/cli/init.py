@@ -43,7 +43,11 @@ def init_by_hand(root: Path, output: Path) -> int:
     """Write the file, and print what it lacks. Raises Refused; overwrites nothing."""
     if not (root.is_dir() and str(root).isprintable()):
         raise Refused("a folder, the workload's root", str(root), "As in: evacuation init /srv/house")
-    workloads({"workload": {(name := name_for(root)): {"root": str(root)}}})
+    root = root.resolve() if ".." in root.parts else root
+    try:
+        workloads({"workload": {(name := name_for(root)): {"root": str(root)}}})
+    except Refused as error:  # there is no file yet that could be corrected
+        raise Refused(error.expected, error.got, "As in: evacuation init /srv/house") from error
     if (found := look_at(root)).port:
         _describe_contract(found)
     if reason := why_undeclared(root):

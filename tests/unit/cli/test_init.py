@@ -293,6 +293,19 @@ def test_without_a_folder_it_is_the_one_where_it_is_typed(house: SmallWorkload) 
     assert fields_of(house.root / "evacuation.toml")["root"] == str(house.root)
 
 
+def test_a_folder_by_its_way_from_here_is_taken(house: SmallWorkload, tmp_path: Path) -> None:
+    (house.root / "src/deep").symlink_to(tmp_path)
+    with chdir(house.root / "models"):
+        assert run(["init", "../src/..", "--output", str(tmp_path / "w.toml")]) == 0
+    assert fields_of(tmp_path / "w.toml")["root"] == str(house.root)
+
+
+def test_of_a_root_that_no_block_may_have_no_file_is_blamed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert init("/", "--output", "/nowhere/w.toml") == REFUSED
+    assert "Correct the file" not in (told := capfd.readouterr().err)
+    assert "As in: evacuation init /srv/house" in told
+
+
 @pytest.mark.parametrize("root", ["/", "/nowhere/at/all", "/etc/passwd"])
 def test_what_is_no_root_is_refused(root: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert init(root, "--output", tmp_path / "w.toml") == REFUSED
