@@ -289,7 +289,11 @@ def _name_none(found: Found, kind: str, others: int, unread: Sequence[OSError]) 
         found.missing[kind] = "its folder may not be read, so what lies there is not known: run this as who may read it"
         return
     found.fields.setdefault("may_be_missing", []).append(kind)
-    but = f" but {others} files in its folder that are source code, hidden or of another kind" if others else ""
+    but = (
+        f" but {others} file{'s'[: others != 1]} in its folder, source code, hidden or of another kind"
+        if others
+        else ""
+    )
     found.missing[kind] = f"none lie here now{but}"
 
 

@@ -420,7 +420,7 @@ def test_what_may_be_missing_is_only_what_is_not_there(house: SmallWorkload, tmp
     (house.root / kind).mkdir()
     (house.root / kind / "__init__.py").touch()
     assert init(house.root, "--output", tmp_path / "x.toml") == 0
-    assert f"{kind}: none lie here now but 1 files in its folder that are" in (tmp_path / "x.toml").read_text()
+    assert f"{kind}: none lie here now but 1 file in its folder, source code" in (tmp_path / "x.toml").read_text()
     assert f"{kind}/__init__.py" in taken(tmp_path / "x.toml")
 
 
