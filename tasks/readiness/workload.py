@@ -208,7 +208,8 @@ def check_models(target: CheckTarget) -> Finding:
         for name, each in judgements.items()
         if name not in {*good, *unjudged}
     ]
-    of_format = f"{_count_models(len(unjudged))} of a format that is not judged" if unjudged else ""
+    number = f"{len(unjudged)} model{' is' if len(unjudged) == 1 else 's are'}"
+    of_format = f"{number} of a format that is not judged" if unjudged else ""
     if bad:
         cure = "model_imports in the block, if the imports are your own; else save the model again"
         matters = "no recovery starts on such a model, and latest/ goes without"
@@ -217,10 +218,6 @@ def check_models(target: CheckTarget) -> Finding:
         cure = "after a recovery prove by hand which model the API serves; or save models by pickle or joblib"
         return loss(f"{of_format}; judged are {JUDGED}", _tell_unjudged(root, unjudged), cure)
     return sound("; ".join(filter(None, (f"{len(good)} sound", of_format))) if names else "no model is there")
-
-
-def _count_models(number: int) -> str:
-    return f"{number} model{' is' if number == 1 else 's are'}"
 
 
 def _tell_unjudged(root: bytes, names: Collection[str]) -> str:
