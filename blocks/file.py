@@ -194,14 +194,20 @@ def _validate(cls: type[M], kind: str, name: str, fields: dict[str, Any]) -> M:
     try:
         return cls(**fields)
     except ValidationError as error:
-        raise Refused(f"a valid [{kind}.{name}]", complaints(error), f"Correct the file, or {BUCKET}.") from error
+        exported = f", or {BUCKET}" if name == BUCKET or "://" in name else ""
+        raise Refused(f"a valid [{kind}.{name}]", complaints(error, cls), f"Correct the file{exported}.") from error
 
 
-def complaints(error: ValidationError) -> str:
-    """Return what is wrong with each field, in one line."""
-    each = ((".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors())
-    text = "; ".join(f"{where}: {what}" if where else what for where, what in each)
-    return text.replace("Nothing was saved. ", "")  # whoever refuses says what was touched
+def complaints(error: ValidationError, cls: type[BaseModel] | None = None) -> str:
+    """Return what is wrong with each field, in one line; of a form that is a pattern what the field means too."""
+    parts = []
+    for item in error.errors():
+        where, what = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+        field = cls.model_fields.get(str(item["loc"][0])) if cls and item["loc"] else None
+        if field and field.description and item["type"] == "string_pattern_mismatch":
+            what += f" ({field.description.partition('. ')[0].removesuffix('.')})"
+        parts.append(f"{where}: {what}" if where else what)
+    return "; ".join(parts).replace("Nothing was saved. ", "")  # whoever refuses says what was touched
 
 
 def _require_known(cls: type[BaseModel], kind: str, name: str, fields: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tasks.acquisition.matching import INSTEAD, build_loss, find_names, read_link
 from tasks.acquisition.room import size_on_disk
-from tasks.custody.evidence.acquisition import Loss
+from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote, unquote, volume_order
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import visible
@@ -85,12 +85,24 @@ class RootWalk:
         self._device, self._real = os.stat(self.root).st_dev, os.path.realpath(self.root)
         self._apart = frozenset(map(os.fsencode, self.apart))
         patterns = [*self.others, *(each for name, globs in self.globs.items() if name != FOLDERS for each in globs)]
-        self._others_names = frozenset(find_names(self.root, patterns)[0])
+        names, losses = find_names(self.root, patterns)
+        self._others_names = frozenset(names)
         self._whole = frozenset(map(os.fsencode, self.globs[FOLDERS]))
+        self._name_links(names, [*losses, *find_names(self.root, self.globs[FOLDERS])[1]])
         folders = [b""]
         while folders:
             folders += reversed(list(self._look(folders.pop())))
         return self
+
+    def _name_links(self, names: Sequence[bytes], losses: Sequence[Loss]) -> None:
+        """Name the links to folders that no copy has: a program may find its files by them."""
+        reasons = {unquote(each.source): f": {each.reason}" for each in losses if each.outcome is Outcome.MISSING}
+        for name in names:
+            path = os.path.join(self.root, name)
+            if name.partition(b"/")[0] not in self._whole and os.path.islink(path) and os.path.isdir(path):
+                reasons[name] = ", a folder, which this pattern does not take"
+        for name, reason in reasons.items():
+            self.remainders.append(Remainder(name, 1, 0, f"{_tell_link(self.root, name)}{reason}", reproducible=True))
 
     def _look(self, at: bytes) -> Iterator[bytes]:
         """Yield the folders to look into."""
@@ -179,11 +191,15 @@ class RootWalk:
 
 def _remainder_of_link(root: bytes, name: bytes) -> Remainder:
     """Return a link: what lies behind one out of the root is not looked at, and how much that is not known."""
-    to, leads_out = read_link(root, name), False
-    reason = f"a link{f' to {quote(to)}' if to else ''}, which is not followed"
+    reason, leads_out = f"{_tell_link(root, name)}, which is not followed", False
     with suppress(OSError):
         leads_out = real_name(root, name) is None
     return Remainder(name, 0, 0, f"{reason}: {INSTEAD}", complete=False) if leads_out else Remainder(name, 1, 0, reason)
+
+
+def _tell_link(root: bytes, name: bytes) -> str:
+    to = read_link(root, name)
+    return f"a link{f' to {quote(to)}' if to else ''}"
 
 
 def is_cache(name: str) -> bool:
@@ -265,17 +281,21 @@ def in_a_line(remainders: Sequence[Remainder]) -> str:
     images = [f"{visible(os.fsdecode(each.name))} ({each.reason})" for each in ordered if each.image]
     folders = [each for each in rows if each.name.endswith(b"/")]
     single = [each for each in rows if not each.name.endswith(b"/")]
-    files = [visible(os.fsdecode(each.name)) for each in single if each.complete]
+    files = [visible(os.fsdecode(each.name)) for each in single if each.complete and not each.reproducible]
+    again = [visible(os.fsdecode(each.name)) for each in single if each.reproducible]
     links = [visible(os.fsdecode(each.name)) for each in single if not each.complete]
     parts = [f"{_number(len(files))} ({', '.join(files[:_SHOWN])}{' …' * bool(files[_SHOWN:])})"] if files else []
     parts += [_words(each) for each in folders[:_SHOWN]]
     parts += [f"{len(folders) - _SHOWN} more in not_taken.json"] if folders[_SHOWN:] else []
     in_root = parts and not all(each.container for each in rows)
-    cures = ["name what is needed in artifacts, models or folders"] if in_root else []
+    cures = ["name what is needed in logs, artifacts, models or folders"] if in_root else []
     if links:
         shown = f"{', '.join(links[:_SHOWN])}{' …' * bool(links[_SHOWN:])}"
         parts.append(f"{len(links)} link{'s'[: len(links) != 1]} out of the root, not counted ({shown})")
         cures.append(f"of a link out of the root, {INSTEAD}")
+    if again:
+        shown = f"{', '.join(again[:_SHOWN])}{' …' * bool(again[_SHOWN:])}"
+        parts.append(f"{len(again)} link{'s'[: len(again) != 1]}, to be made again by hand ({shown})")
     parts += [*images[:_SHOWN], *([f"{len(images) - _SHOWN} more images"] if images[_SHOWN:] else [])]
     return f"not taken 未採取: {'; '.join([', '.join(parts), *cures])}" if parts else ""
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from blocks.file import store_at, workloads
 from blocks.store_fields import StoreFields
 from blocks.workload_fields import WorkloadFields
+from tasks.acquisition.remainder import in_a_line
 from tasks.cli.first_look import FILES, MOST, Found, look_at
 from tasks.cli.output import command
 from tasks.collectors.code import survey
@@ -42,7 +43,11 @@ def init_by_hand(root: Path, output: Path) -> int:
     """Write the file, and print what it lacks. Raises Refused; overwrites nothing."""
     if not (root.is_dir() and str(root).isprintable()):
         raise Refused("a folder, the workload's root", str(root), "As in: evacuation init /srv/house")
-    workloads({"workload": {(name := name_for(root)): {"root": str(root)}}})
+    root = root.resolve() if ".." in root.parts else root
+    try:
+        workloads({"workload": {(name := name_for(root)): {"root": str(root)}}})
+    except Refused as error:  # there is no file yet that could be corrected
+        raise Refused(error.expected, error.got, "As in: evacuation init /srv/house") from error
     if (found := look_at(root)).port:
         _describe_contract(found)
     if reason := why_undeclared(root):
@@ -50,7 +55,8 @@ def init_by_hand(root: Path, output: Path) -> int:
     if rest := survey(files_target(WorkloadFields(**found.fields))).remainders:
         files, size = sum(each.files for each in rest), sum(each.size for each in rest)
         why = f"in {len(rest)} places {files} files of {size:,} bytes, which nothing here names 採取対象外"
-        found.missing["not taken"] = f"{why}; this lists them: {command('plan', str(output))}"
+        named = in_a_line(rest).partition(": ")[2]
+        found.missing["not taken"] = f"{why}: {named}; this lists them: {command('plan', str(output))}"
     text = compose_file(name, found, _known_store())
     workloads(tables(str(output), text))  # by the rules of the block
     with _new(output), open(output, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:

@@ -16,8 +16,8 @@ from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line, tell_starter
 from tasks.custody.errors import EngineError, EvacuationError
 from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, loss, sound
-from tasks.custody.models.content import HEAD, looks_like_a_pickle
-from tasks.custody.models.inspection import OTHER_FORMAT, Soundness, is_named_as_model
+from tasks.custody.models.content import BEGINNING, HEAD, looks_like_a_model, looks_like_a_pickle
+from tasks.custody.models.inspection import JUDGED, OTHER_FORMAT, Soundness, is_named_as_model
 from tasks.custody.visible import visible
 from tasks.evidence import process_start
 from tasks.evidence.collect import is_needed, required_folders
@@ -202,13 +202,40 @@ def check_models(target: CheckTarget) -> Finding:
     judgements = {os.fsdecode(name): _judge_model(root, name, target) for name in names}
     good = [name for name, judgement in judgements.items() if judgement["outcome"] is Soundness.SOUND]
     target.has_sound_model = bool(good)
-    others = {name: each for name, each in judgements.items() if name not in good and each["reason"] != OTHER_FORMAT}
-    bad = [f"{name} is {each['outcome']}: {each['reason']}" for name, each in others.items()]
-    if bad or (names and not good):
+    unjudged = [name for name, judgement in judgements.items() if judgement["reason"] == OTHER_FORMAT]
+    bad = [
+        f"{name} is {each['outcome']}: {each['reason']}"
+        for name, each in judgements.items()
+        if name not in {*good, *unjudged}
+    ]
+    number = f"{len(unjudged)} model{' is' if len(unjudged) == 1 else 's are'}"
+    of_format = f"{number} of a format that is not judged" if unjudged else ""
+    if bad:
         cure = "model_imports in the block, if the imports are your own; else save the model again"
         matters = "no recovery starts on such a model, and latest/ goes without"
-        return loss("; ".join(bad) or "none is sound", matters, cure)
-    return sound(f"{len(good)} sound" if names else "no model is there")
+        return loss("; ".join(filter(None, (*bad, of_format))), matters, cure)
+    if unjudged and not good:
+        cure = "after a recovery prove by hand which model the API serves; or save models by pickle or joblib"
+        return loss(f"{of_format}; judged are {JUDGED}", _tell_unjudged(root, unjudged), cure)
+    return sound("; ".join(filter(None, (f"{len(good)} sound", of_format))) if names else "no model is there")
+
+
+def _tell_unjudged(root: bytes, names: Collection[str]) -> str:
+    """Return what becomes of models that nobody judges: of JSON it is known whether it is whole."""
+    whole = [name for name in names if name.endswith(".json") and not _may_be_pickled(root, name)]
+    rest = [name for name in names if name not in whole]
+    parts = ["no recovery is proven by such a model (PartlyRecovered), nor takes it as --model"]
+    parts += [f"latest/ gets {', '.join(whole[:_NAMED])}{' …' * bool(whole[_NAMED:])} if it is whole"] if whole else []
+    parts += [f"latest/ goes without {', '.join(rest[:_NAMED])}{' …' * bool(rest[_NAMED:])}"] if rest else []
+    return "; ".join(parts)
+
+
+def _may_be_pickled(root: bytes, name: str) -> bool:
+    try:
+        with real_file(root, os.fsencode(name)).open("rb") as file:
+            return looks_like_a_model(file.read(BEGINNING))
+    except OSError:
+        return True
 
 
 def _judge_model(root: bytes, name: bytes, target: CheckTarget) -> dict[str, Any]:

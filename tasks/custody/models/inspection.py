@@ -12,8 +12,11 @@ from tasks.custody.store.manifest import canonical
 
 _TEXT: Final = 200
 _MANY: Final = 200
+JUDGED: Final = "pickles, also compressed or written by joblib (.joblib, .pickle, .pkl, or what begins like one)"
+"""The formats that are judged, in words."""
 OTHER_FORMAT: Final = "of a format that is not read here"
-_BESIDE: Final = frozenset({"", ".md", ".toml", ".txt", ".yaml", ".yml"})
+BESIDE: Final = frozenset({"", ".md", ".toml", ".txt", ".yaml", ".yml"})
+"""Suffixes of text that lies beside a model, as MLmodel or conda.yaml does."""
 
 
 class Soundness(StrEnum):
@@ -110,7 +113,7 @@ def of_another_format(finding: ModelFinding) -> bool:
 
 def goes_along(finding: ModelFinding) -> bool:
     """Return whether it is no model by name and content, but text beside one, such as MLmodel or conda.yaml."""
-    return of_another_format(finding) and PurePosixPath(finding.stored).suffix.lower() in _BESIDE
+    return of_another_format(finding) and PurePosixPath(finding.stored).suffix.lower() in BESIDE
 
 
 def forbids_start(finding: ModelFinding) -> str:

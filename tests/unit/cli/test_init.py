@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -17,10 +18,12 @@ import pytest
 
 from blocks.file import store_given, workload_given
 from flows.cli import run
+from tasks.acquisition.matching import find_names
 from tasks.cli import first_look
 from tasks.cli.first_look import Found
 from tasks.cli.init import EXAMPLES, _pointer, compose_file
 from tasks.custody.containment.identity import ContainerIdentity
+from tasks.custody.evidence.pattern import matches_any
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.host.container.membership import Container
 from tasks.host.process.table import unseen_listeners
@@ -290,6 +293,19 @@ def test_without_a_folder_it_is_the_one_where_it_is_typed(house: SmallWorkload) 
     assert fields_of(house.root / "evacuation.toml")["root"] == str(house.root)
 
 
+def test_a_folder_by_its_way_from_here_is_taken(house: SmallWorkload, tmp_path: Path) -> None:
+    (house.root / "src/deep").symlink_to(tmp_path)
+    with chdir(house.root / "models"):
+        assert run(["init", "../src/..", "--output", str(tmp_path / "w.toml")]) == 0
+    assert fields_of(tmp_path / "w.toml")["root"] == str(house.root)
+
+
+def test_of_a_root_that_no_block_may_have_no_file_is_blamed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert init("/", "--output", "/nowhere/w.toml") == REFUSED
+    assert "Correct the file" not in (told := capfd.readouterr().err)
+    assert "As in: evacuation init /srv/house" in told
+
+
 @pytest.mark.parametrize("root", ["/", "/nowhere/at/all", "/etc/passwd"])
 def test_what_is_no_root_is_refused(root: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert init(root, "--output", tmp_path / "w.toml") == REFUSED
@@ -336,6 +352,114 @@ def test_what_would_not_be_taken_is_counted_with_the_command_that_lists_it(
     assert re.search(r"in \d+ places \d+ files of [\d,]+ bytes, which nothing here names", line)
     assert line.endswith(f" plan {path}")
     assert line.strip() in path.read_text()
+
+
+def taken(path: Path) -> set[str]:
+    """The files that a run of this block would copy by pattern or folder."""
+    block = workload_given(path)[1]
+    patterns = [*block.logs, *block.artifacts, *block.models, *block.folders]
+    return {os.fsdecode(name) for name in find_names(os.fsencode(block.root), patterns)[0]}
+
+
+def test_what_lies_in_a_folder_of_a_usual_name_is_taken_whatever_its_suffix(
+    house: SmallWorkload, tmp_path: Path
+) -> None:
+    """Logs that were written to were called missing, and the run that lost them was Verified."""
+    (house.root / "logs/train-20260101_000000.log").unlink()
+    (house.root / "models/model_builtin.joblib").unlink()
+    odd = {"logs/8321.txt": "logs", "logs/a/9": "logs", "logs/.own": "logs", "models/2026.1/m.json": "models"}
+    odd |= {"artifacts/x.parquet": "artifacts", "models/api.bin": "models", "models/v1/served": "models"}
+    for name in odd:
+        (house.root / name).parent.mkdir(exist_ok=True)
+        (house.root / name).touch()
+    (house.root / "models/api.bin").unlink()
+    (house.root / "models/api.bin").symlink_to("../weights/ranker.onnx")
+    for name in ("models/.gitkeep", "models/README.md"):
+        (house.root / name).touch()
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    fields = fields_of(tmp_path / "w.toml")
+    assert not set(fields.get("may_be_missing", [])) & {"logs", "models", "artifacts"}
+    assert "none lie here now" not in (tmp_path / "w.toml").read_text()
+    assert {"logs", "models", "artifacts", "weights"} <= {*fields["folders"]}
+    assert odd.keys() <= taken(tmp_path / "w.toml")
+    for name, kind in odd.items():
+        assert matches_any(name, fields[kind]), name
+    for name in ("models/README.md", "models/v1/notes"):
+        assert not matches_any(name, fields["models"]), "what is named as a model is judged as one"
+
+
+def test_text_beside_a_model_goes_along_as_it_did(house: SmallWorkload, tmp_path: Path) -> None:
+    for name in ("models/MLmodel", "models/conda.yaml", "results"):
+        (house.root / name).touch()
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    fields = fields_of(tmp_path / "w.toml")
+    assert fields["models"] == ["models/**/*.joblib", "runs/**/*.pt", "weights/**/*.onnx"]
+    assert "results" not in fields["folders"]
+    assert {"models/MLmodel", "models/conda.yaml"} <= taken(tmp_path / "w.toml")
+
+
+def test_a_usual_folder_stays_named_if_all_that_is_recognised_lies_elsewhere(
+    house: SmallWorkload, tmp_path: Path
+) -> None:
+    shutil.rmtree(house.root / "models")
+    (house.root / "models").mkdir()
+    (house.root / "models/current").symlink_to("../weights")
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    assert {"models", "weights"} <= {*fields_of(tmp_path / "w.toml")["folders"]}
+    assert {"weights/ranker.onnx", "models/current/ranker.onnx"} & taken(tmp_path / "w.toml")
+
+
+@pytest.mark.parametrize("kind", ["logs", "models"])
+def test_what_may_be_missing_is_only_what_is_not_there(house: SmallWorkload, tmp_path: Path, kind: str) -> None:
+    shutil.rmtree(house.root / kind)
+    for folder in ("weights", "runs"):
+        shutil.rmtree(house.root / folder)
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    assert fields_of(tmp_path / "w.toml")["may_be_missing"] == [kind]
+    assert f"to answer 要確認: {kind}: none lie here now\n" in (tmp_path / "w.toml").read_text()
+    (house.root / kind).mkdir()
+    (house.root / kind / "__init__.py").touch()
+    assert init(house.root, "--output", tmp_path / "x.toml") == 0
+    assert f"{kind}: none lie here now but 1 file in its folder, source code" in (tmp_path / "x.toml").read_text()
+    assert f"{kind}/__init__.py" in taken(tmp_path / "x.toml")
+
+
+@pytest.mark.parametrize("name", ["var/fit-17.out", "all.txt", ".state/8321", "models/.new/part"])
+def test_what_the_workload_has_open_for_writing_is_named_by_a_pattern(
+    house: SmallWorkload, tmp_path: Path, name: str
+) -> None:
+    (house.root / name).parent.mkdir(parents=True, exist_ok=True)
+    program = f"import time; file = open({name!r}, 'w'); file.write('x'); file.flush(); time.sleep(600)"
+    (house.root / "jobs/fit.py").write_text(program)
+    house.start(["venv/bin/python", "jobs/fit.py"])
+    wait_until(lambda: (house.root / name).exists() and (house.root / name).stat().st_size, what="its file")
+    (house.root / "all.md").touch()
+    assert typed("init", house.root, "--output", tmp_path / "w.toml").returncode == 0
+    fields = fields_of(tmp_path / "w.toml")
+    assert matches_any(name, [*fields["logs"], *fields["models"]])
+    assert name in taken(tmp_path / "w.toml")
+    assert "all.md" not in taken(tmp_path / "w.toml")
+
+
+def test_what_is_left_out_is_named_with_its_count(house: SmallWorkload, tmp_path: Path) -> None:
+    (house.root / "data").mkdir()
+    for name in ("data/train.csv", "data/test.csv", ".env"):
+        (house.root / name).write_text("1,2\n")
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    (line,) = [line for line in (tmp_path / "w.toml").read_text().splitlines() if "not taken: " in line]
+    assert re.search(r"採取対象外: .*\.env.*, data/ 2 files 8 bytes", line)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_usual_folder_that_may_not_be_read_is_not_called_empty(house: SmallWorkload, tmp_path: Path) -> None:
+    (house.root / "logs").chmod(0)
+    try:
+        assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    finally:
+        (house.root / "logs").chmod(0o755)
+    text = (tmp_path / "w.toml").read_text()
+    assert "logs: its folder may not be read" in text
+    assert "logs" not in fields_of(tmp_path / "w.toml").get("may_be_missing", [])
 
 
 def test_the_file_is_for_our_account_alone(house: SmallWorkload, tmp_path: Path) -> None:

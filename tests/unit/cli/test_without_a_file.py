@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,6 +110,22 @@ def test_without_a_bucket_it_says_what_to_export(
     assert frozen == [], "nothing is frozen that could not be saved"
     os.chdir(folder)
     assert run(["status"]) == 0, "it needs no store"
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("model_at", "JSON pointer into that answer, as in /data/model/file"),
+        ("prediction_at", "JSON pointer to the prediction in its answer, as in /outputs/0/data"),
+        ("health_path", "Path that a recovery asks by GET; 2xx is healthy"),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_in_words_and_blames_no_variable(field: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "w.toml").write_text(f'[workload.a]\nroot = "/srv/a"\n{field} = "data"\n')
+    with pytest.raises(Refused, match=rf"{field}: String should match pattern .*{re.escape(words)}") as error:
+        workload_given(tmp_path / "w.toml")
+    assert "S3_BUCKET" not in str(error.value)
+    assert str(error.value).endswith("Correct the file.")
 
 
 @pytest.mark.parametrize("bad", ["s3://UPPER/x", "s3://ab", "s3://evidence/a//b", "s3://evidence/../x"])

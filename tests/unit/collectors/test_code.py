@@ -123,6 +123,35 @@ def test_a_named_folder_that_is_a_link_is_told_by_its_own_collector_alone(root: 
     assert loss.reason == f"a folder that is a link leading out of the workload, to /etc: {INSTEAD}"
 
 
+def test_a_link_whose_folder_is_taken_by_another_name_is_named(root: Path) -> None:
+    """By `models/current` a service finds its model; no copy has the link, and no list named it."""
+    (root / "models/v7").mkdir()
+    (root / "models/v7/m.bin").write_text("7")
+    (root / "models/current").symlink_to("v7")
+    (root / "logs/today").symlink_to("../conf")
+    (root / "conf/again").symlink_to(".")
+    globs = {**GLOBS, "logs": ["logs/*"]}
+    rows = {os.fsdecode(each.name): each for each in RootWalk(os.fsencode(root), globs).walk().remainders}
+    assert rows["models/current"].reason == (
+        "a link to v7: it leads to the folder models/v7, which is taken by another name"
+    )
+    assert rows["logs/today"].reason == "a link to ../conf, a folder, which this pattern does not take"
+    assert "models/v7/m.bin" not in rows
+    with SmallWorkload(root) as small, case_of(small.block(**globs)) as context:
+        found: Evidence = made(collect.fn(context, "code"))
+        listed = json.loads((context.directory.locate(1, found.files[-1])).read_bytes())["not_taken"]
+    assert {"models/current", "logs/today"} <= {row["name"] for row in listed}
+    line = in_a_line([rows["models/current"]])
+    assert line == "not taken 未採取: 1 link, to be made again by hand (models/current)"
+    assert not found.lost
+
+
+def test_a_link_under_whose_name_its_folder_is_taken_is_not_named(root: Path) -> None:
+    (root / "models/current").symlink_to("../src")
+    walk = RootWalk(os.fsencode(root), {**GLOBS, "models": ["models/*"]}).walk()
+    assert "models/current" not in {os.fsdecode(each.name) for each in walk.remainders}
+
+
 def test_whole_folders_are_counted_and_what_is_usual_comes_last_in_the_line(root: Path) -> None:
     walk = walked(root)
     remainders = remainders_of(walk)
@@ -213,7 +242,7 @@ def test_what_is_left_of_containers_is_counted_apart_and_asks_for_no_pattern(tmp
         assert describe_not_taken(tmp_path) == f"{line}; {tmp_path}/evidence/not_taken.json lists what and why"
     assert in_a_line([image, file]) == "not taken 未採取: 1 file (containers/c/a b), containers/c/image (by sha256:0)"
     assert in_a_line([image, Remainder(b"x", 1, 9, "why")]).endswith(
-        "name what is needed in artifacts, models or folders"
+        "name what is needed in logs, artifacts, models or folders"
     )
     listed.write_text(json.dumps(document([file] * 1_200)))
     more = Remainder(b"containers/c/", 200, 1800, "more than are listed", container=True)

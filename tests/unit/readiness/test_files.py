@@ -1,5 +1,6 @@
 """The doctor's look at the files of a workload: what would be lost, and what nothing would take."""
 
+import pickle
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from tasks.acquisition.collector import MIB
 from tasks.collectors.code import COLLECTOR
 from tasks.custody.incident.readiness import Weight
 from tasks.readiness.check_target import CheckTarget
-from tasks.readiness.workload import check_files
+from tasks.readiness.workload import check_files, check_models
 from tests.support.workloads import SmallWorkload
 
 
@@ -54,3 +55,40 @@ def test_a_folder_named_wrongly_is_a_loss_and_one_of_the_usual_may_be_missing(sm
     assert check_files(CheckTarget("small", small.block(), "store", {})).weight is Weight.SOUND
     declared = small.block(folders=["artefacts"], may_be_missing=["folders"])
     assert check_files(CheckTarget("small", declared, "store", {})).weight is Weight.SOUND
+
+
+@pytest.mark.parametrize(
+    ("names", "told", "without"),
+    [
+        (["a.json", "b.json"], "2 models are of a format that is not judged", ""),
+        (["a.onnx"], "1 model is of a format that is not judged", "latest/ goes without models/a.onnx"),
+        (["a.onnx", "b.json"], "2 models are of a format that is not judged", "latest/ goes without models/a.onnx"),
+    ],
+)
+def test_models_of_a_format_that_is_not_judged_are_said_to_be_that(
+    small: SmallWorkload, names: list[str], told: str, without: str
+) -> None:
+    """JSON models were called unsound and kept out of latest/, which has them, with a cure that was none."""
+    (small.root / "models/model_builtin.joblib").unlink()
+    for name in names:
+        (small.root / "models" / name).write_text('{"w": [1, 2]}')
+    found = check_models(CheckTarget("small", small.block(models=["models/*"]), "store", {}))
+    assert found.weight is Weight.LOSS
+    assert found.found.startswith(told)
+    assert ".joblib, .pickle, .pkl" in found.found
+    assert ("latest/ goes without" in found.matters, without in found.matters) == (bool(without), True)
+    assert ("models/b.json if it is whole" in found.matters) is ("b.json" in names)
+    assert "PartlyRecovered" in found.matters
+    assert "model_imports" not in found.cure
+
+
+def test_a_model_that_imports_what_is_unknown_has_its_cure(small: SmallWorkload) -> None:
+    (small.root / "models/model_own.joblib").write_bytes(pickle.dumps(Weight.LOSS))
+    (small.root / "models/a.json").write_text("{}")
+    found = check_models(CheckTarget("small", small.block(models=["models/*"]), "store", {}))
+    assert (found.weight, "model_imports" in found.cure) == (Weight.LOSS, True)
+    assert "models/model_own.joblib is suspect" in found.found
+    assert "latest/ goes without" in found.matters
+    (small.root / "models/model_own.joblib").unlink()
+    found = check_models(CheckTarget("small", small.block(models=["models/*"]), "store", {}))
+    assert (found.weight, found.found) == (Weight.SOUND, "1 sound; 1 model is of a format that is not judged")
