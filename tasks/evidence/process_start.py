@@ -4,6 +4,7 @@ See docs/adr/0048.
 """
 
 import os
+import resource
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,10 +19,15 @@ from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.redact import redact
 from tasks.host.process.membership import Member
 from tasks.host.process.table import get_process
+from tasks.system.accounts import groups_of
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
 
 _AT_SECURE: Final = 23
 _ENDLESS: Final = 1 << 64
+_NICE_RIGHT: Final = 1 << 23
+_SCORE_RIGHT: Final = 1 << 24
+_NAMESPACES: Final = ("ipc", "mnt", "net", "pid", "user", "uts")
+_CONDITIONS: Final = "conditions"
 
 
 def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, Any]]:
@@ -30,7 +36,7 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
     for identity in sorted(apis, key=lambda identity: identity.start)[:16]:
         with suppress(psutil.Error, OSError, ValueError, LookupError, struct.error):
             at, there, process = Path(f"/proc/{identity.pid}"), get_process(identity), psutil.Process(identity.pid)
-            rows = [line.partition(":")[::2] for line in (at / "status").read_text(errors="replace").split("\n")]
+            rows = _rows(at)
             block = read_kernel(f"{at}/environ", ENVIRONMENT)  # a process decides how long it is
             words = [word.split("=", 1) for word in os.fsdecode(block).split("\0") if word.find("=") > 0]
             start = {
@@ -39,15 +45,44 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
                 "accounts": [*process.uids()],
                 "setuid": dict(struct.iter_unpack("NN", (at / "auxv").read_bytes())).get(_AT_SECURE, 1),
                 "folder": process.cwd(),
-                "umask": int(dict(rows)["Umask"], 8),
+                "umask": int(rows["Umask"], 8),
                 "nice": process.nice(),
                 "limits": _limits(at),
+                _CONDITIONS: _conditions(at, rows),
                 "outputs": [_output(at, number) for number in (1, 2)],
                 "serves": psutil.CONN_LISTEN in {each.status for each in process.net_connections()},
             }
             if there and not there.container and get_process(identity) and len(block) < ENVIRONMENT:
                 found.append(start)
     return found
+
+
+def _rows(at: Path) -> dict[str, str]:
+    lines = (line.partition(":") for line in (at / "status").read_text(errors="replace").split("\n"))
+    return {name: value.strip() for name, _, value in lines}
+
+
+def _conditions(at: Path, rows: Mapping[str, str]) -> dict[str, Any]:
+    """Return what else a process runs under, by a name for people: by it a start that gives less is told."""
+    return {
+        "account": [*map(int, rows["Uid"].split())],
+        "group": [*map(int, rows["Gid"].split())],
+        "groups": sorted(map(int, rows["Groups"].split())),
+        "capabilities": rows["CapEff"],
+        "no_new_privs": rows["NoNewPrivs"],
+        "seccomp": rows.get("Seccomp", ""),
+        "processors": rows.get("Cpus_allowed_list", ""),
+        "oom_score_adj": (at / "oom_score_adj").read_text().strip(),
+        "namespaces": [name for name in _NAMESPACES if (at / f"ns/{name}").readlink() != _usual(name)],
+        "root of its files": str((at / "root").readlink()),
+    }
+
+
+def _usual(namespace: str) -> Path:
+    """Return the namespace of the host's first process: its number lasts no longer than the boot. Or else our own."""
+    with suppress(PermissionError):
+        return Path(f"/proc/1/ns/{namespace}").readlink()
+    return Path(f"/proc/self/ns/{namespace}").readlink()
 
 
 def _limits(at: Path) -> list[tuple[str, ...]]:
@@ -72,13 +107,70 @@ def former(starts: Iterable[Mapping[str, Any]], user: int, block: Workload) -> M
     command, then what serves, then the oldest.
     """
     own = [each for each in starts if {*each["accounts"]} == {os.geteuid() or user} and not each["setuid"]]
-    return min(own, key=lambda each: (each["command"] != block.api_command, not each["serves"]), default={})
+    return first_of(own, block)
+
+
+def first_of(starts: Iterable[Mapping[str, Any]], block: Workload) -> Mapping[str, Any]:
+    """Return what ran the block's command, or else what serves, or else the oldest; or nothing."""
+    return min(starts, key=lambda each: (each["command"] != block.api_command, not each["serves"]), default={})
 
 
 def lacking(starts: Sequence[Mapping[str, Any]], user: int, block: Workload) -> list[str]:
-    """Return by name, and no value, what a start as `user` lacks: another account's variables, limits of root's."""
+    """Return by name, and no value, what a start as `user` lacks: another account's variables, limits of root's.
+
+    Also each other condition that such a start would not give back.
+    """
     was, ours = former(starts, user, block), _limits(Path("/proc/self"))
     rows = [row for each in starts for row in zip(each["limits"], ours, strict=True) if os.geteuid() or not was]
     limits = {name for (name, _, hard), (*_, most) in rows if int(hard) % _ENDLESS > int(most) % _ENDLESS}
     variables = {name for each in starts for name in each["variables"] if not was} - block.api_environment.keys()
-    return [redact(name) for name in (*sorted(variables), *sorted(limits))]
+    kept = was or first_of(starts, block)
+    others = _other_conditions(kept, _foresee(kept, user, is_given=bool(was))) if _CONDITIONS in kept else []
+    return [*(redact(name) for name in (*sorted(variables), *sorted(limits))), *others]
+
+
+def _foresee(was: Mapping[str, Any], user: int, *, is_given: bool) -> dict[str, Any]:
+    """Return the conditions that a start as `user` would have, as `tasks.system.start_as` makes them of ours."""
+    rows, kept = _rows(Path("/proc/self")), was[_CONDITIONS]
+    ours, nice = _conditions(Path("/proc/self"), rows), max(0, os.getpriority(os.PRIO_PROCESS, 0))
+    score, allowed = max(0, int(ours["oom_score_adj"])), int(rows["CapEff"], 16)
+    if is_given and (int(kept["oom_score_adj"]) >= score or allowed & _SCORE_RIGHT):
+        score = int(kept["oom_score_adj"])
+    ours |= {"oom_score_adj": str(score), "root of its files": "/"}
+    if os.geteuid():
+        ours["capabilities"] = rows["CapAmb"]
+    elif is_given or user:
+        groups = groups_of(user)
+        ours |= {"account": [user] * 4, "group": groups[:1] * 4, "groups": sorted(groups)}
+        ours |= {name: kept[name] for name in ("group", "groups") if is_given}
+        if user:
+            ours["capabilities"] = "0" * len(ours["capabilities"])
+    if was["setuid"]:  # its program's file gives it these again
+        ours |= {name: kept[name] for name in ("account", "group", "capabilities")}
+    least = 20 - resource.getrlimit(resource.RLIMIT_NICE)[0]
+    if is_given and (was["nice"] >= min(nice, least) or allowed & _NICE_RIGHT):
+        nice = was["nice"]
+    return {"umask": was["umask"] if is_given else int(rows["Umask"], 8), "nice": nice, _CONDITIONS: ours}
+
+
+def differing(was: Mapping[str, Any], now: Mapping[str, Any], block: Workload, *, is_given: bool = True) -> list[str]:
+    """Return by name, and no secret value, what a process that was started does not have as it was kept.
+
+    If that was given to it, another value of a variable is its program's own word: a wrapper makes some.
+    """
+    before, after = was["variables"], now["variables"]
+    gone = before.keys() - after.keys() if is_given else {name for name in before if before[name] != after.get(name)}
+    gone -= block.api_environment.keys()
+    limits = [name for (name, *values), row in zip(was["limits"], now["limits"], strict=True) if [*row[1:]] != values]
+    folder = ["folder"] if was["command"] == block.api_command and was["folder"] != now["folder"] else []
+    return [*map(redact, sorted(gone)), *limits, *folder, *_other_conditions(was, now)]
+
+
+def _other_conditions(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if _CONDITIONS not in was:
+        return ["conditions that were not kept, as its groups"]
+    kept, there = was[_CONDITIONS], now[_CONDITIONS]
+    others = {name for name in kept if kept[name] != there.get(name)}
+    lost = ", ".join(str(each) for each in kept["groups"] if each not in there["groups"])
+    plain = [name for name in ("umask", "nice") if was[name] != now[name]]
+    return [*plain, *(f"groups {lost}" if name == "groups" and lost else name for name in kept if name in others)]

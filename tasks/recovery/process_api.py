@@ -12,18 +12,24 @@ from typing import Any, Final
 import psutil
 
 from blocks.workload import Workload
+from tasks.containment.containers.pause import keeps_api
 from tasks.custody.containment.identity import NOBODY, Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.pattern import fits, literal_folder
 from tasks.custody.evidence.redact import redact_command
+from tasks.custody.incident.description import leads_to
+from tasks.custody.incident.verdict import why_not_recover
 from tasks.custody.models.contract import meant
 from tasks.custody.visible import visible
-from tasks.evidence.process_start import former
+from tasks.evidence.process_start import differing, first_of, former, read_starts
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.detached_process import start_program
 from tasks.host.host import lives
+from tasks.host.process.membership import Member
 from tasks.host.process.process import Process, family
+from tasks.incident.current import last_verdict
+from tasks.incident.directory import homes
 from tasks.incident.layout import STARTS
 from tasks.recovery.api_client import NotRecovered, failure
 from tasks.recovery.models_folder import HostFolder
@@ -64,10 +70,43 @@ class ProcessApi:
     @cached_property
     def was(self) -> Mapping[str, Any]:
         """How the process ran that is to come back; empty if that is unknown, or was another account's."""
+        return self._former(self._starts)
+
+    def _former(self, starts: list[dict[str, Any]]) -> Mapping[str, Any]:
         with suppress(NotRecovered):
-            starts = rows_of(self.context.directory.path / STARTS, read_private)
             return former(starts, self._user, self.context.workload)
         return {}
+
+    @property
+    def _starts(self) -> list[dict[str, Any]]:
+        return rows_of(self.context.directory.path / STARTS, read_private)
+
+    def find_doubt(self) -> str:
+        """Return by name what the started process does not have as it was kept; empty if it has all of it.
+
+        Where an API is known to have run and this incident has not kept how, that is the doubt.
+        """
+        block, kept = self.context.workload, self._starts
+        if not kept:
+            return self._doubt_unkept()
+        now = read_starts({process.identity: Member("api", "started") for process in self._family()})
+        if not (runs := self._former(now) or first_of(now, block)):
+            return "that it runs as it ran: what it runs with could not be read"
+        names = ", ".join(differing(self.was or first_of(kept, block), runs, block, is_given=bool(self.was)))
+        return f"that it runs as it ran, by: {names} 元の実行条件と異なる" if names else ""
+
+    def _doubt_unkept(self) -> str:
+        before, why_not = find_kept_before(self.context)
+        if any(process.role == "api" for process in frozen_before(self.context.state)):
+            why = "how it ran was not read"
+        elif before and not why_not:
+            kill = f"kill {self.identity.pid}, then " if self._started else ""
+            why = f"{kill}`recover --incident {before}`, which has kept how it ran 以前の記録から復旧"
+        elif before:
+            why = f"{before} has kept how it ran, and no recovery starts from it: {why_not}"
+        else:
+            return ""
+        return f"that it runs as it ran: environment, account and limits are the block's: {why}"
 
     @property
     def _user(self) -> int:
@@ -163,6 +202,19 @@ def new_log(block: Workload) -> str:
 def frozen_before(state: IncidentState) -> Iterator[Frozen]:
     """Yield every process that the incident froze, in any boot; those of the last boot first."""
     return (process for journal in reversed(state.frozen.of_boots()) for process in journal)
+
+
+def find_kept_before(context: RunContext) -> tuple[str, str]:
+    """Return the last incident of this host that has kept how the API ran, and why none recovers from it, if so.
+
+    Empty if none has, or if this one has.
+    """
+    block, port = context.workload, leads_to(context.workload.api_address)[1]
+    kept = [each for each in homes(block) if (each / STARTS).is_file() or keeps_api(each, port, block.api_pattern)]
+    last = max(kept, key=lambda home: home.name, default=None)
+    if last is None or keeps_api(context.directory.path, port, block.api_pattern):
+        return "", ""
+    return last.name, why_not_recover(last_verdict(last), "")
 
 
 def api_user(workload: Workload, state: IncidentState, *, container: bool = False) -> int:

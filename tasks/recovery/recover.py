@@ -255,6 +255,7 @@ class _Restart:
                 context.log.write("predicted", api.url, result=result)
             changed = models.find_changed(way.folder, before.names) if models.find_wanted(block) else {}
             models.require_unchanged(block, way.folder, [name for name in before.names if name not in changed])
+        other = way.find_doubt() if isinstance(way, ProcessApi) else ""
         new = [] if has_let_in(context.state) else way.folder.find_new(before.listed)
         appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
         return Recovery(
@@ -264,7 +265,7 @@ class _Restart:
             sha256=proof.sha256,
             health=health,
             prediction=prediction.answer,
-            unproven=tuple(filter(None, (unhealthy, *proof.unproven, prediction.unproven, appeared))),
+            unproven=tuple(filter(None, (unhealthy, *proof.unproven, prediction.unproven, other, appeared))),
             container=way.container,
             url=api.url,
             before=models.served_at_freeze,

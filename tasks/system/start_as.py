@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _become(orders: Mapping[str, Any]) -> None:
-    """Take limits, umask and priority, as far as is allowed, then the account, then the folder or else the root."""
+    """Take limits, umask and priority, as far as is allowed, then groups and account, then the folder or the root."""
     give_way()
     for number, (_, soft, hard) in enumerate(orders["limits"]):
         with suppress(OSError, ValueError):
@@ -49,9 +49,14 @@ def _become(orders: Mapping[str, Any]) -> None:
     os.umask(orders.get("umask", os.umask(0)))
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, orders.get("nice", os.getpriority(os.PRIO_PROCESS, 0)))
-    if os.geteuid() == 0 and orders["user"] > 0:
-        os.setgroups(orders["groups"])
-        os.setresgid(*orders["groups"][:1] * 3)
+    kept, allowed = orders.get("conditions", {}), os.geteuid() == 0
+    with suppress(OSError, KeyError):
+        Path("/proc/self/oom_score_adj").write_text(kept["oom_score_adj"])
+    with suppress(*([] if orders["user"] else [OSError])):  # root that may not is root all the same
+        if allowed and (orders["user"] > 0 or kept):
+            os.setgroups(kept.get("groups", orders["groups"]))
+            os.setresgid(*kept.get("group", orders["groups"][:1] * 3)[:3])
+    if allowed and orders["user"] > 0:
         os.setresuid(*[orders["user"]] * 3)
     os.chdir(orders["root"])
     with suppress(OSError):

@@ -244,6 +244,16 @@ def kept_config(home: Path, container: ContainerIdentity) -> dict[str, Any]:
     return dict(json.loads(_config(home, container).read_bytes()))
 
 
+def keeps_api(home: Path, port: int, pattern: str) -> bool:
+    """Return whether an incident has paused a container of the API, which its folder then keeps."""
+    for path in home.glob("container-*.json"):
+        with suppress(OSError, ValueError, KeyError):
+            config = json.loads(path.read_bytes())
+            if port in find_published_ports(config) or _is_api_on_the_host(config, pattern):
+                return True
+    return False
+
+
 def starts_kept(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return how the API's processes ran, by a kept configuration; empty if that was not to be read."""
     return list(config.get(_STARTS) or [])

@@ -95,6 +95,28 @@ def test_the_api_comes_back_proven_and_the_record_carries_the_evidence_on(scene:
     assert told(scene, 3)["carried_from"] == "record/001"
 
 
+def test_a_second_incident_that_froze_no_api_names_the_one_that_has_kept_how_it_ran(
+    scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    scene.save(store=EvidenceStore(folder=tmp_path / "disk"))
+    scene.small.start(scene.small.api_command, FERN_MODE="green")
+    wait_until(scene.small.healthy, what="the API")
+    model = "models/model_builtin.joblib"
+    assert [scene.evacuate().name for _ in range(2)] == ["Verified"] * 2
+    first, second = (home.name for home in scene.incidents)
+    state = bring_back(scene, incident_id=second, model=model)
+    assert (state.name, f"`recover --incident {first}`" in str(state.message)) == ("PartlyRecovered", True)
+    (api,) = scene.small.living()
+    assert f"kill {api.pid}, then" in str(state.message)
+    api.terminate()
+    wait_until(lambda: not scene.small.living(), what="its end")
+    state = bring_back(scene, incident_id=first, model=model)
+    assert state.name == "Recovered", state.message
+    (api,) = scene.small.living()
+    assert api.environ()["FERN_MODE"] == "green"
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize(
     "where",

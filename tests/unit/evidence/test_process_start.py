@@ -14,7 +14,7 @@ import pytest
 
 from blocks.workload import Workload
 from tasks.custody.containment.identity import Identity
-from tasks.evidence.process_start import former, lacking, read_starts
+from tasks.evidence.process_start import differing, former, lacking, read_starts
 from tasks.host.detached_process import start_program
 from tasks.host.process.membership import Member
 from tasks.host.process.table import start_of
@@ -129,6 +129,85 @@ def test_a_log_that_cannot_be_made_is_the_given_one(tmp_path: Path) -> None:
         found, place = seen({"outputs": ["", str(tmp_path / "gone")], "log": str(log)}, own)
         assert (found["outputs"], place) == ([str(own)] * 2, str(own))
     assert not (tmp_path / "elsewhere").exists()
+
+
+@am_root
+@pytest.mark.parametrize("ids", [(4, [4, 33, 34]), (33, []), (100, [4])])
+def test_a_process_has_the_groups_again_that_it_ran_with_and_no_other(
+    tmp_path: Path, ids: tuple[int, list[int]]
+) -> None:
+    open_the_way(tmp_path)
+    group, groups = ids
+    with running(tmp_path, user=NOBODY, group=group, extra_groups=groups) as was:
+        pass
+    again, _ = seen({**was, "environment": was["variables"], "user": NOBODY}, tmp_path / "own.log")
+    assert again["conditions"] == was["conditions"]
+    assert again["conditions"]["groups"] == groups
+    assert again["conditions"]["group"][:3] == [group] * 3
+    assert differing(was, again, block()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"groups": [4, 27, 33]}, ["groups 4, 27, 33"]),
+        ({"account": [4242] * 4}, ["account"]),
+        ({"group": [4242] * 4}, ["group"]),
+        ({"capabilities": "0000000000000400"}, ["capabilities"]),
+        ({"no_new_privs": "7"}, ["no_new_privs"]),
+        ({"processors": "63"}, ["processors"]),
+        ({"oom_score_adj": "777"}, ["oom_score_adj"]),
+        ({"namespaces": ["net"]}, ["namespaces"]),
+        ({}, []),
+    ],
+)
+def test_a_condition_that_is_another_after_the_start_is_named(change: dict[str, Any], told: list[str]) -> None:
+    (now,) = read(os.getpid())
+    conditions = {**now["conditions"], **({"groups": []} if "groups" in change else {})}
+    now = {**now, "conditions": conditions}
+    was = {**now, "conditions": {**conditions, **change}, "variables": {"TOKEN": "s3cret", **now["variables"]}}
+    assert differing(was, now, block()) == ["TOKEN", *told]
+    assert differing(was, now, block(api_environment={"TOKEN": "other"})) == told
+    limits = [(name, soft, "77" if name == "Max open files" else hard) for name, soft, hard in now["limits"]]
+    assert differing({**was, "variables": {"PATH": "/x"}}, now, block(), is_given=False) == ["PATH", *told]
+    other = {**now, "umask": now["umask"] ^ 0o20, "nice": now["nice"] + 1, "limits": limits}
+    assert differing(other, now, block()) == ["Max open files", "umask", "nice"]
+
+
+def test_what_was_kept_without_its_conditions_is_no_word_for_them() -> None:
+    (now,) = read(os.getpid())
+    old = {name: value for name, value in now.items() if name != "conditions"}
+    assert differing(old, now, block()) == ["conditions that were not kept, as its groups"]
+
+
+@am_root
+@pytest.mark.parametrize("how", [{}, {"user": NOBODY, "group": 4, "extra_groups": [4, 33]}])
+def test_a_forecast_names_no_condition_that_is_given_back(tmp_path: Path, how: dict[str, Any]) -> None:
+    open_the_way(tmp_path)
+    with running(tmp_path, **how) as was:
+        user = how.get("user", ME)
+        assert lacking([was], user, block()) == []
+        told = lacking([{**was, "conditions": {**was["conditions"], "no_new_privs": "1"}}], user, block())
+        assert told == ["no_new_privs"]
+
+
+@am_root
+def test_its_place_in_the_choice_of_the_oom_killer_is_given_back(tmp_path: Path) -> None:
+    with running(tmp_path, preexec_fn=lambda: Path("/proc/self/oom_score_adj").write_text("123")) as was:
+        assert lacking([was], ME, block()) == []
+    again, _ = seen({**was, "environment": was["variables"]}, tmp_path / "own.log")
+    assert again["conditions"]["oom_score_adj"] == "123"
+    assert differing(was, again, block()) == []
+
+
+@am_root
+def test_a_forecast_without_the_right_to_give_groups_back_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_the_way(tmp_path)
+    with running(tmp_path, user=NOBODY, group=NOBODY, extra_groups=[4, 33]) as was:
+        monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+        assert "groups 4, 33" in lacking([was], NOBODY, block())
 
 
 @am_root

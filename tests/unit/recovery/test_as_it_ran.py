@@ -117,6 +117,66 @@ def test_a_rehearsal_keeps_nothing_and_names_what_a_start_would_lack(
     assert not (context.directory.path / "starts.json").exists()
 
 
+def test_what_was_started_is_compared_with_what_was_kept(frozen: tuple[RunContext, Path]) -> None:
+    context, _ = frozen
+    collect.fn(context, "tree")
+    path = context.directory.path / "starts.json"
+    (kept,) = json.loads(path.read_bytes())
+    api = ProcessApi(context)
+    api.start()
+    try:
+        assert api.find_doubt() == ""
+        others = {"groups": [4, 33], "no_new_privs": "7"}
+        path.write_text(json.dumps([{**kept, "umask": 0o077, "conditions": {**kept["conditions"], **others}}]))
+        context.state.recovered.write([api.identity])
+        told = ProcessApi(context)
+        assert told.again()
+        words = told.find_doubt()
+        assert "umask, groups 4, 33, no_new_privs" in words
+        path.write_text(json.dumps([{**kept, "accounts": [os.geteuid() + 1] * 3}]))
+        told = ProcessApi(context)
+        assert told.again()
+        assert told.find_doubt() == "", "it has all that was kept, whoever had it"
+        path.unlink()
+        told = ProcessApi(context)
+        assert told.again()
+        assert "was not read" in told.find_doubt()
+        assert SECRET not in words
+    finally:
+        end(psutil.Process(api.identity.pid))
+
+
+def test_an_incident_that_froze_no_api_names_the_earlier_one_that_has_kept_how_it_ran(
+    frozen: tuple[RunContext, Path],
+) -> None:
+    earlier, _ = frozen
+    collect.fn(earlier, "tree")
+    first, home = earlier.incident.id, earlier.directory.path
+    earlier.close()
+    for starts, verdict in ((True, "VERIFIED"), (True, "THAWED"), (False, "VERIFIED")):
+        (home / "record/001").mkdir(parents=True, exist_ok=True)
+        (home / "record/001/closing.json").write_text(json.dumps({"verdict": verdict}))
+        if not starts:
+            (home / "starts.json").unlink()
+        doubts, cure = starts, starts and verdict == "VERIFIED"
+        with case_of(earlier.workload, incident="IR-20260102T040405Z") as context:
+            rows = starts_of(context, as_it_ran(context))
+            assert ("what it runs with" in rows) is doubts
+            api = ProcessApi(context)
+            api.start()
+            try:
+                words = api.find_doubt()
+                assert (f"`recover --incident {first}`" in words) is cure
+                assert (f"kill {api.identity.pid}" in words) is cure
+                assert (first in words) is doubts
+                assert ("it was thawed" in words) is (doubts and not cure)
+                if doubts:
+                    assert first in rows["what it runs with"][1]
+                    assert not rows["what it runs with"][0]
+            finally:
+                end(psutil.Process(api.identity.pid))
+
+
 def test_without_anything_known_it_has_a_clean_environment_and_a_log_that_is_collected(
     frozen: tuple[RunContext, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
