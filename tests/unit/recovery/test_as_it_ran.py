@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,7 +26,7 @@ from tasks.recovery.rehearsal import starts_of
 from tasks.runtime.context import RunContext
 from tasks.system.declarations import VARIABLE
 from tests.support.run_context import case_of
-from tests.support.workloads import wait_until
+from tests.support.workloads import open_the_way, wait_until
 
 SECRET = "cAnArY of the environment 7f1d"
 COMMAND = ["sleep", "600"]
@@ -144,6 +146,37 @@ def test_what_was_started_is_compared_with_what_was_kept(frozen: tuple[RunContex
         assert SECRET not in words
     finally:
         end(psutil.Process(api.identity.pid))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("command", [COMMAND, ["sh", "-c", "sleep 601 & exec sleep 600"]])
+def test_an_api_of_another_account_comes_back_with_the_groups_it_had(tmp_path: Path, command: list[str]) -> None:
+    open_the_way(tmp_path)
+    (root := tmp_path / "root").mkdir()
+    os.chown(root, 65534, 65534)
+    account: dict[str, Any] = {"user": 65534, "group": 4, "extra_groups": [4, 33, 34], "umask": 0o027}
+    block = Workload(root=root, lock=tmp_path / "lock", api_command=command)
+    with (
+        subprocess.Popen(command, cwd=root, env={"PATH": "/usr/bin:/bin"}, start_new_session=True, **account) as was,
+        case_of(block) as context,
+    ):
+        try:
+            wait_until(lambda: psutil.Process(was.pid).cmdline() == COMMAND, what="its command line")
+            who, now = Identity(was.pid, start_of(was.pid)), datetime.now(UTC)
+            context.state.frozen.write([Frozen(who, "api", "sleep 600", 65534, now, now)])
+            assert starts_of(context, as_it_ran(context))["what it runs with"] == (True, "as it is")
+            collect.fn(context, "tree")
+        finally:
+            os.killpg(was.pid, signal.SIGKILL)
+        api = ProcessApi(context)
+        api.start()
+        try:
+            wait_until(lambda: psutil.Process(api.identity.pid).cmdline() == COMMAND, what="its command line")
+            assert "\nGroups:\t4 33 34 \n" in Path(f"/proc/{api.identity.pid}/status").read_text()
+            assert api.find_doubt() == ""
+        finally:
+            os.killpg(api.identity.pid, signal.SIGKILL)
+            os.waitpid(api.identity.pid, 0)
 
 
 def test_an_incident_that_froze_no_api_names_the_earlier_one_that_has_kept_how_it_ran(
