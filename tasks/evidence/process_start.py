@@ -63,17 +63,21 @@ def _rows(at: Path) -> dict[str, str]:
 
 
 def _conditions(at: Path, rows: Mapping[str, str]) -> dict[str, Any]:
-    """Return what else a process runs under, by a name for people: by it a start that gives less is told."""
+    """Return what else a process runs under, by a name for people: by it a start that gives less is told.
+
+    A kernel may lack namespaces.
+    """
+    there = [name for name in _NAMESPACES if os.path.lexists(f"/proc/self/ns/{name}")]
     return {
         "account": [*map(int, rows["Uid"].split())],
         "group": [*map(int, rows["Gid"].split())],
         "groups": sorted(map(int, rows["Groups"].split())),
         "capabilities": rows["CapEff"],
-        "no_new_privs": rows["NoNewPrivs"],
+        "no_new_privs": rows.get("NoNewPrivs", ""),
         "seccomp": rows.get("Seccomp", ""),
         "processors": rows.get("Cpus_allowed_list", ""),
         "oom_score_adj": (at / "oom_score_adj").read_text().strip(),
-        "namespaces": [name for name in _NAMESPACES if (at / f"ns/{name}").readlink() != _usual(name)],
+        "namespaces": [name for name in there if (at / f"ns/{name}").readlink() != _usual(name)],
         "root of its files": str((at / "root").readlink()),
     }
 
