@@ -92,8 +92,8 @@ PARTLY_RECOVERED: Final = Ending(
     "PartlyRecovered",
     completed=False,
     means="The API is back and stays up, but the message names what was not proven: it needs a key, gave no "
-    "prediction, refused the made-up row or to reload, does not name its model, there is no sound model, something is "
-    "still paused",
+    "prediction, refused the made-up row or to reload, does not name its model, there is no sound model, it runs under "
+    "other conditions than before, something is still paused",
     then="If the message has a line that names the model, and it is the right one, type that; else correct the API's "
     "fields in the workload block and run `recover` again, or prove it by hand",
 )
