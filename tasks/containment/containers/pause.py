@@ -246,10 +246,11 @@ def kept_config(home: Path, container: ContainerIdentity) -> dict[str, Any]:
 
 def keeps_api(home: Path, port: int, pattern: str) -> bool:
     """Return whether an incident has paused a container of the API, which its folder then keeps."""
-    for path in home.glob("container-*.json"):
+    for path in home.glob("container-*.json"):  # one of them is the list of files
         with suppress(OSError, ValueError, KeyError):
             config = json.loads(path.read_bytes())
-            if port in find_published_ports(config) or _is_api_on_the_host(config, pattern):
+            is_config = isinstance(config, dict)
+            if is_config and (port in find_published_ports(config) or _is_api_on_the_host(config, pattern)):
                 return True
     return False
 

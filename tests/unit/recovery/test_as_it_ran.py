@@ -185,6 +185,7 @@ def test_an_incident_that_froze_no_api_names_the_earlier_one_that_has_kept_how_i
     earlier, _ = frozen
     collect.fn(earlier, "tree")
     first, home = earlier.incident.id, earlier.directory.path
+    earlier.state.container_files.write(["/app/a.log"])
     earlier.close()
     for starts, verdict in ((True, "VERIFIED"), (True, "THAWED"), (False, "VERIFIED")):
         (home / "record/001").mkdir(parents=True, exist_ok=True)
