@@ -3,6 +3,7 @@
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from tasks.containment.api_port import counted_port, strangers_on
@@ -28,7 +29,15 @@ from tasks.host.process.newcomer import again_and_again, living_source
 from tasks.host.process.process import Process, pids_of, process_line
 from tasks.host.process.roster import Judgement, Kind, Roster
 from tasks.host.process.source import source_of
-from tasks.host.process.suspect import advice, excuse_with_source, fold_alike, who_started, with_restarting_source
+from tasks.host.process.suspect import (
+    advice,
+    excuse,
+    excuse_with_source,
+    fold_alike,
+    tell_other_end,
+    who_started,
+    with_restarting_source,
+)
 from tasks.host.rights import hidden_from_us
 from tasks.host.short_lived import NO_PID, come_and_gone, met_in_passing
 from tasks.runtime.context import RunContext
@@ -116,7 +125,7 @@ def _unknown(membership: Membership, log: CustodyLog, roster: Roster, starters: 
     found, frozen = {each.identity: each for each in starters.unknown}, load_frozen(membership.state).values()
     for process, why in roster.of(Kind.UNKNOWN):
         reason = f"{why}; {who_started(roster.snapshot, process.pid)}"
-        line = excuse_with_source(roster.snapshot, process)
+        line = excuse_with_source(roster.snapshot, process, partial(excuse, roster))
         started = {each.role for each in frozen if process.identity in {above.identity for above in each.lineage}}
         if starter := tell_starter(membership.workload, process, started):
             line = f"{starter}; if it is no part of it 無関係なら: {line}"
@@ -134,7 +143,7 @@ def _notes(membership: Membership, log: CustodyLog, roster: Roster, parents: Map
     """
     facts, visible = roster.suspects, roster.snapshot
     suspects = [visible[identity.pid] for identity in sorted(facts.keys() - load_frozen(membership.state).keys())]
-    lines = {each.pid: suggest_line(membership.host, membership.workload, each) for each in suspects}
+    lines = {each.pid: suggest_line(membership.host, membership.workload, each, roster) for each in suspects}
     for each in suspects:
         details = {"why": facts[each.identity], "line": lines[each.pid]}
         log.write("suspect", str(each.pid), command=process_line(each), **details)
@@ -148,7 +157,8 @@ def _notes(membership: Membership, log: CustodyLog, roster: Roster, parents: Map
     counted = ((excused, "excused 除外"), (unread, "may not be looked into, which proves nothing 確認不可"))
     others = (f"{len(found)} {meaning}: {_format_processes(found)}" for found, meaning in counted if found)
     rows = fold_alike(roster, ((each, facts[each.identity]) for each in suspects))
-    return (*(f"{advice(each, lines[each.pid])}{more}" for each, _, more in rows), *others)
+    told = ((each, tell_other_end(roster, each), excuse(roster, each), more) for each, _, more in rows)
+    return (*(f"{advice(each, lines[each.pid], other, line)}{more}" for each, other, line, more in told), *others)
 
 
 def _format_processes(processes: Sequence[Process]) -> str:

@@ -20,7 +20,7 @@ from tasks.host.process.open_files import birth_of
 from tasks.host.process.places import file_id
 from tasks.host.process.process import Process, ancestry, descendants, family, pids_of
 from tasks.host.process.roster import Look, Roster
-from tasks.host.process.suspect import line_for, line_for_starter, select_suspects
+from tasks.host.process.suspect import describe_with, line_for, line_for_starter, select_suspects
 from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
 from tasks.incident.directory import cordon_base, homes
@@ -100,24 +100,38 @@ def _runs_ours(handles: Handles | None) -> bool:
     return handles is None or handles.denied or any(path.startswith(f"{_OURS}/") for path in handles.code)
 
 
-def suggest_line(host: Host, workload: WorkloadFields, suspect: Process) -> str:
-    """Return the block's line that makes a suspect a member, by its role; empty for one in a container.
+def suggest_line(host: Host, workload: WorkloadFields, suspect: Process, roster: Roster | None = None) -> str:
+    """Return the block's line that makes a suspect a member, by its role; empty if none does, as in a container.
 
-    The role is training if it has the lock open, api if it listens, worker if its code is its parent's, else training.
+    The role is training if it has the lock open, api if it listens, worker if its code is its parent's, else training;
+    another one if that makes it none, as of a server on another port than the API's.
     """
     handles, lock = host.handles([suspect]).get(suspect.identity, Handles()), os.path.realpath(workload.lock)
+    role, roster = "training", roster or roster_now(host, workload)
     if lock not in handles.written | handles.read:
         if host.ports([suspect.identity]):
-            return line_for(suspect, "api_pattern", workload.api_pattern)
-        if runs_inline_code(suspect.command):
-            return line_for(suspect, "worker_pattern", workload.worker_pattern)
-    return line_for(suspect, "training_pattern", workload.training_pattern)
+            role = "api"
+        elif runs_inline_code(suspect.command):
+            role = "worker"
+    for each in dict.fromkeys((role, "training", "worker")):
+        line = line_for(suspect, f"{each}_pattern", getattr(workload, f"{each}_pattern"))
+        with suppress(ValueError):  # it would fit anything
+            if line and roster.would_belong(suspect, describe_with(roster, line)):
+                return line
+    return ""
 
 
-def tell_starter(workload: WorkloadFields, process: Process, roles: Collection[str]) -> str:
-    """Return how the block can name what has started members of these roles; empty if it has started none."""
-    field = "api_pattern" if "api" in roles else "training_pattern"
-    line = line_for_starter(process, field, getattr(workload, field)) if roles else ""
+def tell_starter(
+    workload: WorkloadFields, process: Process, roles: Collection[str], roster: Roster | None = None
+) -> str:
+    """Return how the block can name what has started members of these roles; empty if it has started none.
+
+    With a roster these live, and it is tried there.
+    """
+    role = next((each for each in ("api", "training", "worker") if each in roles), "training")
+    line = line_for_starter(process, f"{role}_pattern", getattr(workload, f"{role}_pattern")) if roles else ""
+    if roster and line and not roster.would_belong(process, describe_with(roster, line)):
+        line = ""
     allowed = "" if workload.stop_supervisors or not roles else "stop_supervisors = true"
     ways = ", or ".join(filter(None, (line, allowed)))
     return f"process {process.pid} has started the workload's own ワークロードの起動元: {ways}" if ways else ""

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.process.process import ancestry, process_line
 from tasks.host.process.roster import Kind
 from tasks.host.process.source import keeps_only, may_be_ended, source_of
-from tasks.host.process.suspect import excuse_for, excuse_with_source, fold_alike
+from tasks.host.process.suspect import excuse, excuse_with_source, fold_alike, tell_other_end
 from tasks.host.process.table import ticks, untouchable
 from tasks.models.inspect import read_model
 from tasks.prefect_side.saved_blocks import secret_headers
@@ -68,10 +69,13 @@ def check_suspects(target: CheckTarget) -> Finding:
         return sound("none")
     rows = fold_alike(target.roster, suspects)
     summary = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}{more}" for each, why, more in rows)
-    lines = filter(None, (suggest_line(target.host, target.workload, each) for each, _ in suspects))
-    cure = "; ".join(dict.fromkeys(lines)) or "name its container in `containers`, or run with suspects=include"
-    others = "; ".join(dict.fromkeys(excuse_for(each) for each, _ in suspects))
-    cure = f"if it is the workload's: {cure}; if it is another's: {others}"
+    roster = target.roster
+    lines = [
+        suggest_line(target.host, target.workload, each, roster) or tell_other_end(roster, each) for each, _ in suspects
+    ]
+    cure = f"if it is the workload's: {'; '.join(dict.fromkeys(lines))}"
+    if others := "; ".join(dict.fromkeys(filter(None, (excuse(roster, each) for each, _ in suspects)))):
+        cure = f"{cure}; if it is another's: {others}"
     return fatal(summary, "it lives on, and the run ends NotContained", f"in the workload block, {cure}")
 
 
@@ -81,11 +85,12 @@ def check_unknown(target: CheckTarget) -> Finding:
     if not processes:
         return sound("none")
     text = "; ".join(f"process {each.pid} {process_line(each, _SHOWN)}: {why}" for each, why in processes)
-    cure = "; ".join(dict.fromkeys(excuse_with_source(target.roster.snapshot, each) for each, _ in processes))
+    snapshot, line_of = target.roster.snapshot, partial(excuse, target.roster)
+    cure = "; ".join(dict.fromkeys(excuse_with_source(snapshot, each, line_of) for each, _ in processes))
     cure = f"if it is no part of the workload: {cure}"
     above = [(ancestry(target.snapshot, [each.pid]), role.role) for each, role in target.members.items()]
     started = {each: {role for pids, role in above if each.pid in pids} for each, _ in processes}
-    starters = (tell_starter(target.workload, each, roles) for each, roles in started.items())
+    starters = (tell_starter(target.workload, each, roles, target.roster) for each, roles in started.items())
     cure = "; ".join([*filter(None, starters), cure])
     return fatal(text, "the run ends Unanswered until a person answers", cure)
 

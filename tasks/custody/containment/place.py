@@ -7,6 +7,7 @@ class Place(StrEnum):
     """A part of a process that lies below the root, by device and inode: never by the text of a path.
 
     CALLED is the file that it was started by, such as an environment's link to an interpreter, or a script with `#!`.
+    OUTPUT is a file that a tool of the host holds open for writing; of other programs it is not looked for.
     """
 
     CWD = "its working directory"
@@ -14,6 +15,7 @@ class Place(StrEnum):
     PROGRAM = "its program"
     CALLED = "the file that it was started by"
     SCRIPT = "its script"
+    OUTPUT = "a file that it writes"
 
 
 RUNS_FROM = frozenset({Place.PROGRAM, Place.CALLED, Place.SCRIPT})

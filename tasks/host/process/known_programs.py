@@ -68,6 +68,11 @@ def quotes(process: Process) -> bool:
     return is_one_of(_QUOTERS, process) and not (is_one_of(_REPEATERS, process) and _repeats_other(process.command))
 
 
+def may_write(executable: str) -> bool:
+    """Return whether it is a tool, by its program's name, that no person works in: what it writes is not his edit."""
+    return _plain(PurePath(executable).name) in _QUOTERS - _MULTIPLEXERS - _EDITORS
+
+
 def _repeats_other(command: Sequence[str]) -> bool:
     """Return whether a `watch` runs again and again what does not only read, whether or not a run of it lives now."""
     words = iter(command[1:])

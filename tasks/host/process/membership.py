@@ -64,11 +64,12 @@ class Members(dict[Identity, Member]):
         """Find them in a snapshot whose processes were looked at beside the root.
 
         A matching program that only quotes the pattern (a shell, an editor) counts if it is the ancestor of another
-        match. Descendants of a match belong to it whatever their command line, and so do processes in a service of the
-        workload, and orphans in a session that a member leads. Who is excused does not, nor descendants connected to
-        the workload only through one of them. Processes in containers are left out: they are frozen and stopped through
-        their container. With `since`, in clock ticks since boot, whatever was started later and runs something of the
-        root's, or names it and matches, belongs too: nothing new may run under a cordon.
+        match; one that holds a file of the root open for writing does not only quote it. Descendants of a match belong
+        to it whatever their command line, and so do processes in a service of the workload, and orphans in a session
+        that a member leads. Who is excused does not, nor descendants connected to the workload only through one of
+        them. Processes in containers are left out: they are frozen and stopped through their container. With `since`,
+        in clock ticks since boot, whatever was started later and runs something of the root's, or names it and matches,
+        belongs too: nothing new may run under a cordon.
         """
         excused_pids = find_excused(snapshot, description, exceptions)
         untouchable = exceptions.ours | excused_pids
@@ -197,8 +198,9 @@ def _family(snapshot: Mapping[int, Process], matcher: Matcher, untouchable: froz
 
 
 def only_quotes(process: Process) -> bool:
-    """Return whether it is a program of the host that may carry a pattern as text, and runs nothing of the root's."""
-    if not quotes(process) or (process.places and not process.places.isdisjoint({Place.PROGRAM, Place.CALLED})):
+    """Return whether it is a program of the host that may carry a pattern as text, and runs or writes nothing there."""
+    own = {Place.PROGRAM, Place.CALLED, Place.OUTPUT}
+    if not quotes(process) or (process.places and not process.places.isdisjoint(own)):
         return False
     return not (runs_code(process) and process.places and Place.SCRIPT in process.places)
 

@@ -9,12 +9,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from stat import S_ISDIR, S_ISLNK, S_IWGRP, S_IWOTH
+from stat import S_ISDIR, S_ISLNK, S_IWGRP, S_IWOTH, S_IWUSR
 from typing import Final, NamedTuple
 
 from tasks.custody.containment.place import Place
 from tasks.host.process.handles import FileId
-from tasks.host.process.known_programs import script_of
+from tasks.host.process.known_programs import may_write, script_of
 from tasks.system.kernel_tables import read_table, unescape
 from tasks.system.look_budget import LookBudget, TooMuchWork
 
@@ -160,6 +160,8 @@ class Places:
             yield Place.SCRIPT
         if not works and threads > 1 and self._thread_works_below(view, cwd, threads):
             yield Place.CWD
+        if may_write(executable) and self._writes_below(view):
+            yield Place.OUTPUT
 
     def _link(self, view: View, name: str, text: str) -> bool:
         """Return whether the folder that a link of /proc leads to is below."""
@@ -188,6 +190,18 @@ class Places:
                     continue
                 with suppress(OSError):
                     if self._link(view._replace(where=place), "cwd", os.readlink(f"/proc/{place}/cwd")):
+                        return True
+        return False
+
+    def _writes_below(self, view: View) -> bool:
+        """Return whether one of its open files is below, and may be written there: the link's mode shows it."""
+        with suppress(OSError):
+            for name in os.listdir(f"/proc/{view.where}/fd"):
+                self.budget.check()
+                with suppress(OSError):
+                    link = f"/proc/{view.where}/fd/{name}"
+                    path, is_written = os.readlink(link), os.lstat(link).st_mode & S_IWUSR
+                    if is_written and path[:1] == "/" and self._holds(view, path) and not self.is_apart(view, link):
                         return True
         return False
 

@@ -16,7 +16,7 @@ from tasks.host.process.handles import UNREAD, Handles
 from tasks.host.process.known_programs import HARMLESS, PROGRAMMED, SHELLS, is_editor, program, quotes, runs_code
 from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.membership import Exceptions, Members, only_quotes, runs_from_root
-from tasks.host.process.process import Process, descendants
+from tasks.host.process.process import Process, ancestry, descendants
 
 _SWAP: Final = (".*.sw?", "#*#", ".#*", "*~")
 """What editors keep open for writing: swap, lock and backup files."""
@@ -75,10 +75,13 @@ class Look:
 
 @dataclass(frozen=True)
 class Roster:
-    """Every process that is something to the workload, with its judgement."""
+    """Every process that is something to the workload, with its judgement, and by what that was judged."""
 
     snapshot: Mapping[int, Process]
     judgements: Mapping[Identity, Judgement]
+    description: WorkloadDescription
+    exceptions: Exceptions
+    look: Look
 
     @classmethod
     def judge(
@@ -107,7 +110,21 @@ class Roster:
             )
             if judgement := next((each for row in _ROWS if (each := row(case))), None):
                 found[process.identity] = judgement
-        return cls(snapshot, {**found, **_find_connected(snapshot, found, look)})
+        return cls(snapshot, {**found, **_find_connected(snapshot, found, look)}, description, exceptions, look)
+
+    def would_belong(self, process: Process, description: WorkloadDescription) -> bool:
+        """Return whether a process would be a member if the workload were described so."""
+        return process.identity in Members.of(self._kin(process), description, self.exceptions)
+
+    def would_be_excused(self, process: Process, description: WorkloadDescription) -> bool:
+        """Return whether a process would be held against nothing if the workload were described so."""
+        judged = Roster.judge(self._kin(process), description, self.exceptions, self.look)
+        found = judged.judgements.get(process.identity)
+        return found is None or found.kind in {Kind.EXCUSED, Kind.APART}
+
+    def _kin(self, process: Process) -> dict[int, Process]:
+        pids = ancestry(self.snapshot, [process.pid]) | descendants(self.snapshot, [process.pid])
+        return {pid: self.snapshot[pid] for pid in pids}
 
     def _of(self, *kinds: Kind) -> dict[Identity, str]:
         return {identity: each.why for identity, each in self.judgements.items() if each.kind in kinds}

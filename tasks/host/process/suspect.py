@@ -2,8 +2,10 @@
 
 import json
 import re
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import PurePath
 from typing import Final
@@ -11,10 +13,12 @@ from typing import Final
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
 from tasks.custody.evidence.redact import redact_command
+from tasks.custody.incident.description import pattern as as_pattern
 from tasks.custody.incident.description import unit as as_unit
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.process.known_programs import program, quotes, runs_inline_code
-from tasks.host.process.membership import Member
+from tasks.host.process.matcher import WorkloadDescription
+from tasks.host.process.membership import Member, Members
 from tasks.host.process.newcomer import find_origin
 from tasks.host.process.process import Process, descendants, parents_first, process_line
 from tasks.host.process.roster import Roster
@@ -102,23 +106,17 @@ def count_more(pids: Sequence[str]) -> str:
     return f"; and {len(pids)} more like it 同種のプロセス: {listed}" if pids else ""
 
 
-def advice(process: Process, line: str) -> str:
+def advice(process: Process, line: str, other: str, excused: str) -> str:
     """Return how to name a suspect in the workload block: by `line` if it belongs to the workload, and if it does not.
 
-    `line` is that of `line_for`.
+    `line` is that of `suggest_line`, `other` that of `tell_other_end`, `excused` that of `excuse`; lines may be empty.
     """
-    if not line and not process.container:
-        return (
-            f"{process.pid} is a suspect: suspects=include ends it; if not the workload's: {excuse_for(process)}. "
-            "ワークロードの一部なら suspects=include、無関係なら bystanders で指定してください。"
-        )
-    if not line:
+    if process.container:
         return f"{process.pid}: add its container to `containers`. コンテナを containers に追加してください。"
-    return (
-        f"{process.pid} is a suspect. If it belongs to the workload: {line}, or suspects=include; "
-        f"if not: {excuse_for(process)}. "
-        "ワークロードの一部なら前者を、無関係なら bystanders をブロックに追加してください。"
-    )
+    ways = ", or ".join(filter(None, (line, other)))
+    unless, others = (f"; if not: {excused}", "、無関係なら後者") if excused else ("", "")
+    first = f"{process.pid} is a suspect. If it belongs to the workload: {ways}{unless}."
+    return f"{first} ワークロードの一部なら前者{others}に従ってください。"
 
 
 def excuse_for(process: Process) -> str:
@@ -132,6 +130,42 @@ def excuse_for(process: Process) -> str:
         each = f"each of that program, as process {process.pid} 同じプログラムすべて"
         return f"bystanders = ['exe={process.executable}'] # {each}"
     return f"bystanders: exe=, cwd= or unit= of process {process.pid}, whose command line is hidden 非表示のため"
+
+
+def describe_with(roster: Roster, line: str) -> WorkloadDescription:
+    """Return a roster's description with a line of the block in place of what the block has. Raises ValueError."""
+    fields, given = tomllib.loads(line), roster.description
+    matchers = tuple(
+        replace(each, pattern=as_pattern(fields.get(f"{each.role}_pattern", each.pattern))) for each in given.matchers
+    )
+    names = {name: tuple(fields.get(name, getattr(given, name))) for name in ("units", "bystanders")}
+    return replace(given, matchers=matchers, **names)
+
+
+def excuse(roster: Roster, process: Process) -> str:
+    """Return the block's line that excuses a process, as `excuse_for`; where a pattern matches it, how to come to one.
+
+    Empty if no line of the block excuses it.
+    """
+    line = excuse_for(process)
+    if (process.is_rooted or process.placeless) and (roles := roster.description.roles(process)):
+        fields = ", ".join(f"{role}_pattern" for role in sorted(roles))
+        return f"take what matches process {process.pid} out of {fields}, then ask for its line 一致を除き再実行"
+    holds = " = " not in line or roster.would_be_excused(process, describe_with(roster, line))
+    return line if holds else ""
+
+
+def tell_other_end(roster: Roster, process: Process) -> str:
+    """Return how a process that no line of the block makes a member is ended, if it is the workload's."""
+    if process.container:
+        return "name its container in `containers`"
+    pid, ours = process.pid, roster.exceptions.ours
+    if pid in ours or pid in roster.look.ancestors:
+        return f"start the evacuation from elsewhere: process {pid} is above it 別の端末で実行"
+    members = {identity.pid for identity in Members.of(roster.snapshot, roster.description, roster.exceptions)}
+    reason = {process.identity: roster.judgements[process.identity].why}
+    ends = process.identity in select_suspects(roster.snapshot, reason, members, ours)
+    return "suspects=include" if ends else f"end process {pid} yourself 手動で停止"
 
 
 def line_for_starter(process: Process, field: str, current: str) -> str:
@@ -173,16 +207,19 @@ def with_restarting_source(
     return f"{why}; {who_started(snapshot, process.pid)}" if parent and parent.identity not in known else why
 
 
-def excuse_with_source(snapshot: Mapping[int, Process], process: Process) -> str:
+def excuse_with_source(
+    snapshot: Mapping[int, Process], process: Process, line_of: Callable[[Process], str] = excuse_for
+) -> str:
     """Return the block's line that names a process as a bystander; of one that a script or supervisor started, of that.
 
-    An excused child says nothing of what starts it, which may start the workload too.
+    An excused child says nothing of what starts it, which may start the workload too. `line_of` returns the line of a
+    process.
     """
     parent = _restarting(snapshot, find_origin(snapshot, process.pid, ()).by)
     if parent is None:
-        return excuse_for(process)
+        return line_of(process)
     first = f"process {parent.pid} started it; if it starts the workload ワークロードの起動元なら: kill {parent.pid}"
-    return f"{first}; if not: {excuse_for(parent)}"
+    return f"{first}; if not: {line}" if (line := line_of(parent)) else first
 
 
 def _restarting(snapshot: Mapping[int, Process], source: Source | None) -> Process | None:

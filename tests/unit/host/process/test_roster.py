@@ -967,7 +967,7 @@ def test_a_suspect_on_a_persons_terminal_is_only_named(words: tuple[str, ...], *
 def test_the_block_is_told_how_to_name_each_either_way(command: tuple[str, ...]) -> None:
     process = beside(one(*command, **INSIDE), ROOT)
     line = line_for(process, "api_pattern", "o'ld" if "'" in process.line else "old")
-    told = advice(process, line)
+    told = advice(process, line, "suspects=include", excuse_for(process))
     assert told.startswith(f"40 is a suspect. If it belongs to the workload: {line}, or suspects=include; ")
     assert re.search(tomllib.loads(line)["api_pattern"], process.line)
     assert "hunter22" not in told
@@ -976,7 +976,7 @@ def test_the_block_is_told_how_to_name_each_either_way(command: tuple[str, ...])
     assert find_excused({40: process}, replace(WORKLOAD, bystanders=(bystander(fitting),)), NOBODY) == {40}
     assert line_for(replace(process, cgroup=within(UNIT)), "", "") == 'units = ["portfolio-api.service"]'
     contained = replace(process, container="c" * 64)
-    assert "`containers`" in advice(contained, line_for(contained, "", ""))
+    assert "`containers`" in advice(contained, line_for(contained, "", ""), "", "")
 
 
 @pytest.mark.parametrize("target", ["forever", "Zq7canary", "quux zorkmid"])
@@ -1023,7 +1023,7 @@ def test_no_line_is_told_that_would_match_another_program_too(command: tuple[str
     process = beside(one(*command, **INSIDE), ROOT)
     line = line_for(process, "api_pattern", "old")
     assert line == ""
-    for told in (advice(process, line), excuse_for(process)):
+    for told in (advice(process, line, "suspects=include", excuse_for(process)), excuse_for(process)):
         assert "^" not in told
         assert "hunter22" not in told
         assert "40" in told
