@@ -3,7 +3,7 @@
 import errno
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from stat import S_ISDIR
@@ -12,6 +12,7 @@ from typing import Any, Final
 from blocks.workload_fields import WorkloadFields
 from tasks.cli.next_step import NAMELESS, Called, NextStep, next_step, while_at_work
 from tasks.containment.answers import answered_bystanders, to_answer
+from tasks.containment.containers.named import find_named
 from tasks.containment.release.resume_prefect import read_prior
 from tasks.containment.release.uncordon import doubtful, find_held, living
 from tasks.containment.suspects import roster_now
@@ -21,9 +22,8 @@ from tasks.custody.incident.stance import CANCELLED
 from tasks.host.host import Host
 from tasks.host.process.newcomer import again_and_again
 from tasks.host.process.process import process_line
-from tasks.host.process.roster import Kind
+from tasks.host.process.roster import Kind, Roster
 from tasks.host.process.suspect import fold_alike, who_started
-from tasks.host.process.table import standpoint
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.last_word import FINISHED, THAWED, WORKS, is_finished
@@ -115,10 +115,10 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     thawed = verdict == THAWED and not _stands(workload)
     since = _frozen_since(workload, thawed=thawed)
     home = find_home(workload, incident) if incident else base_of(workload)
-    members, roster = living(host, workload), roster_now(host, workload, excused=answered_bystanders(home))
+    containers, ids = _containers(workload)
+    members, roster = living(host, workload), roster_now(host, workload, ids, answered_bystanders(home))
     standing = ((identity, host.get_process(identity)) for identity in since)
     alive_now = members | {identity: process for identity, process in standing if process and process.is_stopped}
-    containers = _containers(workload)
     alive = bool(alive_now or containers)
     stopped = (identity for identity, process in alive_now.items() if process.is_stopped)
     ours = {identity for identity in stopped if identity in since or not thawed}
@@ -131,9 +131,9 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     unknown = to_answer(home, host) if incident else ()
     pids = [each.identity.pid for each in unknown]
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
-    again, suspects = tuple(_again(workload, host)), roster.of(Kind.SUSPECT)
+    again = tuple(_again(workload, host))
     stands, runs = _stands(workload), len(containers) > _count_paused(containers)
-    is_named = bool(again or suspects or strangers)
+    is_named = bool(again or roster.suspects or strangers)
     if not end.startswith(CANCELLED):  # the run that goes on ends what the cancelled one had not come to
         is_named = is_named or len(ours) < len(alive_now) or runs or bool(find_held(host, workload))
     after = next_step(
@@ -178,10 +178,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
             }
             for identity, process in alive_now.items()
         ),
-        suspects=tuple(
-            f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}; to end it 停止: kill {process.pid}"
-            for process, why, more in fold_alike(roster, suspects)
-        ),
+        suspects=tuple(_tell_suspects(roster)),
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _count_paused(containers)) if alone else "",
@@ -259,20 +256,20 @@ def _age(since: str) -> str:
         return ""
 
 
-def _containers(workload: WorkloadFields) -> list[str]:
-    """Return the workload's live containers, paused ones too, or that this is unknown; empty if it names none."""
-    names = workload.containers
-    if not names:
-        return []
-    from tasks.host.container.docker_engine import DockerEngine
-    from tasks.host.container.membership import workload_containers
-
+def _containers(workload: WorkloadFields) -> tuple[list[str], list[str] | None]:
+    """Return the workload's live containers, paused ones too, with their ids, or that these are unknown."""
     try:
-        with closing(DockerEngine(workload.docker_host)) as engine:
-            found = workload_containers(engine.containers(names), names, standpoint().own)
+        found = find_named(workload)
     except EngineError as error:
-        return [f"whether its containers run is not known: {error}"]
-    return [f"{container.summary} {container.state}" for container in found]
+        return [f"whether its containers run is not known: {error}"], None
+    return [f"{container.summary} {container.state}" for container in found], [container.id for container in found]
+
+
+def _tell_suspects(roster: Roster) -> Iterator[str]:
+    """Yield the suspects, each with its end; without one where it may be the end of a container of the block."""
+    for process, why, more in fold_alike(roster, roster.of(Kind.SUSPECT)):
+        end = "" if process.container and roster.look.containers is None else f"; to end it 停止: kill {process.pid}"
+        yield f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}{end}"
 
 
 def _describe_end(verdict: str, end: str) -> str:

@@ -40,7 +40,7 @@ def take_roster(
     workload: WorkloadFields,
     snapshot: Snapshot,
     exceptions: Exceptions,
-    containers: Iterable[str] = (),
+    containers: Iterable[str] | None = (),
 ) -> Roster:
     """Judge every process of a snapshot beside a workload.
 
@@ -65,7 +65,7 @@ def take_roster(
         ancestors=frozenset(above),
         own_programs=frozenset(own),
         helpers=frozenset(helpers),
-        containers=frozenset(containers),
+        containers=None if containers is None else frozenset(containers),
         environment=environment,
         account=user,
         born=_ticks_of(birth_of(os.path.realpath(root))),
@@ -138,11 +138,14 @@ def tell_starter(
 
 
 def roster_now(
-    host: Host, workload: WorkloadFields, containers: Iterable[str] = (), excused: frozenset[Identity] = frozenset()
+    host: Host,
+    workload: WorkloadFields,
+    containers: Iterable[str] | None = (),
+    excused: frozenset[Identity] = frozenset(),
 ) -> Roster:
     """Judge the host as it is now, beside these containers, without a run: for the doctor, the status, a deployment.
 
-    A person has called the `excused` bystanders.
+    `containers` are None if the engine does not tell them. A person has called the `excused` bystanders.
     """
     snapshot = host.snapshot()
     ours = {host.guard(cordon_base(workload) / CORDON), *identities(home / RECOVERED for home in homes(workload))}

@@ -25,8 +25,9 @@ from blocks import EvidenceStore, Fleet, SigningKey, Workload
 from blocks.file import load
 from blocks.file import save as save_blocks
 from blocks.saved import asking_server
+from tasks.containment.containers.named import find_named
 from tasks.containment.suspects import roster_now
-from tasks.custody.errors import Refused
+from tasks.custody.errors import EngineError, Refused
 from tasks.custody.incident.description import read_tables
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.custody.incident.news import PEOPLE, TELL
@@ -261,7 +262,10 @@ def find_hindrances(target: DeploymentTarget) -> Iterator[str]:
     if target.host != socket.gethostname():
         return
     workload: Workload = load_block(Workload, target.workload)
-    roster = roster_now(LinuxHost(workload.api_port, root=workload.root), workload)
+    container_ids: list[str] | None = None
+    with suppress(EngineError):
+        container_ids = [each.id for each in find_named(workload)]
+    roster = roster_now(LinuxHost(workload.api_port, root=workload.root), workload, container_ids)
     counts = {"suspect 不審": len(roster.suspects), "not known 未確認": len(roster.unknown)}
     if summary := ", ".join(f"{count} {word}" for word, count in counts.items() if count):
         yield (

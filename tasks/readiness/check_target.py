@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -14,17 +14,16 @@ from tasks.acquisition.estimate import estimate
 from tasks.acquisition.remainder import RootWalk
 from tasks.collectors import discover
 from tasks.collectors.code import COLLECTOR, survey
+from tasks.containment.containers.named import find_named
 from tasks.containment.members import Snapshot, description_of
 from tasks.containment.suspects import roster_now
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.deployment_names import full_name
-from tasks.host.container.docker_engine import DockerEngine
-from tasks.host.container.membership import workload_containers
 from tasks.host.host import LinuxHost
 from tasks.host.process.membership import Exceptions, Members
 from tasks.host.process.process import Process
 from tasks.host.process.roster import Roster
-from tasks.host.process.table import standpoint, untouchable
+from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
 from tasks.incident.directory import evidence_of
 
@@ -88,9 +87,9 @@ class CheckTarget:
     @cached_property
     def roster(self) -> Roster:
         """All processes that are something to the workload, as an evacuation would judge them."""
-        container_ids = list[str]()
+        container_ids: list[str] | None = None
         with suppress(EngineError):  # a check of its own tells it
-            container_ids += [each.id for each in self.containers]
+            container_ids = [each.id for each in self.containers]
         return roster_now(self.host, self.workload, container_ids)
 
     @property
@@ -106,11 +105,7 @@ class CheckTarget:
     @cached_property
     def containers(self) -> "list[Container]":
         """Living containers of the workload. Raises EngineError if the engine does not tell."""
-        names = self.workload.containers
-        if not names:
-            return []
-        with closing(DockerEngine(self.workload.docker_host)) as docker:
-            return list(workload_containers(docker.containers(names), names, standpoint().own))
+        return find_named(self.workload)
 
     @property
     def evidence_place(self) -> Path:

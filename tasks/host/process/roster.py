@@ -58,7 +58,8 @@ class Look:
     """What was read for one look at the host, beside the processes.
 
     `ancestors` are pids above this run, `own_programs` pids of processes that run our installation, `helpers` are pids
-    that this run has started. `containers` are ids that the containers' check answers for. `environment` is the folder
+    that this run has started. `containers` are ids that the containers' check answers for, None if the engine
+    did not tell them. `environment` is the folder
     of an environment that the workload has outside of its root. `account` is the uid of the root's owner. `born` is
     when the root folder was made, in clock ticks since boot; negative before the boot.
     """
@@ -67,7 +68,7 @@ class Look:
     ancestors: frozenset[int] = frozenset()
     helpers: frozenset[int] = frozenset()
     own_programs: frozenset[int] = frozenset()
-    containers: frozenset[str] = frozenset()
+    containers: frozenset[str] | None = frozenset()
     environment: PurePath | None = None
     account: int | None = None
     born: float = float("inf")
@@ -92,7 +93,7 @@ class Roster:
         families = members.excused_pids | descendants(snapshot, members.excused_pids)
         found = {}
         for process in snapshot.values():
-            if not process.alive or process.container in look.containers:
+            if not process.alive or process.container in (look.containers or ()):
                 continue
             handles = look.handles.get(process.identity, UNREAD)
             member = members.get(process.identity)
@@ -453,6 +454,9 @@ def _suspect(case: _Case, fact: str) -> Judgement:
     if not case.process.container:
         return Judgement(Kind.SUSPECT, fact)
     short = case.process.container[:12]
+    if case.look.containers is None:
+        unknown = "whether the workload block names that is not known, the engine does not tell コンテナの所属は不明"
+        return Judgement(Kind.SUSPECT, f"{fact}, in container {short}; {unknown}")
     cure = f"add it to `containers`: docker ps --filter id={short} tells its name"
     return Judgement(Kind.SUSPECT, f"{fact}, in container {short}, which the workload block does not name; {cure}")
 

@@ -158,7 +158,8 @@ def excuse(roster: Roster, process: Process) -> str:
 def tell_other_end(roster: Roster, process: Process) -> str:
     """Return how a process that no line of the block makes a member is ended, if it is the workload's."""
     if process.container:
-        return "name its container in `containers`"
+        unknown = "have Docker answer, then look again Docker の応答後に再確認"
+        return unknown if roster.look.containers is None else "name its container in `containers`"
     pid, ours = process.pid, roster.exceptions.ours
     if pid in ours or pid in roster.look.ancestors:
         return f"start the evacuation from elsewhere: process {pid} is above it 別の端末で実行"
