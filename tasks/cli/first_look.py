@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from glob import escape
@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
+from tasks.containment.members import description_of
 from tasks.containment.suspects import roster_now
 from tasks.custody.errors import EngineError, Refused
 from tasks.custody.evidence.keys import placed_name
@@ -27,7 +28,7 @@ from tasks.host.process.known_programs import SHELLS, is_one_of, program
 from tasks.host.process.matcher import USUAL_INTERPRETERS
 from tasks.host.process.process import Process, family, parents_first, process_line
 from tasks.host.process.roster import Kind, Roster
-from tasks.host.process.suspect import count_more, excuse_for, pattern_for
+from tasks.host.process.suspect import count_more, describe_with, excuse, excuse_for, pattern_for
 from tasks.host.process.table import unseen_listeners
 from tasks.host.starter import WAITERS
 from tasks.recovery.api_client import Api, ApiResponse
@@ -90,7 +91,8 @@ def look_at(root: Path) -> Found:
     servers = [top for top in tops if ports[top]]
     described = {top for top in servers[:MOST] if found.ask("/openapi.json", ports[top][0]).good}
     api = min(servers, key=lambda top: (top not in described, ports[top]), default=None)
-    _name_processes(found, families, ports, api)
+    _name_units(found, roster, there)
+    _name_processes(found, roster, families, ports, api)
     if api:
         found.port = ports[api][0]
         _describe_api(found, api, host.handles([api]).get(api.identity, Handles()).called)
@@ -100,7 +102,6 @@ def look_at(root: Path) -> Found:
     if "training_pattern" not in found.fields:
         _name_no_training(found)
     found.missing["lock"] = "the default; it is yours alone only if no other workload of this host has it"
-    _name_units(found, roster, there)
     if api and unit_of(api.cgroup) not in found.fields.get("units", []):
         _name_refusal(found, api)
     containers = _name_containers(found, host, roster)
@@ -113,25 +114,47 @@ def look_at(root: Path) -> Found:
 
 
 def _name_processes(
-    found: Found, families: Mapping[Process, Sequence[Process]], ports: Mapping[Process, list[int]], api: Process | None
+    found: Found,
+    roster: Roster,
+    families: Mapping[Process, Sequence[Process]],
+    ports: Mapping[Process, list[int]],
+    api: Process | None,
 ) -> None:
-    """Add each family of processes, by its top, with its role, and the patterns that recognise the roles."""
+    """Add each family of processes, by its top, with its role, and the patterns that recognise the roles.
+
+    A process that no pattern makes a member, as a shell that only quotes its words, gets none and has no role.
+    """
     there = {each.pid: each for members in families.values() for each in members}
-    patterns: dict[str, dict[str, None]] = {"api": {}, "training": {}, "worker": {}}
-    for top in families:
-        role = "api" if top == api else "worker" if ports[top] else "training"
-        found.processes.append(f"{role}: process {top.pid}, ports {ports[top]}: {process_line(top, 120)}")
-        if role == "worker":
+    roles = {top: "api" if top == api else "worker" if ports[top] else "training" for top in families}
+    patterns = _find_patterns(families, roles, there.values())
+    wider = {f"{role}_pattern": "|".join(each) for role, each in patterns.items() if each}
+    description = description_of(WorkloadFields(**found.fields, **wider))
+    members = {each for each in there.values() if roster.would_belong(each, description)}
+    for top, role in roles.items():
+        label = role if top in members else "no member by any pattern どのパターンでも対象外"
+        found.processes.append(f"{label}: process {top.pid}, ports {ports[top]}: {process_line(top, 120)}")
+        if role == "worker" and top in members:
             why = f"it listens on {ports[top]} and would be stopped, and brought back by nobody 復旧されない"
             cure = f"if it is no part of the workload, no pattern for it and {excuse_for(top)}"
             found.missing[f"process {top.pid}"] = f"{process_line(top, 80)}: {why}; {cure}"
+    patterns = _find_patterns(families, roles, members)
+    found.fields |= {f"{role}_pattern": "|".join(each) for role, each in patterns.items() if each}
+
+
+def _find_patterns(
+    families: Mapping[Process, Sequence[Process]], roles: Mapping[Process, str], among: Collection[Process]
+) -> dict[str, dict[str, None]]:
+    """Return the patterns of each role that recognise those `among` the families that may be started alone."""
+    there = {each.pid: each for members in families.values() for each in members}
+    patterns: dict[str, dict[str, None]] = {"api": {}, "training": {}, "worker": {}}
+    for top, role in roles.items():
         for each in families[top]:
             alone = each == top or is_one_of(SHELLS, there[each.parent])  # or it may be started without it
-            if alone and not is_one_of(WAITERS, each) and (words := pattern_for(each)):
+            if alone and each in among and not is_one_of(WAITERS, each) and (words := pattern_for(each)):
                 with suppress(ValueError):  # it would fit anything
                     patterns[role][pattern(words)] = None
     patterns["worker"] = patterns["worker"] and {WORKER: None, **patterns["worker"]}
-    found.fields |= {f"{role}_pattern": "|".join(each) for role, each in patterns.items() if each}
+    return patterns
 
 
 def _name_no_training(found: Found) -> None:
@@ -168,10 +191,14 @@ def _name_the_rest(found: Found, roster: Roster) -> None:
     """Name what the block as it is written does not tell, by the law of a run. Another service works in its folder."""
     root, lines = os.path.realpath(found.fields["root"]), dict[str, list[Process]]()
     for each, why in (*roster.of(Kind.SUSPECT), *roster.of(Kind.UNKNOWN)):
-        cure, apart = excuse_for(each), each.cwd[:1] == "/" and each.cwd.count("/") > 1 and not each.container
+        cure, apart = excuse(roster, each), each.cwd[:1] == "/" and each.cwd.count("/") > 1 and not each.container
         if apart and os.path.commonpath([root, each.cwd]) not in {root, each.cwd}:
-            cure = f"bystanders = ['cwd={each.cwd}'], with api_port = {found.port} if api_pattern fits it too"
-        lines.setdefault(f"{process_line(each, 80)}: {why}; if it is another's: {cure}", []).append(each)
+            line = f"bystanders = ['cwd={each.cwd}']"
+            with suppress(ValueError):  # a quotation mark in the name
+                if roster.would_be_excused(each, describe_with(roster, line)):
+                    cure = f"{line}, with api_port = {found.port} if api_pattern fits it too"
+        cure = f"; if it is another's: {cure}" if cure else ""
+        lines.setdefault(f"{process_line(each, 80)}: {why}{cure}", []).append(each)
     for line, (first, *others) in lines.items():
         found.missing[f"process {first.pid}"] = line + count_more([str(each.pid) for each in others])
 

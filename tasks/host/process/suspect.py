@@ -138,8 +138,8 @@ def describe_with(roster: Roster, line: str) -> WorkloadDescription:
     matchers = tuple(
         replace(each, pattern=as_pattern(fields.get(f"{each.role}_pattern", each.pattern))) for each in given.matchers
     )
-    names = {name: tuple(fields.get(name, getattr(given, name))) for name in ("units", "bystanders")}
-    return replace(given, matchers=matchers, **names)
+    units, bystanders = (tuple(fields.get(name, getattr(given, name))) for name in ("units", "bystanders"))
+    return replace(given, matchers=matchers, units=units, bystanders=bystanders)
 
 
 def excuse(roster: Roster, process: Process) -> str:

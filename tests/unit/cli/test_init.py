@@ -129,6 +129,32 @@ def test_what_is_written_finds_every_process_and_nothing_is_left(serving: SmallW
     assert done.stdout.splitlines()[-1].endswith(f" doctor {path}")
 
 
+def test_what_the_file_calls_the_workloads_is_found_by_it_and_each_cure_in_it_holds(
+    serving: SmallWorkload, tmp_path: Path
+) -> None:
+    """A tool that writes is, a shell that no pattern can make one is not, and its line excuses it."""
+    root, path = serving.root, tmp_path / "house.toml"
+    os.mkfifo(root / "out.fifo")
+    os.mkfifo(root / "in.fifo")
+    pair = ["sh", "-c", "exec cat out.fifo > copy.log"], ["sh", "-c", "while :; do read line < in.fifo; done; echo"]
+    writer, loop = (serving.start(each).pid for each in pair)
+    wait_until(lambda: psutil.Process(writer).name() == "cat", what="the writer")
+    assert typed("init", root, "--output", path).returncode == 0
+    text, fields = path.read_text(), fields_of(path)
+    named = {int(pid) for pid in re.findall(r"^# (?:api|training|worker): process (\d+)", text, re.MULTILINE)}
+    assert writer in named
+    assert loop not in named
+    assert named <= look(path, *named)
+    assert "while" not in fields["training_pattern"]
+    (cure,) = (
+        found[0]
+        for line in text.splitlines()
+        if f"process {loop}" in line and (found := re.search(r"bystanders = \[.*?\]", line))
+    )
+    path.write_text(text.replace("\ntraining_pattern", f"\n{cure}\ntraining_pattern"))
+    look(path, loop, writer)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_an_api_of_roots_is_asked_about_before_anything_is_stopped(
     serving: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

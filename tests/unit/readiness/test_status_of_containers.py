@@ -96,9 +96,13 @@ def test_a_deployment_counts_no_process_of_a_container_of_the_block(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
+
+    def judge(_host: object, _workload: object, ids: object) -> object:
+        asked.append(ids)
+        return SimpleNamespace(suspects={}, unknown={})
+
     monkeypatch.setattr(register, "load_block", lambda *_: small.block(containers=["name=api"]))
-    roster = SimpleNamespace(suspects={}, unknown={})
-    monkeypatch.setattr(register, "roster_now", lambda _host, _workload, ids: asked.append(ids) or roster)
+    monkeypatch.setattr(register, "roster_now", judge)
     target = SimpleNamespace(host=socket.gethostname(), workload="small")
     assert [*register.find_hindrances(target)] == []  # type: ignore[arg-type]
     assert asked == [[OURS]]
