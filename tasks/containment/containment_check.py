@@ -157,8 +157,8 @@ def _notes(membership: Membership, log: CustodyLog, roster: Roster, parents: Map
     counted = ((excused, "excused 除外"), (unread, "may not be looked into, which proves nothing 確認不可"))
     others = (f"{len(found)} {meaning}: {_format_processes(found)}" for found, meaning in counted if found)
     rows = fold_alike(roster, ((each, facts[each.identity]) for each in suspects))
-    told = ((each, tell_other_end(roster, each), excuse(roster, each), more) for each, _, more in rows)
-    return (*(f"{advice(each, lines[each.pid], other, line)}{more}" for each, other, line, more in told), *others)
+    ways = ((each, tell_other_end(roster, each), excuse(roster, each), more) for each, _, more in rows)
+    return (*(f"{advice(each, lines[each.pid], other, line)}{more}" for each, other, line, more in ways), *others)
 
 
 def _format_processes(processes: Sequence[Process]) -> str:

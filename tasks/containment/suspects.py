@@ -20,7 +20,7 @@ from tasks.host.process.open_files import birth_of
 from tasks.host.process.places import file_id
 from tasks.host.process.process import Process, ancestry, descendants, family, pids_of
 from tasks.host.process.roster import Look, Roster
-from tasks.host.process.suspect import describe_with, line_for, line_for_starter, select_suspects
+from tasks.host.process.suspect import describe_with, keep_entries, line_for, line_for_starter, select_suspects
 from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
 from tasks.incident.directory import cordon_base, homes
@@ -115,6 +115,8 @@ def suggest_line(host: Host, workload: WorkloadFields, suspect: Process, roster:
             role = "worker"
     for each in dict.fromkeys((role, "training", "worker")):
         line = line_for(suspect, f"{each}_pattern", getattr(workload, f"{each}_pattern"))
+        if line.startswith("units"):
+            line = keep_entries(line, workload.units)
         with suppress(ValueError):  # it would fit anything
             if line and roster.would_belong(suspect, describe_with(roster, line)):
                 return line

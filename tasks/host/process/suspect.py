@@ -151,8 +151,16 @@ def excuse(roster: Roster, process: Process) -> str:
     if (process.is_rooted or process.placeless) and (roles := roster.description.roles(process)):
         fields = ", ".join(f"{role}_pattern" for role in sorted(roles))
         return f"take what matches process {process.pid} out of {fields}, then ask for its line 一致を除き再実行"
-    holds = " = " not in line or roster.would_be_excused(process, describe_with(roster, line))
-    return line if holds else ""
+    if " = " not in line:
+        return line
+    line = keep_entries(line, roster.description.bystanders)
+    return line if roster.would_be_excused(process, describe_with(roster, line)) else ""
+
+
+def keep_entries(line: str, entries: Iterable[str]) -> str:
+    """Return the line of a list with what the block has there already: pasted, it takes the other's place."""
+    kept = "".join(f"{_quote(each)}, " for each in entries)
+    return line.replace("[", f"[{kept}", 1)
 
 
 def tell_other_end(roster: Roster, process: Process) -> str:
@@ -181,9 +189,11 @@ def line_for_starter(process: Process, field: str, current: str) -> str:
 
 
 def _widen(field: str, current: str, found: str) -> str:
-    wider = f"{current}|{found}"
-    quoted = json.dumps(wider) if "'" in wider else f"'{wider}'"
-    return f"{field} = {quoted}"
+    return f"{field} = {_quote(f'{current}|{found}')}"
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text) if "'" in text else f"'{text}'"
 
 
 def who_started(snapshot: Mapping[int, Process], pid: int, newcomers: Collection[int] = ()) -> str:

@@ -20,7 +20,7 @@ from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.workload import check_suspects, check_unknown
 from tests.support.workloads import SmallWorkload, wait_until
 
-LINE = re.compile(r"\b(?:\w+_pattern|units|bystanders) = (?:\[(?:'[^']*'|\"(?:[^\"\\]|\\.)*\")\]|'[^']*')")
+LINE = re.compile(r"\b(?:\w+_pattern|units|bystanders) = (?:\[(?:(?:, )?(?:'[^']*'|\"(?:[^\"\\]|\\.)*\"))+\]|'[^']*')")
 LOOP = "while :; do read line < out.fifo; done; echo over"
 HOLDS = "import sys, time; file = open(sys.argv[1], 'a'); time.sleep(600)"
 SERVES = "import http.server; http.server.HTTPServer(('127.0.0.1', 0), None).serve_forever()"
@@ -98,8 +98,7 @@ def start(ground: SmallWorkload, kind: Of, started: list[int]) -> int:
 
 
 def _files(pid: int) -> list[str]:
-    links = (str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir())
-    return [each for each in links if each.endswith(("fit.out", "notes.txt"))]
+    return [each.path for each in psutil.Process(pid).open_files() if each.path.endswith(("fit.out", "notes.txt"))]
 
 
 def look(block: Workload) -> tuple[CheckTarget, str]:
@@ -123,6 +122,9 @@ def test_each_offered_line_makes_it_a_member_or_excuses_it(
     is_suspect = pid in {each.pid for each in target.roster.suspects}
     assert any("_pattern" in line for line in lines) == (is_suspect and KINDS[kind].patterned and not has), cure
     assert any("bystanders" in line for line in lines) == (in_doubt and (not has or kind != "shell loop")), cure
+    other = r"^it's another "
+    again, cure = look(ground.block(**has, bystanders=[other]))
+    assert all(other in tomllib.loads(each)["bystanders"] for each in LINE.findall(cure) if "bystanders" in each)
     for line in lines:
         added = tomllib.loads(line)
         again, _ = look(ground.block(**has | added))
