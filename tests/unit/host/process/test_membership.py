@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
-from tasks.host.process.known_programs import program, quotes, runs_prefect
+from tasks.host.process.known_programs import may_write, program, quotes, runs_prefect
 from tasks.host.process.matcher import Matcher, WorkloadDescription
 from tasks.host.process.membership import Exceptions, Member, Members, find_excused
 from tasks.host.process.process import Process, ancestry, descendants
@@ -148,6 +148,15 @@ def test_a_watch_belongs_in_its_pauses_too_unless_all_that_it_runs_only_reads(
     one = process(10, 1, "watch", *words)
     assert found({10: replace(one, places=frozenset({Place.CWD}))}) == ([10] if belongs else [])
     assert found({10: replace(one, places=frozenset())}) == []
+
+
+@pytest.mark.parametrize(("program", "belongs"), [("cat", True), ("bash", True), ("tmux", False), ("vim.basic", False)])
+def test_a_tool_that_writes_below_the_root_does_not_only_quote(program: str, *, belongs: bool) -> None:
+    """Of a program that a person works in it is not looked for: his buffers and shells would end with it."""
+    one = process(10, 1, program, "src/train.py", *TRAINING)
+    assert may_write(f"/usr/bin/{program}") is belongs
+    places = frozenset({Place.CWD, *([Place.OUTPUT] if belongs else [])})
+    assert found({10: replace(one, places=places)}) == ([10] if belongs else [])
 
 
 def test_a_shell_that_is_the_parent_of_a_match_belongs() -> None:
