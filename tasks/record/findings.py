@@ -148,13 +148,16 @@ def every_collector(steps: StepRunner) -> tuple[Evidence, ...]:
 def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     """Judge the incident from its receipts."""
     cancelled = f"the run was cancelled: {context.cancelled.summary}" if context.cancelled else ""
+    proven = findings.proven and findings.objects and findings.proven.is_complete
+    silence = context.store.find_silence() if context.cancelled and not proven else None
+    silent = silence.tell_tried() if silence else ""
     untrusted = context.store.why_not_trusted(context.workload)
     verdict = judge(
         context.incident.id,
         findings.containment,
         findings.evidence,
         (*findings.objects, *(findings.promoted.objects if findings.promoted else ())),
-        (*filter(None, (cancelled, untrusted)), *findings.trouble),
+        (*filter(None, (cancelled, untrusted, silent)), *findings.trouble),
         workload=context.incident.workload,
         ways_in=ways_in(findings.pause, findings.challenge, findings.watch),
         notes=(*notes_of(findings), *findings.warnings, *note_unsigned(findings.seals, find_signer(context.store))),
@@ -170,6 +173,8 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     if context.cancelled and verdict.word is Word.NOT_CONTAINED and not context.run.dry_run:
         endable = find_endable(IncidentCordon(context), Membership(context))
         return verdict.when_cancelled(endable, context.incident.id, context.incident.workload)
+    if cancelled and verdict.word is Word.UNVERIFIED and not (untrusted or silent or findings.trouble):
+        return verdict.when_cut_short(context.incident.id, context.incident.workload)
     if recovery := findings.recovery_receipt:
         return verdict.after_recovery(recovery.summary, line_to_name(context.incident, recovery))
     return verdict

@@ -150,6 +150,11 @@ class Verdict:
         first = f"{STOP_BY_HAND}, then " * bool(others)
         return replace(self, next=f"{first}{_carry_on(incident, workload)}")
 
+    def when_cut_short(self, incident: str, workload: str) -> "Verdict":
+        """Return the verdict of a run that was cancelled before all was proven, and to which nothing else came."""
+        then = f"to carry on 続行 (finished steps are not repeated): {run_line('evacuate', workload, incident)}"
+        return replace(self, next=then)
+
     def of_what_was_not_kept(self) -> "Verdict":
         """Return the verdict if no folder took a file: only containment is safe, and the incident cannot be resumed."""
         safe = tuple(each for each in self.safe if _says_stopped(each))
