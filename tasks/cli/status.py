@@ -131,7 +131,8 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     unknown = to_answer(home, host) if incident else ()
     pids = [each.identity.pid for each in unknown]
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
-    again, suspects = tuple(_again(workload, host)), roster.of(Kind.SUSPECT)
+    again = tuple(_again(workload, host))
+    suspects = [(each, why) for each, why in roster.of(Kind.SUSPECT) if each.identity not in alive_now]
     stands, runs = _stands(workload), len(containers) > _count_paused(containers)
     is_named = bool(again or suspects or strangers)
     if not end.startswith(CANCELLED):  # the run that goes on ends what the cancelled one had not come to

@@ -16,6 +16,7 @@ from tasks.custody.incident.commands import (
     FIX_THE_LOSS,
     FIX_THE_RECOVERY,
     NAME_THE_MODEL,
+    REST_STANDS_FROZEN,
     STANDS_FROZEN,
     STOP_BY_HAND,
     WRITE,
@@ -126,10 +127,13 @@ class Verdict:
         then = f"{first}set incident_suffix as is said there, then, without an id: {run_line('evacuate', workload)}"
         return replace(self, next=then)
 
-    def while_frozen(self, pids: Collection[int], incident: str, workload: str, *, may_thaw: bool) -> "Verdict":
+    def while_frozen(
+        self, pids: Collection[int], incident: str, workload: str, *, may_thaw: bool, stopped: str = ""
+    ) -> "Verdict":
         """Return the verdict of a run that was cancelled while all that is known stood frozen: nobody has to stop it.
 
         `pids` were frozen. Other things that are missing stay; a thaw is named where it would not be refused.
+        `stopped` says how many had ended by then, empty for none.
         """
         frozen = {str(pid) for pid in pids}
         others = (each for each in self.missing if each != _NOT_LOOKED and each.partition(":")[0] not in frozen)
@@ -137,7 +141,12 @@ class Verdict:
         then = _carry_on(incident, workload)
         if may_thaw:
             then += f"; or let everything go on as it was 元どおり再開: {run_line('thaw', workload, incident)}"
-        return replace(self, safe=(STANDS_FROZEN, *self.safe), missing=missing, next=then)
+        return replace(
+            self,
+            safe=(f"{stopped} and {REST_STANDS_FROZEN}" if stopped else STANDS_FROZEN, *self.safe),
+            missing=missing,
+            next=then,
+        )
 
     def when_cancelled(self, pids: Collection[int], incident: str, workload: str) -> "Verdict":
         """Return the verdict of a run that was cancelled while something ran: carrying on ends it if it has these pids.
