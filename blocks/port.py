@@ -11,6 +11,7 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import Promises
+from tasks.custody.store.silence import StoreSilence
 
 CANARIES: Final = ".evacuation-canary/"
 """Key prefix below the store's prefix. Its objects may be removed at any time; no listing has them."""
@@ -123,6 +124,14 @@ class Versioned(Protocol):
 
         None if the store keeps no versions, so that overwriting leaves no trace.
         """
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A store behind a network, which may be silent."""
+
+    def find_silence(self) -> StoreSilence | None:
+        """Return what the store has not answered, None if it answers. Asks nothing."""
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blocks.port import Answering
 from tasks.custody.errors import Conflict
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.incident.log import CustodyLog
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from blocks.port import Store, StoredObject, Tell
     from tasks.custody.store.promises import Promises
+    from tasks.custody.store.silence import StoreSilence
 
 
 class RehearsalStore:
@@ -28,6 +30,10 @@ class RehearsalStore:
     def place(self) -> str:
         """The real place."""
         return self._store.place
+
+    def find_silence(self) -> "StoreSilence | None":
+        """What the real store has not answered."""
+        return self._store.find_silence() if isinstance(self._store, Answering) else None
 
     def unfit(self) -> str:
         """Ask the real store."""

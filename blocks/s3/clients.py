@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig
 
 _CONNECT: Final = 1
-_ANSWER: Final = 120
+ANSWER_SECONDS: Final = 120
 _CANARY: Final = 15
 """For the answer to an object of a few bytes: a store that accepts connections and is silent is known by it."""
 _CONNECTIONS: Final = 128
 _TRIES: Final = 3
+BOTO_SECONDS: Final = _TRIES * (_CONNECT + ANSWER_SECONDS) + 4.0
+"""How long boto3 tries a request, with its pauses."""
 
 
 def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, authority: Path | None) -> "S3Client":
@@ -48,7 +50,7 @@ def boto3_client(session: "boto3.Session", endpoint: str | None, region: str, au
         verify=str(authority) if authority else None,
         config=Config(  # type: ignore[call-arg]  # the stubs are older
             connect_timeout=_CONNECT,
-            read_timeout=_ANSWER,
+            read_timeout=ANSWER_SECONDS,
             retries={"mode": "standard", "total_max_attempts": _TRIES},
             s3={"addressing_style": "path"},
             response_checksum_validation="when_required",
@@ -70,6 +72,8 @@ class _Patient(HTTPConnection):
     def __repr__(self) -> str:
         """Name what it connects to, as urllib3's messages begin with it."""
         return f"{self.host}:{self.port}"
+
+    __str__ = __repr__
 
     def connect(self) -> None:
         """Connect within the connection timeout, then set the response timeout."""
@@ -104,7 +108,7 @@ def signed_pool(endpoint: str, authority: Path | None, *, canary: bool = False) 
         block=True,
         cert_reqs="CERT_REQUIRED",
         ca_certs=str(authority or get_cert_path(verify=True)),
-        timeout=_CANARY if canary else _ANSWER,
+        timeout=_CANARY if canary else ANSWER_SECONDS,
     )
     pool.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
     return pool
@@ -116,7 +120,7 @@ def obstore_client(session: "boto3.Session", bucket: str, endpoint: str, region:
         "allow_http": endpoint.startswith("http://"),
         "allow_invalid_certificates": False,
         "connect_timeout": timedelta(seconds=_CONNECT),
-        "timeout": timedelta(seconds=_ANSWER),
+        "timeout": timedelta(seconds=ANSWER_SECONDS),
     }
     if authority:
         options["root_certificate"] = authority.read_bytes()

@@ -19,8 +19,8 @@ _EXPIRED: Final = "Renew the temporary credentials, then run this again."
 _SOURCE: Final = "Give the store block complete credentials, or this host a role or a profile."
 _REGION: Final = "Set the bucket's own region in the store block."
 _WAIT: Final = (
-    "Check the endpoint, the network, and a proxy that HTTPS_PROXY or HTTP_PROXY names (NO_PROXY excepts hosts); for a "
-    "write also that the store has room. Then run this again. What an incident has sealed stays on its host."
+    "Check the endpoint, the network, a proxy that HTTPS_PROXY or HTTP_PROXY names, and that the store has room; then "
+    "run this again."
 )
 _BUSY: Final = (
     "The store, or a proxy before it, answers and cannot do it now: look at its load and its log, and for a write also "

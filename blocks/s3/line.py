@@ -38,6 +38,10 @@ class S3Response:
 class S3ConnectionPool(HTTPConnectionPool):
     """A connection pool for one endpoint."""
 
+    def __str__(self) -> str:
+        """Name what it connects to, as urllib3's messages begin with it."""
+        return f"{self.host}:{self.port}"
+
     def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> S3Response:
         """Send a request once. Raises urllib3's errors, InvalidHeader before sending; then closes the connection."""
         connection = cast("HTTPConnection", self._get_conn())

@@ -21,12 +21,14 @@ from urllib3.exceptions import HTTPError
 from blocks.contract import absent, require_key
 from blocks.credentials import find_ca_file
 from blocks.port import CANARIES, PIECE, StoredObject
-from blocks.s3.clients import boto3_client, obstore_client, signed_pool
+from blocks.s3.answers import Answers
+from blocks.s3.clients import BOTO_SECONDS, boto3_client, obstore_client, signed_pool
 from blocks.s3.errors import explain
 from blocks.s3.list import pages
 from blocks.s3.wire import Wire
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
+from tasks.custody.store.silence import StoreSilence
 
 if TYPE_CHECKING:
     from blocks.credentials import Credentials
@@ -40,6 +42,7 @@ class S3Reader:
     ) -> None:
         """Make the clients. Sends nothing yet, unless the credentials need a token."""
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
+        self._answers = Answers()
         with self._explaining(f"credentials for {self.place}"):
             session = credentials.get_boto3_session() if credentials else boto3.Session()
             if (keys := session.get_credentials()) is None:
@@ -47,10 +50,13 @@ class S3Reader:
             authority = find_ca_file(credentials)
             region = region or session.region_name or "us-east-1"
             self._s3 = boto3_client(session, endpoint, region, authority)
+            self._answers.listen(self._s3, BOTO_SECONDS)
             where = self._s3.meta.endpoint_url
             self._objects = obstore_client(session, bucket, where, region, authority)
             pools = (signed_pool(where, authority, canary=canary) for canary in (False, True))
-            self._wire, self._canary_wire = (Wire(keys, pool, f"{where}/{bucket}", region) for pool in pools)
+            self._wire, self._canary_wire = (
+                Wire(keys, pool, f"{where}/{bucket}", region, self._answers) for pool in pools
+            )
         self._bucket_seen, self._asking = False, Lock()
         self._versioned: bool | None = None
         self._promises: Promises | None = None
@@ -59,6 +65,10 @@ class S3Reader:
     def place(self) -> str:
         """The location as the runbook writes it: s3://bucket/prefix."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def find_silence(self) -> StoreSilence | None:
+        """Return what the store has not answered, None if it answers."""
+        return self._answers.find_silence(self.place)
 
     def head(self, key: str, version: str = "") -> StoredObject | None:
         """Return the object with the digest that the store computed. A digest that failed the canary test is None.

@@ -14,6 +14,7 @@ import obstore
 from blocks import contract
 from blocks.port import CANARIES, StoredObject, Tell, ignore_progress
 from blocks.s3.canary import NEW, Canary
+from blocks.s3.clients import ANSWER_SECONDS
 from blocks.s3.lock import ObjectLock
 from blocks.s3.parts import MultipartObjects, body_headers
 from blocks.s3.read import S3Reader, stored_object
@@ -98,7 +99,8 @@ class S3Store(S3Reader):
                 if self._lock.headers:
                     self._put(name, data, len(data), sha256, new=new)
                 else:
-                    with_retries(lambda: obstore.put(self._objects, name, data, mode="create" if new else "overwrite"))
+                    put = partial(obstore.put, self._objects, name, data, mode="create" if new else "overwrite")
+                    with_retries(put, self._answers, ANSWER_SECONDS)
             elif parts and way is not CreationWay.SENT:
                 self._multipart.send(self._name(key), source, parts, tell, new=new)
             else:

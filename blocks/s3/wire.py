@@ -7,6 +7,7 @@ urllib3's.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import urllib3
 from botocore.exceptions import ClientError
 
+from blocks.s3.answers import Answers
 from blocks.s3.line import S3ConnectionPool, S3Response
 from blocks.s3.retry import with_retries
 from blocks.s3.sign import sign_request
@@ -33,8 +35,19 @@ _PORTS: Final = {"http": 80, "https": 443}
 class Wire:
     """Sends signed requests to one bucket. Never follows redirects: the block names the endpoint."""
 
-    def __init__(self, credentials: "Credentials", pool: urllib3.PoolManager, url: str, region: str) -> None:
-        """Sign with credentials that may renew themselves; `url` is that of the bucket. Sends nothing yet."""
+    def __init__(
+        self,
+        credentials: "Credentials",
+        pool: urllib3.PoolManager,
+        url: str,
+        region: str,
+        answers: Answers | None = None,
+    ) -> None:
+        """Sign with credentials that may renew themselves; `url` is that of the bucket. Sends nothing yet.
+
+        `answers` learns what the store answers.
+        """
+        self._answers, self._seconds = answers or Answers(), float(pool.connection_pool_kw["timeout"])
         where = urlsplit(url)
         self._credentials, self._pool, self._region = credentials, pool, region
         self._root, self._path = f"{where.scheme}://{where.netloc}", where.path
@@ -57,7 +70,8 @@ class Wire:
         `sha256` is the digest of the body, and part of the signature. A streamed body needs a Content-Length header.
         """
         target, all_headers = f"{self._path}/{quote(name, safe='/-_.~')}{query}", {"host": self._host, **headers}
-        return with_retries(lambda: self._once(method, target, all_headers, body, sha256))
+        once = partial(self._once, method, target, all_headers, body, sha256)
+        return with_retries(once, self._answers, self._seconds)
 
     def _once(self, method: str, target: str, headers: Mapping[str, str], body: Body, sha256: str) -> S3Response:
         keys = self._credentials.get_frozen_credentials()
@@ -70,10 +84,17 @@ class Wire:
         """Send small bodies over `S3ConnectionPool`; streams, and requests through a proxy, by urllib3."""
         if isinstance(body, bytes) and self._line:
             return self._line.ask(method, target, headers, body)
-        url, sent = self._root + target, body if isinstance(body, bytes) else body()
+        url, sent = self._root + target, body if isinstance(body, bytes) else self._note_pieces(body())
         named = {"Host" if name == "host" else name: value for name, value in headers.items()}  # else it adds its own
         response = self._pool.urlopen(method, url, body=sent, headers=named, retries=False, redirect=False)
         return S3Response(response.status, response.headers, response.data)
+
+    def _note_pieces(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield a body in pieces; each but the first tells that the store takes them."""
+        for number, piece in enumerate(body):
+            if number:
+                self._answers.hear()
+            yield piece
 
 
 def _refusal(method: str, status: int, text: str) -> ClientError:

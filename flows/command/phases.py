@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import Final
@@ -18,25 +18,31 @@ _PHASES: Final = frozenset(
 ) | {"record", "recover", "prove_contained_again"}
 _PREFECTS: Final = ("prefect.flow_runs", "prefect.task_runs")
 _WIDTH: Final = 150
+_WIDTH_AT_WORK: Final = 400
 _SILENT_SECONDS: Final = 20.0
+_ENDED: Final = "Finished in state", "Task run failed with state"
 
 
 class Phases(logging.Handler):
     """Print the end of each phase, with the seconds since the command was typed.
 
-    After `silence` seconds without a line, print which steps are at work, again and again: a store may be silent.
+    After `silence` seconds without a line, print which steps are at work, again and again, and of a store that they ask
+    since when it does not answer, and until when it is tried.
     """
 
     def __init__(self, silence: float = _SILENT_SECONDS) -> None:
         """Watch for silence from the first step until `end`: an interrupt of imports has the process for itself."""
         super().__init__()
         self._silence, self._at_work, self._ended, self._printed = silence, Counter[str](), Event(), Event()
+        self._tells = dict[str, Callable[[], str]]()
         self._watch = Thread(target=self._tell_silence, name="phases", daemon=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the line of a step that ends a phase, and know which are at work."""
         if (begins := getattr(record, "begins", None)) is not None:
             self._at_work[record.getMessage()] += 1 if begins else -1
+            if tell := getattr(record, "silence", None):
+                self._tells[record.getMessage()] = tell
             if self._watch.ident is None:
                 self._watch.start()
         elif getattr(record, "step_id", "") in _PHASES:
@@ -51,20 +57,21 @@ class Phases(logging.Handler):
     def _tell_silence(self) -> None:
         while not self._ended.wait(self._silence):
             if not self._printed.is_set() and (steps := [*(+self._at_work.copy())]):
-                self._print(f"at work 実行中: {', '.join(steps)}")
+                messages = [self._tells[each]() for each in steps if each in self._tells]
+                self._print("; ".join([f"at work 実行中: {', '.join(steps)}", *filter(None, messages)]), _WIDTH_AT_WORK)
             self._printed.clear()
 
-    def _print(self, line: str) -> None:
+    def _print(self, line: str, width: int = _WIDTH) -> None:
         """Print a line; no step fails because nobody reads it."""
         self._printed.set()
         with suppress(OSError, ValueError):
-            say(visible(f"{age_of(start_of(os.getpid())):6.1f} s  {line}", _WIDTH), error=True)
+            say(visible(f"{age_of(start_of(os.getpid())):6.1f} s  {line}", width), error=True)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Return whether a line of Prefect's log says more than the phases do."""
     is_known = record.exc_info and isinstance(record.exc_info[1], EvacuationError | RunCancelled)
-    return record.levelno > logging.INFO and not is_known and not record.getMessage().startswith("Finished in state")
+    return record.levelno > logging.INFO and not is_known and not record.getMessage().startswith(_ENDED)
 
 
 @contextmanager

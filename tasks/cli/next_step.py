@@ -9,6 +9,7 @@ from tasks.custody.incident.commands import (
     FIX_THE_LOSS,
     FIX_THE_RECOVERY,
     NAME_THE_MODEL,
+    REST_STANDS_FROZEN,
     STANDS_FROZEN,
     STOP_BY_HAND,
     WRITE,
@@ -16,7 +17,7 @@ from tasks.custody.incident.commands import (
     deployment_run,
 )
 from tasks.custody.incident.ending import NOT_RECOVERED
-from tasks.custody.incident.stance import ALL_FROZEN, CANCELLED, cancelled_end
+from tasks.custody.incident.stance import ALL_FROZEN, CANCELLED, REST_FROZEN, cancelled_end
 from tasks.incident.last_word import FINISHED, NOT_CONTAINED, UNANSWERED
 from tasks.people.open_question import OpenQuestion
 from tasks.prefect_side.named_server import names_server
@@ -112,6 +113,8 @@ def next_step(  # noqa: PLR0913  all that it depends on
             first = ""
         if is_frozen and ended in _CANCELLED_FROZEN:
             first = f"{STANDS_FROZEN}; "
+        if is_frozen and ended.startswith(CANCELLED) and ended.endswith(tuple(REST_FROZEN)):
+            first = f"{REST_STANDS_FROZEN}; "
         return NextStep(f"{first}{_CARRY_ON}:", again, by_worker)
     if cordoned and alive:
         return NextStep(f"something of the workload lives under the cordon: {_CARRY_ON}:", again, by_worker)

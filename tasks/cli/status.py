@@ -2,7 +2,7 @@
 
 import errno
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from tasks.custody.errors import EngineError
 from tasks.custody.incident.stance import CANCELLED
 from tasks.host.host import Host
 from tasks.host.process.newcomer import again_and_again
-from tasks.host.process.process import process_line
+from tasks.host.process.process import Process, process_line
 from tasks.host.process.roster import Kind, Roster
 from tasks.host.process.suspect import fold_alike, who_started
 from tasks.incident.current import last_opened
@@ -132,8 +132,9 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     pids = [each.identity.pid for each in unknown]
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
     again = tuple(_again(workload, host))
+    suspects = [(each, why) for each, why in roster.of(Kind.SUSPECT) if each.identity not in alive_now]
     stands, runs = _stands(workload), len(containers) > _count_paused(containers)
-    is_named = bool(again or roster.suspects or strangers)
+    is_named = bool(again or suspects or strangers)
     if not end.startswith(CANCELLED):  # the run that goes on ends what the cancelled one had not come to
         is_named = is_named or len(ours) < len(alive_now) or runs or bool(find_held(host, workload))
     after = next_step(
@@ -178,7 +179,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
             }
             for identity, process in alive_now.items()
         ),
-        suspects=tuple(_tell_suspects(roster)),
+        suspects=tuple(_tell_suspects(roster, suspects)),
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _count_paused(containers)) if alone else "",
@@ -265,9 +266,9 @@ def _containers(workload: WorkloadFields) -> tuple[list[str], list[str] | None]:
     return [f"{container.summary} {container.state}" for container in found], [container.id for container in found]
 
 
-def _tell_suspects(roster: Roster) -> Iterator[str]:
+def _tell_suspects(roster: Roster, suspects: Sequence[tuple[Process, str]]) -> Iterator[str]:
     """Yield the suspects, each with its end; without one where it may be the end of a container of the block."""
-    for process, why, more in fold_alike(roster, roster.of(Kind.SUSPECT)):
+    for process, why, more in fold_alike(roster, suspects):
         end = "" if process.container and roster.look.containers is None else f"; to end it 停止: kill {process.pid}"
         yield f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}{end}"
 

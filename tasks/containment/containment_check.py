@@ -40,8 +40,9 @@ from tasks.host.process.suspect import (
 )
 from tasks.host.rights import hidden_from_us
 from tasks.host.short_lived import NO_PID, come_and_gone, met_in_passing
+from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.runtime.context import RunContext
-from tasks.runtime.frozen import frozen_containers, load_announced, load_frozen
+from tasks.runtime.frozen import frozen_containers, load_announced, load_frozen, load_stopped, stopped_containers
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 
@@ -232,7 +233,20 @@ def stance(context: RunContext, containment: Containment | None) -> Stance:
     if not still or not all(still):
         return Stance.NOT_CONTAINED
     running = [identity for identity in roster.unknown if not roster.snapshot[identity.pid].is_stopped]
-    return Stance.FROZEN_AS_FAR_AS_KNOWN if running else Stance.FROZEN
+    if find_stopped(context):
+        sure, unsure = Stance.REST_FROZEN, Stance.REST_FROZEN_AS_FAR_AS_KNOWN
+    else:
+        sure, unsure = Stance.FROZEN, Stance.FROZEN_AS_FAR_AS_KNOWN
+    return unsure if running else sure
+
+
+def find_stopped(context: RunContext) -> int:
+    """Return how much of the workload has ended since its stop began, for which a thaw is refused."""
+    state, host = context.state, context.adapters.host
+    if not why_not_thaw(context.directory.path):
+        return 0
+    ended = {identity for identity in load_frozen(state) if not lives(host, identity)}
+    return len(ended | load_stopped(state).keys()) + len(stopped_containers(state))
 
 
 def find_standing(cordon: IncidentCordon, state: IncidentState) -> set[Identity]:

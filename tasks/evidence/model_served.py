@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Final
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
 from tasks.custody.containment.identity import Identity
@@ -19,6 +20,10 @@ from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import paths_inside, real_mounts
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
+
+_LINKS: Final = 40
+_LONGEST: Final = 4096
+"""As many links as the kernel follows, in as long a path."""
 
 
 def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[str, str]) -> ServedBefore:
@@ -49,7 +54,8 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
         rows = (row for tree in _trees(context.directory, volume, since) for row in _rows(tree))
         processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier look
         if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
-            return served_before(ours, root, {**real, **models}, folders, lambda path: _is_in(root, path))
+            follow = partial(_follow, root, max((each.frozen_at or each.seen_at).timestamp() for each in frozen))
+            return served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow)
     return ServedBefore()
 
 
@@ -81,5 +87,28 @@ def _names_inside(root: str, models: Iterable[str], mounts: Sequence[Mount]) -> 
     return names
 
 
+def _follow(root: str, frozen_at: float, path: str) -> str:
+    """Return where a path in the root leads, by links that are as they were at the freeze; empty if to nothing there.
+
+    Who may change a link afterwards does not say what was served.
+    """
+    path = os.path.normpath(path)
+    for _ in range(_LINKS):
+        if not path.startswith(f"{root}/") or len(path) > _LONGEST:
+            return ""
+        above = (str(each) for each in reversed((PurePath(path), *PurePath(path).parents)))
+        link = next((each for each in above if each.startswith(f"{root}/") and os.path.islink(each)), "")  # noqa: PTH114  as below
+        if not link:
+            return path if os.path.exists(path) else ""  # noqa: PTH110  a word of any length and content
+        try:
+            if os.lstat(link).st_ctime > frozen_at:
+                return ""
+            end = os.path.join(os.path.dirname(link), os.readlink(link))  # noqa: PTH115, PTH118, PTH120
+        except OSError:
+            return ""
+        path = os.path.normpath(f"{end}{path.removeprefix(link)}")
+    return ""
+
+
 def _is_in(root: str, path: str) -> bool:
-    return path.startswith(f"{root}/") and Path(path).is_file()
+    return path.startswith(f"{root}/") and os.path.isfile(path)  # noqa: PTH113  a word of any length and content

@@ -8,7 +8,7 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 
 from tasks.collectors import discover
-from tasks.containment.containment_check import find_endable, find_standing, stance
+from tasks.containment.containment_check import find_endable, find_standing, find_stopped, stance
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.earlier_boots import with_earlier_boots
 from tasks.containment.members import Membership
@@ -23,7 +23,7 @@ from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.question import answers
-from tasks.custody.incident.stance import ALL_FROZEN, ALL_STOPPED
+from tasks.custody.incident.stance import ALL_FROZEN, ALL_STOPPED, REST_FROZEN, count_stopped
 from tasks.custody.incident.steps import StepId
 from tasks.custody.incident.timeline import seconds_taken
 from tasks.custody.incident.verdict import Verdict, Word, judge, ways_in
@@ -105,7 +105,8 @@ def note_cancelled(context: RunContext, containment: Containment | None, *more: 
     if not context.cancelled:
         return
     stands = stance(context, containment)
-    context.cancelled.results = (stands, *more) if stands in ALL_STOPPED else (stands,)
+    stopped = (count_stopped(find_stopped(context)),) if stands in REST_FROZEN else ()
+    context.cancelled.results = (stands, *more) if stands in ALL_STOPPED else (*stopped, stands)
     fields = {"by": context.cancelled.by, "at": str(context.cancelled.at), "result": context.cancelled.summary}
     context.log.write("cancelled", context.incident.id, **fields)
 
@@ -148,13 +149,16 @@ def every_collector(steps: StepRunner) -> tuple[Evidence, ...]:
 def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     """Judge the incident from its receipts."""
     cancelled = f"the run was cancelled: {context.cancelled.summary}" if context.cancelled else ""
+    proven = findings.proven and findings.objects and findings.proven.is_complete
+    silence = context.store.find_silence() if context.cancelled and not proven else None
+    silent = silence.tell_tried() if silence else ""
     untrusted = context.store.why_not_trusted(context.workload)
     verdict = judge(
         context.incident.id,
         findings.containment,
         findings.evidence,
         (*findings.objects, *(findings.promoted.objects if findings.promoted else ())),
-        (*filter(None, (cancelled, untrusted)), *findings.trouble),
+        (*filter(None, (cancelled, untrusted, silent)), *findings.trouble),
         workload=context.incident.workload,
         ways_in=ways_in(findings.pause, findings.challenge, findings.watch),
         notes=(*notes_of(findings), *findings.warnings, *note_unsigned(findings.seals, find_signer(context.store))),
@@ -163,13 +167,18 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     )
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
-    if not ALL_FROZEN.isdisjoint(context.cancelled.results):
+    if not (ALL_FROZEN | REST_FROZEN).isdisjoint(context.cancelled.results):
+        stopped = "" if ALL_FROZEN.intersection(context.cancelled.results) else context.cancelled.results[0]
         pids = [identity.pid for identity in find_standing(IncidentCordon(context), context.state)]
         may_thaw = not why_not_thaw(context.directory.path)
-        return verdict.while_frozen(pids, context.incident.id, context.incident.workload, may_thaw=may_thaw)
+        return verdict.while_frozen(
+            pids, context.incident.id, context.incident.workload, may_thaw=may_thaw, stopped=stopped
+        )
     if context.cancelled and verdict.word is Word.NOT_CONTAINED and not context.run.dry_run:
         endable = find_endable(IncidentCordon(context), Membership(context))
         return verdict.when_cancelled(endable, context.incident.id, context.incident.workload)
+    if cancelled and verdict.word is Word.UNVERIFIED and not (untrusted or silent or findings.trouble):
+        return verdict.when_cut_short(context.incident.id, context.incident.workload)
     if recovery := findings.recovery_receipt:
         return verdict.after_recovery(recovery.summary, line_to_name(context.incident, recovery))
     return verdict

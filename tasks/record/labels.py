@@ -156,8 +156,15 @@ STANDS: Final = {
     "not recovered": "未復旧",
     Stance.FROZEN: "凍結済み・未停止",
     Stance.FROZEN_AS_FAR_AS_KNOWN: "判明分は凍結済み・未停止・未回答あり",
+    Stance.REST_FROZEN: "残りは凍結済み",
+    Stance.REST_FROZEN_AS_FAR_AS_KNOWN: "残りは判明分を凍結済み・未回答あり",
     Stance.NOT_CONTAINED: "封じ込め未完了",
     Stance.RELEASED: "以前の復旧で解除済み",
     Stance.UNTOUCHED: "予行のみ",
 }
 """States that a cancelled run leaves, by their English words."""
+
+
+def translate_stand(result: str) -> str:
+    """Return what a cancelled run leaves in Japanese; all but the states above are the count of what was stopped."""
+    return STANDS.get(result) or f"{result.partition(' ')[0]} 件停止済み"

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from tasks.collectors import discover
+from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.keys import (
     CLOSING,
     MANIFEST,
@@ -24,6 +26,7 @@ from tasks.custody.step_result import StepResult
 from tasks.custody.store.manifest import canonical, digest, digest_bytes
 from tasks.custody.store.objects import Expected, one_object
 from tasks.custody.store.statement import statement
+from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.evidence.beside import create_or_beside
 from tasks.evidence.claim import claim
 from tasks.evidence.signing import Signer, find_signer, sign
@@ -49,6 +52,8 @@ from tasks.storage.prove_object import create_kept, require_kept
 from tasks.system.files.atomic_files import sync_folder, write_whole
 
 logger = logging.getLogger(__name__)
+
+_SAME: Final = "not in the store, for the same reason as the evidence 証跡と同じ理由"
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,14 +120,23 @@ def record(context: RunContext, content: RecordContent) -> Record:
     try:
         waits_for_store(_send)(context)
     except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
-        logger.error("The record is on disk only: %s", error)  # noqa: TRY400  the message says it all
+        why = f"not in the store: {error}" if _is_new(error, verdict) else _SAME
+        if context.first_try.not_sent != why:
+            logger.error("The record is on disk only 記録はこのホストのみ: %s", why)  # noqa: TRY400  it says it all
+        context.first_try.not_sent = why
         untold_data = replace(data, stored=False)
         artifacts, _ = _artifacts(untold_data, postmortem(untold_data))
-        return replace(result, reason=f"not in the store: {error}", artifacts=artifacts, is_transient=may_pass(error))
+        return replace(result, reason=why, artifacts=artifacts, is_transient=may_pass(error))
     untimed = ""
     if context.store.timestamp_url:
         untimed = _request_time_stamp(context.store, context.directory, context.incident.id, folder)
     return replace(result, stored=True, reason="; ".join(trouble), untimed=untimed)
+
+
+def _is_new(error: Exception, verdict: Verdict) -> bool:
+    """Return whether the verdict does not say already what the store gave in place of an answer."""
+    got = visible(error.got if isinstance(error, EvacuationError) else str(error), LINE_LIMIT)
+    return not any(got in each for each in verdict.missing)
 
 
 def _close(context: RunContext, folder: Path, content: RecordContent) -> None:

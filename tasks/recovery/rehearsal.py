@@ -26,7 +26,9 @@ from tasks.runtime.frozen import load_frozen
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 
-_NAMES_IT: Final = "MODEL_PATH in api_environment, or a word of api_command"
+_OR_NOW: Final = (
+    "or name it now where the API's own start reads it, in api_environment or api_command of the block ブロックで指定"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,7 +115,7 @@ def served_before(
         return {"the model as it was": (False, f"it cannot be told: {error}")}
     digests = [file.sha256 for path, file in models.last.items() if path == models.chosen or not models.chosen]
     if doubt := models.explain_other_model(digests[:1]):
-        return {"the model as it was": (False, f"{doubt}; or name it now in the block: {_NAMES_IT} ブロックで指定")}
+        return {"the model as it was": (False, f"{doubt}; {_OR_NOW}")}
     return {"the model as it was": (True, models.served_at_freeze or "no other is sound")}
 
 

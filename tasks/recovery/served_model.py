@@ -27,13 +27,13 @@ from tasks.runtime.state import IncidentState
 
 _SHOWN: Final = 10
 _RELOADS_ONE: Final = (
-    'end it, and recover with reload_path = "" and MODEL_PATH in api_environment, as examples/gunicorn has them'
+    'end it, and recover with reload_path = "" and a start of its own that names the model, as examples/gunicorn has it'
 )
 _ALTERED: Final = ", not as sealed"
 """Ends the name of an opened model that was not as sealed then: what is at its path later was not opened."""
 _PUT_BACK: Final = (
-    "which it serves was not asked yet; name the one to serve by --model, as MODEL_PATH in api_environment or in "
-    "api_command, or put this one back from what evacuation pull fetches; --model で指定するか元に戻す"
+    "which it serves was not asked yet; name the one to serve by --model or in the API's own start, or put this one "
+    "back from what evacuation pull fetches; --model で指定するか元に戻す"
 )
 
 
@@ -241,7 +241,7 @@ def _cure(workload: Workload, suspects: Collection[ModelFinding], *, several: bo
             f"if you trust what it imports, model_imports = {line} in the block, saved; 自作なら model_imports に追加"
         )
     if several and workload.reload_path:
-        cures.append("name the model that the API starts with, as MODEL_PATH in api_environment or in api_command")
+        cures.append("name the model in the API's own start, where it reads it: api_environment or api_command")
     if several:
         cures.append("take the file away; このファイルを移動してください")
     return "; or ".join(cures) or (

@@ -76,7 +76,8 @@ class FirstTry:
 
     When the freeze began, in ticks of the kernel, and when it has `stopped` each process, lest that count as one that
     stood before. Whom the stop has `signalled`, lest a second signal break their end off, and when the grace ends, in
-    monotonic seconds. The `watch`, with the sources that stand. Each step forgets it at its end.
+    monotonic seconds. The `watch`, with the sources that stand. Why the record was `not_sent`, as the
+    log has it. Each step forgets it at its end.
     """
 
     freeze_began: int | None = None
@@ -84,6 +85,7 @@ class FirstTry:
     signalled: "set[Identity]" = field(default_factory=set)
     grace_until: float | None = None
     watch: Any = None
+    not_sent: str = ""
 
 
 class Adapters:

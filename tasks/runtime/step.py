@@ -38,6 +38,7 @@ N = TypeVar("N", bound=StepResult)
 CacheKey: TypeAlias = Callable[[Any, Mapping[str, Any]], str]
 Condition: TypeAlias = Callable[[Any, Any, State[Any]], bool]
 _NOT_RUN: Final = "NotRun"
+_ASKS_STORE: Final = frozenset[StepId]({"claim_store", "offload", "verify", "promote", "record"})
 
 
 class Step(Task[P, R]):
@@ -119,7 +120,8 @@ def step(  # noqa: PLR0913  what a step is known by, and Prefect's own keywords
             act = partial(body, context, *plain, **kwargs)
             heading = f"{ja} (予行): would: " if context.run.dry_run else f"{ja}: "
             bounded = act if last else lambda: context.cancelled.run_bounded(act, patience)
-            return _run_logged(context.log, name, details, heading, bounded)
+            silence = _silence_of(context, step_id, retries, retry_delay_seconds)
+            return _run_logged(context.log, name, details, heading, bounded, silence)
 
         task = IncidentStep(run, step_id, section, full, condition=retry_condition_fn, key=cache_key_fn, **options)
         return task
@@ -268,12 +270,29 @@ def words(state: State[Any]) -> str:
     return str(reason) if isinstance(reason, BaseException) else state.message or state.name or "it did not run"
 
 
-def _run_logged(
-    log: CustodyLog, name: str, details: Mapping[str, str], heading: str, body: Callable[[], N]
+def _silence_of(context: RunContext, step_id: StepId, retries: int, delay: float) -> Callable[[], str]:
+    """Return what tells that the store which this try of a step asks does not answer; empty if it does."""
+    running = TaskRunContext.get()
+    left = max(0, retries + 1 - (running.task_run.run_count if running else 1))
+
+    def tell() -> str:
+        silence = context.store.find_silence() if step_id in _ASKS_STORE else None
+        return silence.tell_waiting(left, delay) if silence else ""
+
+    return tell
+
+
+def _run_logged(  # noqa: PLR0913, PLR0917  what a step is logged by
+    log: CustodyLog,
+    name: str,
+    details: Mapping[str, str],
+    heading: str,
+    body: Callable[[], N],
+    tell_silence: Callable[[], str],
 ) -> State[N]:
     began = time.monotonic()
     log.write("step started", name, **details)
-    logger.debug("%s", name, extra={"begins": True})
+    logger.debug("%s", name, extra={"begins": True, "silence": tell_silence})
     try:
         result = body()
     except Exception as error:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
+from blocks.port import Answering
 from blocks.rehearsal import RehearsalStore
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.latest import LatestPolicy
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from blocks.store import EvidenceStore
     from blocks.store_fields import StoreFields
     from blocks.workload_fields import WorkloadFields
+    from tasks.custody.store.silence import StoreSilence
 
 T = TypeVar("T")
 
@@ -53,6 +55,11 @@ class StoreAccess:
 
     def _guard(self, store: "Store") -> "Store":
         return RehearsalStore(store, self.log, self.block.retention) if self._dry_run else store
+
+    def find_silence(self) -> "StoreSilence | None":
+        """Return what the store has not answered; None if it answers, or is not open. Asks and opens nothing."""
+        opened = (self.__dict__.get(name) for name in ("evidence", "latest"))
+        return next(filter(None, (each.find_silence() for each in opened if isinstance(each, Answering))), None)
 
     def why_not_trusted(self, workload: "WorkloadFields") -> str:
         """Return why a folder is not trusted as the store, and the cure; empty if it is, or cannot be used anyhow."""

@@ -28,7 +28,9 @@ def waits_for_store(body: Callable[Concatenate[RunContext, P], T]) -> Callable[C
             except BusyStoreError as error:
                 if context.waited_for_store >= BUSY_SECONDS:
                     raise
-                logger.warning("Tried again in %g s 保全先の応答待ち: %s", _PAUSE_SECONDS, error)
+                if not context.waited_for_store:
+                    message = "Tried again each %g s, for %g s in all 保全先の応答待ち: %s"
+                    logger.warning(message, _PAUSE_SECONDS, BUSY_SECONDS, error)
                 context.waited_for_store += _PAUSE_SECONDS
                 context.cancelled.pause(_PAUSE_SECONDS)
 

@@ -62,7 +62,7 @@ class Uncordoned(StepResult):
     @property
     def summary(self) -> str:
         """What was ended, resumed and left."""
-        words = ["the lock is free" if self.stood else "no cordon stood"]
+        words = ["the lock is given back" if self.stood else "no cordon stood"]
         words += [f"ended, it was caught under the cordon: {each}" for each in self.ended]
         words += [f"systemd may start {unit} again" for unit in self.units]
         words += self.remaining

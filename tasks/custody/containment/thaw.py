@@ -42,7 +42,7 @@ class Thawed(StepResult):
     @property
     def summary(self) -> str:
         """What was released, and what was not."""
-        words = [f"{len(self.thawed)} let go, the lock is free"]
+        words = [f"{len(self.thawed)} let go, the lock is given back"]
         words += [f"stopped before us, so left: {', '.join(self.stood)}"] * bool(self.stood)
         words += [f"ended while frozen: {', '.join(self.gone)}"] * bool(self.gone)
         return "; ".join([*words, *self.left, self.resumed.summary])

@@ -21,6 +21,8 @@ STOP_BY_HAND: Final = (
 """What a person does before the command of the next step, in a run's message and in `status`."""
 STANDS_FROZEN: Final = "nothing of what stands frozen is lost 凍結中のものは失われていない"
 """What a cancelled run, and `status` after it, says of what it has frozen and not stopped."""
+REST_STANDS_FROZEN: Final = "the rest stands frozen 残りは凍結中"
+"""The same where something of it was stopped before."""
 _SHOWN: Final = 5
 _VERBS: Final = {"evacuate": "run", "recover": "recover", "thaw": "thaw"}
 

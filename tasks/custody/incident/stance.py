@@ -11,6 +11,8 @@ class Stance(StrEnum):
     AS_FAR_AS_KNOWN = "stopped as far as known"
     FROZEN = "frozen, not stopped"
     FROZEN_AS_FAR_AS_KNOWN = "frozen as far as known, not stopped"
+    REST_FROZEN = "the rest frozen"
+    REST_FROZEN_AS_FAR_AS_KNOWN = "the rest frozen as far as known"
     NOT_CONTAINED = "not contained"
     RELEASED = "let go by an earlier recovery"
     UNTOUCHED = "nothing was touched"
@@ -18,9 +20,15 @@ class Stance(StrEnum):
 
 ALL_STOPPED: Final = frozenset({Stance.CONTAINED, Stance.AS_FAR_AS_KNOWN})
 ALL_FROZEN: Final = frozenset({Stance.FROZEN, Stance.FROZEN_AS_FAR_AS_KNOWN})
-
+REST_FROZEN: Final = frozenset({Stance.REST_FROZEN, Stance.REST_FROZEN_AS_FAR_AS_KNOWN})
+"""Something was stopped already: after how many that is, as in `count_stopped`."""
 
 CANCELLED: Final = "cancelled: "
+
+
+def count_stopped(number: int) -> str:
+    """Return how many processes and containers were stopped before the run was cancelled."""
+    return f"{number} stopped"
 
 
 def cancelled_end(summary: str) -> str:

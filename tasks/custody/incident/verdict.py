@@ -16,6 +16,7 @@ from tasks.custody.incident.commands import (
     FIX_THE_LOSS,
     FIX_THE_RECOVERY,
     NAME_THE_MODEL,
+    REST_STANDS_FROZEN,
     STANDS_FROZEN,
     STOP_BY_HAND,
     WRITE,
@@ -126,10 +127,13 @@ class Verdict:
         then = f"{first}set incident_suffix as is said there, then, without an id: {run_line('evacuate', workload)}"
         return replace(self, next=then)
 
-    def while_frozen(self, pids: Collection[int], incident: str, workload: str, *, may_thaw: bool) -> "Verdict":
+    def while_frozen(
+        self, pids: Collection[int], incident: str, workload: str, *, may_thaw: bool, stopped: str = ""
+    ) -> "Verdict":
         """Return the verdict of a run that was cancelled while all that is known stood frozen: nobody has to stop it.
 
         `pids` were frozen. Other things that are missing stay; a thaw is named where it would not be refused.
+        `stopped` says how many had ended by then, empty for none.
         """
         frozen = {str(pid) for pid in pids}
         others = (each for each in self.missing if each != _NOT_LOOKED and each.partition(":")[0] not in frozen)
@@ -137,7 +141,12 @@ class Verdict:
         then = _carry_on(incident, workload)
         if may_thaw:
             then += f"; or let everything go on as it was 元どおり再開: {run_line('thaw', workload, incident)}"
-        return replace(self, safe=(STANDS_FROZEN, *self.safe), missing=missing, next=then)
+        return replace(
+            self,
+            safe=(f"{stopped} and {REST_STANDS_FROZEN}" if stopped else STANDS_FROZEN, *self.safe),
+            missing=missing,
+            next=then,
+        )
 
     def when_cancelled(self, pids: Collection[int], incident: str, workload: str) -> "Verdict":
         """Return the verdict of a run that was cancelled while something ran: carrying on ends it if it has these pids.
@@ -149,6 +158,11 @@ class Verdict:
         others = [each for each in alive if each.partition(":")[0] not in own]
         first = f"{STOP_BY_HAND}, then " * bool(others)
         return replace(self, next=f"{first}{_carry_on(incident, workload)}")
+
+    def when_cut_short(self, incident: str, workload: str) -> "Verdict":
+        """Return the verdict of a run that was cancelled before all was proven, and to which nothing else came."""
+        then = f"to carry on 続行 (finished steps are not repeated): {run_line('evacuate', workload, incident)}"
+        return replace(self, next=then)
 
     def of_what_was_not_kept(self) -> "Verdict":
         """Return the verdict if no folder took a file: only containment is safe, and the incident cannot be resumed."""

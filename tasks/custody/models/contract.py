@@ -22,6 +22,8 @@ _TRACES: Final = {  # what tree.json says of a process, the strongest first
     "command": "named by its command",
     "environment": "named by its environment",
 }
+_SHELLS_OWN: Final = frozenset({"PWD", "OLDPWD"})
+"""Variables that say where a shell was, and nothing of what it starts."""
 
 
 def value_at(document: Any, pointer: str) -> Any:
@@ -118,17 +120,19 @@ class ServedBefore:
         return redact(f"{' or '.join(self.names)} ({self.how})", digests=True) if self.names else ""
 
 
-def served_before(
+def served_before(  # noqa: PLR0913, PLR0917  what the words of a start may mean
     processes: Sequence[Mapping[str, Any]],
     root: str,
     models: Mapping[str, str],
     folders: Iterable[str] = (),
     is_there: Callable[[str], bool] = lambda _: False,
+    follow: Callable[[str], str] = lambda _: "",
 ) -> ServedBefore:
     """Return what was served by these processes, as tree.json has them. `models` are the sealed digests by path.
 
     The first kind of trace that leads to one content decides. A relative name in the environment may be one in the
-    root, where the process worked, or in one of these `folders` of the root. `is_there` knows of unsealed files.
+    root, where the process worked, or in one of these `folders` of the root. `is_there` knows of unsealed files;
+    `follow` returns where a path in the root leads, by links too, and nothing where that is not known.
     """
     words = {how: [word for each in processes for word in _texts(each.get(what))] for what, how in _TRACES.items()}
     worked = [where for each in processes if isinstance(where := each.get("cwd"), str)]
@@ -136,6 +140,11 @@ def served_before(
     sealed = {str(_path(root, name)) for name in models}
     given = [part for word in words[_TRACES["environment"]] for part in (word, word.partition("=")[2])]
     words[_TRACES["environment"]] += [meant(each, places, lambda at: at in sealed or is_there(at)) for each in given]
+    for how in (_TRACES["command"], _TRACES["environment"]):
+        parts = dict.fromkeys(part for word in words[how] for part in (word, *word.split()) if part)
+        paths = (posixpath.join(place, each) for part in parts for each in _parts(part) for place in (root, *worked))
+        ends = dict.fromkeys(filter(None, map(follow, dict.fromkeys(paths))))
+        words[how] += [end for end in ends if find_named_models([end], root, models)]
     found = [each for how in words if (each := _trace(dict.fromkeys(words[how]), root, models, how)).names]
     return first_certain(found)
 
@@ -157,6 +166,7 @@ def _trace(words: Iterable[str], root: str, models: Mapping[str, str], how: str)
 
 def _texts(answer: Any) -> list[str]:
     """Return the texts that tree.json has for a question; of rows the paths of files that are not deleted."""
-    rows = [*answer.values()] if isinstance(answer, Mapping) else answer if isinstance(answer, list) else []
+    named = answer.items() if isinstance(answer, Mapping) else ()
+    rows = answer if isinstance(answer, list) else [text for name, text in named if name not in _SHELLS_OWN]
     there = [each for each in rows if isinstance(each, Mapping) and not each.get("deleted")]
     return [text for text in (*rows, *(each.get("path", each.get("to")) for each in there)) if isinstance(text, str)]

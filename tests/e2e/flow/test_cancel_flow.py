@@ -147,5 +147,7 @@ def test_while_a_store_hangs_it_is_contained_and_not_stored_and_a_second_signal_
     assert seconds < SOON
     assert f"Cancelled: {by_hand.home.name}: cancelled: contained, not stored" in told
     assert f"; nothing of it is proven to be in s3://evidence/incidents/{by_hand.home.name}" in told
+    assert "s3://evidence does not answer" in told
+    assert told.count("as is said there") == 1
     assert by_hand.verdict == "UNVERIFIED"
     assert not owner(by_hand.block.evidence)

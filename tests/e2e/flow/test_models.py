@@ -97,7 +97,7 @@ def test_an_api_that_names_no_model_is_not_started_with_a_suspect_beside_it(host
     state = hostile.evacuate(recover=True)
     assert state.name == "NotRecovered", state.message
     assert "model_evil.joblib: would import posix.mknod" in str(state.message)
-    assert "MODEL_PATH in api_environment" in str(state.message)
+    assert "name the model in the API's own start" in str(state.message)
     assert hostile.small.living() == []
     assert not (tmp_path / "canary").exists()
 

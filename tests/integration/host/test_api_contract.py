@@ -260,7 +260,7 @@ def test_of_several_workers_one_reloads_and_the_others_are_proven_only_if_they_s
     sealed.choose(NAMES[0])
     with preforked(workers) as url, Api(Workload(root="/srv/a", api_url=url)) as api:
         made = sealed.prove(api)
-    told = 'that every worker reloaded it: one of 3 was asked (end it, and recover with reload_path = "" and MODEL_PATH'
+    told = 'that every worker reloaded it: one of 3 was asked (end it, and recover with reload_path = "" and a start'
     assert made.unproven == () if proven else made.unproven[0].startswith(told)
     assert bool(made.sha256) is proven
 
@@ -397,7 +397,8 @@ def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Seale
     sealed.models = replace(sealed.models, findings=(bad, *others), sound=sealed.models.sound[1:])
     names = sealed.starting("api", reload_path="/reload")
     with pytest.raises(
-        NotRecovered, match=r"model_new.joblib: would import os.system \(name the model.*MODEL_PATH.*take the file away"
+        NotRecovered,
+        match=r"model_new.joblib: would import os.system \(name the model in the API's own.*take the file away",
     ):
         sealed.models.require_unchanged(sealed.context.workload, sealed.folder, names)
     sealed.models.require_unchanged(sealed.context.workload, sealed.folder, sealed.starting(f"MODEL_PATH={NAMES[1]}"))

@@ -1,5 +1,6 @@
 """A cancelled run, step by step: what is in hand ends soon, nothing else begins, nobody else may begin meanwhile."""
 
+import json
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Completed
 
 from tasks.acquisition.collector import Target
+from tasks.cli.status import look
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.containment.containers.stop import StoppingContainer
@@ -36,12 +38,18 @@ from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.incident.stance import Stance
 from tasks.custody.step_result import StepResult
 from tasks.host.container.membership import Container
+from tasks.host.host import LinuxHost
 from tasks.incident.run_lock import take_ownership
+from tasks.incident.thaw_refusal import why_not_thaw
+from tasks.record.final_state import final_state
+from tasks.record.findings import note_cancelled, verdict_of
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import end_of, step
 from tasks.system.cancellation import Cancellation, RunCancelled, cancel_on_signals, still_acts
 from tests.integration.host.test_contain import states, stubborn
-from tests.support.run_context import case_of, made
+from tests.integration.host.test_suspects import apart
+from tests.support.run_context import INCIDENT, case_of, made
+from tests.support.sealed_runs import contained_findings
 from tests.support.workloads import SmallWorkload, wait_until
 
 if TYPE_CHECKING:
@@ -153,8 +161,51 @@ def test_what_was_started_again_in_the_grace_and_is_held_stands_frozen_too(small
     wait_until(lambda: len(small.living()) == 2, what="the training and its child")
     with stop_cancelled_when(small, lambda new, _: new) as context:
         found: Containment = made(prove_still_contained.fn(context))
-        assert stance(context, found) == Stance.FROZEN
+        assert stance(context, found) == Stance.REST_FROZEN, "the first child has ended"
         assert {process.pid for process in small.living()} <= find_endable(IncidentCordon(context), Membership(context))
+
+
+def test_after_some_of_it_was_stopped_it_says_how_many_as_the_refusal_of_a_thaw_does(small: SmallWorkload) -> None:
+    """It said "frozen, not stopped", and that nothing of it is lost."""
+    stubborn(small, "SIGINT", "SIGTERM")
+    server = small.start(small.api_command)
+    wait_until(small.healthy, what="the API's answer")
+    with stop_cancelled_when(small, lambda _, __: server.poll() is not None) as context:
+        found: Containment = made(prove_still_contained.fn(context))
+        note_cancelled(context, found, "not stored")
+        assert context.cancelled.summary == "1 stopped, the rest frozen"
+        message = verdict_of(context, contained_findings(datetime.now(UTC), containment=found)).message
+        assert "the run was cancelled: 1 stopped, the rest frozen" in message
+        assert "Safe: 1 stopped and the rest stands frozen" in message
+        assert "evacuation thaw" not in message
+        assert "not stopped" not in message
+        assert "is lost" not in message
+        state = final_state(context, verdict_of(context, contained_findings(datetime.now(UTC))), "no room", None)
+        assert "中止 1 件停止済み・残りは凍結済み" in str(state.message)
+        assert why_not_thaw(context.directory.path) == "something of it was stopped already"
+        (context.workload.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
+        seen = look(context.workload, LinuxHost(root=small.root), has_ended=True)
+        assert "lost" not in seen.next.words
+        assert "by hand" not in seen.next.words
+        assert seen.alternative is None
+
+
+def test_what_stands_frozen_as_workload_is_no_suspect_as_well(small: SmallWorkload, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    code = f"import time; held = open({str(small.root / 'logs/shipped')!r}, 'w'); open({str(ready)!r}, 'w'); "
+    with (
+        apart([sys.executable, "-c", f"{code}time.sleep(600)", "ship logs"], tmp_path, ready) as shipper,
+        case_of(small.block()) as context,
+    ):
+        (context.workload.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
+        before = look(context.workload, LinuxHost(root=small.root), has_ended=True)
+        assert any(f"kill {shipper.pid}" in each for each in before.suspects)
+        context.run = replace(context.run, suspects="include")
+        cordon.fn(context)
+        freeze.fn(context)
+        seen = look(context.workload, LinuxHost(root=small.root), has_ended=True)
+        assert [each["state"] for each in seen.processes if each["pid"] == shipper.pid] == ["frozen"]
+        assert not any(f"kill {shipper.pid}" in each for each in seen.suspects)
 
 
 def test_how_the_workload_stands(small: SmallWorkload) -> None:

@@ -164,7 +164,7 @@ def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: S
         guard = context.adapters.host.guard(context.cordon_files.marker)
         context.close()
         first = list(let_go(block, LinuxHost(root=block.root)))
-        assert "the lock is free" in first[0]
+        assert "the lock is given back" in first[0]
         assert "src/train.py" in first[0]
         assert small.living() == []
         assert not LinuxHost().refuses(block.lock)

@@ -102,7 +102,7 @@ def test_what_does_not_pass_is_said_and_later_only_the_rest_is_sent(  # noqa: PL
 def test_a_server_that_falls_silent_is_not_waited_for_without_end(
     laden: SmallWorkload, door: Door, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, request_: str
 ) -> None:
-    monkeypatch.setattr(s3_clients, "_ANSWER", 1)
+    monkeypatch.setattr(s3_clients, "ANSWER_SECONDS", 1)
     woken = Event()
     proxy.rules = [Rule(stall(woken), *REQUESTS[request_], times=1)]
     began = time.monotonic()

@@ -11,6 +11,7 @@ import pytest
 
 from flows.command.phases import phases
 from tasks.custody.errors import Refused
+from tasks.custody.store.silence import StoreSilence
 from tasks.system.cancellation import RunCancelled
 from tests.support.workloads import wait_until
 
@@ -57,6 +58,26 @@ def test_a_run_that_is_silent_names_the_steps_at_work_until_they_end(capfd: pyte
     assert capfd.readouterr().err == ""
 
 
+def test_of_a_store_that_does_not_answer_it_says_since_when_and_until_when_it_is_tried(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    silence = StoreSilence("s3://evidence/lab", 0.0, 4, "ReadTimeoutError", until=62.0, seconds=62.0)
+    told, answers = "", False
+
+    def is_told(line: str) -> bool:
+        nonlocal told
+        told += capfd.readouterr().err
+        return line in told
+
+    with phases(silence=0.01):
+        tell = {"begins": True, "silence": lambda: "" if answers else silence.tell_waiting(1, 1.0)}
+        STEPS.debug("§5 claim", extra=tell)
+        line = "§5 claim; the store does not answer 保全先の応答なし since 00:00:00Z, tried until 00:02:05Z"
+        wait_until(partial(is_told, f"at work 実行中: {line}: s3://evidence/lab\n"), what="the line")
+        answers = True
+        wait_until(partial(is_told, "at work 実行中: §5 claim\n"), what="the line of a store that answers again")
+
+
 @pytest.mark.parametrize("name", ["prefect.flow_runs", "prefect.task_runs"])
 def test_prefects_lines_on_steps_are_left_out_and_its_warnings_stay(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     logger, told = logging.getLogger(name), list[str]()
@@ -65,6 +86,7 @@ def test_prefects_lines_on_steps_are_left_out_and_its_warnings_stay(name: str, m
         logger.info("Beginning flow run 'evacuate lab'")
         logger.error("Finished in state %s", "Failed('not contained')")
         logger.error("Encountered exception during execution", exc_info=Refused("a", "b", "c"))
+        logger.error("Task run failed with state: Failed(message='not in the store') - Retries are exhausted")
         logger.error("Task run failed", exc_info=RunCancelled("not begun: the run was cancelled"))
         logger.warning("the disk is slow")
         logger.error("a bug", exc_info=ValueError())

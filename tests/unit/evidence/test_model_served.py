@@ -3,6 +3,7 @@
 import json
 import shlex
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tasks.custody.models.contract import ServedBefore
 from tasks.evidence.model_served import model_served
 from tasks.evidence.staging import put_aside
 from tests.support.run_context import case_of
-from tests.support.workloads import SmallWorkload
+from tests.support.workloads import SmallWorkload, wait_until
 
 NOW = datetime.now(UTC)
 INSIDE, OUTSIDE, OTHER = "/app/models/model_a.joblib", "models/model_a.joblib", "/app/models/model_b.joblib"
@@ -109,6 +110,59 @@ def test_a_look_that_found_the_api_gone_takes_nothing_from_the_look_before(small
         for volumes in ([1], [1, 2]):
             found = model_served(context, volumes, {OUTSIDE: "a"})
             assert (found.names, found.how) == ((OUTSIDE,), "named by its environment")
+
+
+RELEASES = {"models/v6/m.joblib": "6", "models/v7/tide m.joblib": "7", "models/two/a.pkl": "8", "models/two/b.pkl": "9"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "names"),
+    [
+        ({"environment": {"TIDE_DIR": "models/current"}}, ("models/v7/tide m.joblib",)),
+        ({"environment": {"TIDE_DIR": "{root}/models/next/"}}, ("models/v7/tide m.joblib",)),
+        ({"environment": {"TIDE": "models/current/tide m.joblib"}}, ("models/v7/tide m.joblib",)),
+        ({"environment": {"TIDE": "models/prod.bin"}}, ("models/v6/m.joblib",)),
+        ({"environment": {"TIDE": "../models/prod.bin"}, "cwd": "{root}/src"}, ("models/v6/m.joblib",)),
+        ({"environment": {"TIDE": "../models/v6"}, "cwd": "{root}/src"}, ("models/v6/m.joblib",)),
+        ({"command": ["serve", "--from=models/current"]}, ("models/v7/tide m.joblib",)),
+        ({"command": ["serve", "models/v6"]}, ("models/v6/m.joblib",)),
+        ({"environment": {"TIDE_DIR": "models/pair"}}, ("models/two/a.pkl", "models/two/b.pkl")),
+        (
+            {"environment": {"TIDE_DIR": "models/current", "OLD": "models/v6"}},
+            ("models/v6/m.joblib", "models/v7/tide m.joblib"),
+        ),
+        ({"environment": {"TIDE_DIR": "models/out"}}, ()),
+        ({"environment": {"TIDE_DIR": "models/loop"}}, ()),
+        ({"environment": {"TIDE_DIR": "models/changed"}}, ()),
+        ({"environment": {"LONG": "models/" + "x" * 300, "MANY": "a/" * 4000, "NOTHING": ""}}, ()),
+    ],
+)
+def test_a_word_of_the_start_that_leads_to_the_folder_of_one_model_names_it(
+    small: SmallWorkload, answers: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    """A folder by its link named nothing, so no recovery was proven to serve what was served."""
+    for name in RELEASES:
+        (path := small.root / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    ends = {"current": "v7", "next": "current", "prod.bin": "v6/m.joblib", "pair": "two", "out": "/", "loop": "loop"}
+    for name, end in ends.items():
+        (small.root / "models" / name).symlink_to(end)
+    api, then, changed = Identity(1 << 22, 1), datetime.now(UTC), small.root / "models/changed"
+
+    def is_changed() -> bool:
+        changed.unlink(missing_ok=True)
+        changed.symlink_to("v7")
+        return changed.lstat().st_ctime > then.timestamp()
+
+    row = json.dumps([{"pid": api.pid, "start_ticks": api.start, **answers}]).replace("{root}", str(small.root))
+    with case_of(small.block()) as context:
+        context.state.frozen.write([Frozen(api, "api", "api", 0, then, then)])
+        wait_until(is_changed, what="a link of after the freeze")
+        (folder := context.directory.evidence_dir(1)).mkdir(parents=True)
+        (folder / "tree.json").write_text(row)
+        found = model_served(context, [1], RELEASES)
+    assert found.names == names
+    assert len(found.contents) == len(names)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,19 @@ from typing import Any
 import pytest
 
 from tasks.custody.errors import BusyStoreError, StoreError, TransientStoreError
+from tasks.custody.store.promises import Promises
+from tasks.custody.store.silence import StoreSilence
 from tasks.evidence.collect import collect
 from tasks.record.final_state import final_state
+from tasks.record.findings import content_of, verdict_of
+from tasks.record.write import record
 from tasks.runtime.wait_for_store import BUSY_SECONDS
 from tasks.storage.offload import claim_store
 from tasks.system.cancellation import Cancellation, RunCancelled
 from tests.support.memory_store import MemoryStore
+from tests.support.report_factory import NOW
 from tests.support.run_context import case_of, made
-from tests.support.sealed_runs import NAMES, recorded_run
+from tests.support.sealed_runs import NAMES, contained_findings, recorded_run
 from tests.support.workloads import SmallWorkload
 
 FIRST = {
@@ -115,3 +120,53 @@ def test_a_run_that_is_cancelled_waits_no_longer() -> None:
     cancelled.order(15)
     with pytest.raises(RunCancelled):
         cancelled.pause(1000)
+
+
+class Silent(MemoryStore):
+    """Takes no object and says since when it has been silent, as one behind a network does."""
+
+    def find_silence(self) -> StoreSilence:
+        """Say so."""
+        return StoreSilence("s3://evidence", 0.0, 4, "ReadTimeoutError: no answer in time")
+
+    def promises(self) -> Promises:
+        """Fail."""
+        raise TransientStoreError(
+            "what it does", "ReadTimeoutError: no answer", "It did not do it.", "Check the network."
+        )
+
+    def create(self, *_: object, **__: object) -> None:
+        """Fail."""
+        self.promises()
+
+
+def test_a_run_that_is_cancelled_names_the_store_that_is_silent_and_what_was_tried(small: SmallWorkload) -> None:
+    with case_of(small.block(needed=["logs"]), Silent()) as context:
+        context.cancelled.order(15)
+        context.cancelled.results = ("contained", "not stored")
+        said = verdict_of(context, contained_findings(NOW)).message
+    tried = "4 requests failed, the last by ReadTimeoutError: no answer in time; check its endpoint and the network"
+    assert f"s3://evidence does not answer 保全先の応答なし since 00:00:00Z: {tried}" in said
+    assert "as is said there" in said
+
+
+def test_a_run_that_is_cancelled_while_its_store_answers_is_told_to_carry_on(small: SmallWorkload) -> None:
+    with case_of(small.block(needed=["logs"]), MemoryStore()) as context:
+        context.cancelled.order(15)
+        context.cancelled.results = ("contained", "not stored")
+        said = verdict_of(context, contained_findings(NOW)).message
+    assert "as is said there" not in said
+    assert "Next: to carry on 続行 (finished steps are not repeated): " in said
+
+
+def test_what_a_store_fails_by_is_told_once(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Cancellation, "pause", lambda *_: None)
+    with case_of(small.block(needed=["logs"]), Silent()) as context:
+        recorded = recorded_run(context, [made(collect.fn(context, name)) for name in NAMES])
+        record.fn(context, content_of(context.log, recorded.verdict, contained_findings(NOW)))
+        said = str(final_state(context, recorded.verdict, recorded, None).message)
+    assert said.count("ReadTimeoutError: no answer") == 1
+    assert "But the record is not in the store, for the same reason as the evidence" in said
+    assert sum("The record is on disk only" in each.getMessage() for each in caplog.records) == 1

@@ -32,7 +32,11 @@ def test_one_who_saw_it_run_is_enough(seen: list[tuple[str, bool]], ran: str, st
 @pytest.mark.parametrize(
     ("made", "complete", "told"),
     [
-        (Thawed(NOW, ("process 1", "process 2"), (), (), (), RESUMED), True, "2 let go, the lock is free; nothing of"),
+        (
+            Thawed(NOW, ("process 1", "process 2"), (), (), (), RESUMED),
+            True,
+            "2 let go, the lock is given back; nothing of",
+        ),
         (Thawed(NOW, (), ("process 3",), (), (), RESUMED), True, "; stopped before us, so left: process 3; "),
         (Thawed(NOW, (), (), ("process 4",), (), RESUMED), True, "; ended while frozen: process 4; "),
         (Thawed(NOW, (), (), (), ("process 5 stays frozen: denied",), RESUMED), False, "; process 5 stays frozen"),

@@ -41,6 +41,7 @@ def opened(*paths: str) -> list[dict[str, Any]]:
         ({"maps": maps(B, deleted=True), "environment": {"M": A}}, (A,), "named by its environment"),
         ({"maps": {"not read": "denied"}, "environment": {"not read": "gone"}}, (), ""),
         ({"environment": {"PWD": ROOT, "OLDPWD": "/srv"}}, (), ""),
+        ({"environment": {"PWD": f"{ROOT}/models/deep", "OLDPWD": f"{ROOT}/models/deep"}}, (), ""),
     ],
 )
 def test_the_strongest_trace_of_one_model_decides(answers: dict[str, Any], names: tuple[str, ...], how: str) -> None:
