@@ -141,6 +141,7 @@ class EvacuationWorker(ProcessWorker):
         """
         if api := PREFECT_API_URL.value():
             os.environ.setdefault("PREFECT_API_URL", api)
+        self._environment = environment_of_worker()
         if os.access(FLEET_KEY, os.F_OK):
             import_module("tasks.fleet.frame")  # a second that no trigger has to wait for
         self._chosen = "query_seconds" in get_current_settings().worker.model_fields_set
