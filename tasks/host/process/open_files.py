@@ -219,7 +219,8 @@ def _seems_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
             with suppress(OSError):
                 if os.path.samestat(status, os.lstat(place)):
                     return False
-        return os.readlink(link).removesuffix(_DELETED) == path and not places.is_apart(view, link)
+        if os.readlink(link).removesuffix(_DELETED) == path and not places.is_apart(view, link):
+            return os.path.samestat(status, os.stat(link))  # its number may be another file's by now, of the same name
     return False
 
 
