@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Final
 
@@ -59,6 +60,7 @@ _REPEATERS_VALUES: Final = frozenset({"-n", "--interval", "-q", "--equexit", "-s
 """Options of watch (procps) that a value follows."""
 _BETWEEN_COMMANDS: Final = re.compile(r"[;&|\n]+")
 _QUOTERS: Final = HARMLESS | MANY_IN_ONE | _REPEATERS | {"make", "gmake"}
+_WRITERS: Final = _QUOTERS - _MULTIPLEXERS - _EDITORS
 _TELLING: Final = _QUOTERS | _KEEPERS | {"just", "ninja"}
 _RUNNERS: Final = SHELLS | _REPEATERS | {"make", "gmake", "ssh"} | MANY_IN_ONE
 
@@ -68,9 +70,13 @@ def quotes(process: Process) -> bool:
     return is_one_of(_QUOTERS, process) and not (is_one_of(_REPEATERS, process) and _repeats_other(process.command))
 
 
+@lru_cache(maxsize=1024)
 def may_write(executable: str) -> bool:
-    """Return whether it is a tool, by its program's name, that no person works in: what it writes is not his edit."""
-    return _plain(PurePath(executable).name) in _QUOTERS - _MULTIPLEXERS - _EDITORS
+    """Return whether it is a tool, by its program's name, that no person works in: what it writes is not his edit.
+
+    Cached: each look asks for every process of the host, and most run one of a few programs.
+    """
+    return _plain(PurePath(executable).name) in _WRITERS
 
 
 def _repeats_other(command: Sequence[str]) -> bool:

@@ -200,8 +200,10 @@ class Places:
                 self.budget.check()
                 with suppress(OSError):
                     link = f"/proc/{view.where}/fd/{name}"
-                    path, is_written = os.readlink(link), os.lstat(link).st_mode & S_IWUSR
-                    if is_written and path[:1] == "/" and self._holds(view, path) and not self.is_apart(view, link):
+                    path = os.readlink(link)
+                    if path[:1] != "/" or not os.lstat(link).st_mode & S_IWUSR:
+                        continue
+                    if self._holds(view, path) and not self.is_apart(view, link):
                         return True
         return False
 
