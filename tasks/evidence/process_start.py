@@ -14,11 +14,13 @@ from typing import Any, Final
 import psutil
 
 from blocks.workload import Workload
+from tasks.acquisition.procfs import fields
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.redact import redact
 from tasks.host.process.membership import Member
 from tasks.host.process.table import get_process
+from tasks.host.rights import effective_capabilities
 from tasks.system.accounts import groups_of
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
 
@@ -36,7 +38,7 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
     for identity in sorted(apis, key=lambda identity: identity.start)[:16]:
         with suppress(psutil.Error, OSError, ValueError, LookupError, struct.error):
             at, there, process = Path(f"/proc/{identity.pid}"), get_process(identity), psutil.Process(identity.pid)
-            rows = _rows(at)
+            rows = fields((at / "status").read_text(errors="replace"))
             block = read_kernel(f"{at}/environ", ENVIRONMENT)  # a process decides how long it is
             words = [word.split("=", 1) for word in os.fsdecode(block).split("\0") if word.find("=") > 0]
             start = {
@@ -55,11 +57,6 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
             if there and not there.container and get_process(identity) and len(block) < ENVIRONMENT:
                 found.append(start)
     return found
-
-
-def _rows(at: Path) -> dict[str, str]:
-    lines = (line.partition(":") for line in (at / "status").read_text(errors="replace").split("\n"))
-    return {name: value.strip() for name, _, value in lines}
 
 
 def _conditions(at: Path, rows: Mapping[str, str]) -> dict[str, Any]:
@@ -135,9 +132,10 @@ def lacking(starts: Sequence[Mapping[str, Any]], user: int, block: Workload) -> 
 
 def _foresee(was: Mapping[str, Any], user: int, *, is_given: bool) -> dict[str, Any]:
     """Return the conditions that a start as `user` would have, as `tasks.system.start_as` makes them of ours."""
-    rows, kept = _rows(Path("/proc/self")), was[_CONDITIONS]
-    ours, nice = _conditions(Path("/proc/self"), rows), max(0, os.getpriority(os.PRIO_PROCESS, 0))
-    score, allowed = max(0, int(ours["oom_score_adj"])), int(rows["CapEff"], 16)
+    here, kept = Path("/proc/self"), was[_CONDITIONS]
+    rows = fields((here / "status").read_text())
+    ours, nice = _conditions(here, rows), max(0, os.getpriority(os.PRIO_PROCESS, 0))
+    score, allowed = max(0, int(ours["oom_score_adj"])), effective_capabilities()
     if is_given and (int(kept["oom_score_adj"]) >= score or allowed & _SCORE_RIGHT):
         score = int(kept["oom_score_adj"])
     ours |= {"oom_score_adj": str(score), "root of its files": "/"}
