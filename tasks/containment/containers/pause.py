@@ -139,7 +139,7 @@ class WorkloadContainers:
         if _is_on_the_host(config):
             owners = self._adapters.host.owners(port)
             config[_SERVED] = any(each.process and each.process.container == container.id for each in owners)
-        if port in find_published_ports(config) or _is_api_on_the_host(config, self._workload.api_pattern):
+        if _is_of_api(config, port, self._workload.api_pattern):
             config[_STARTS] = self._read_starts(container)
         try:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
@@ -177,7 +177,7 @@ class WorkloadContainers:
         for each in reversed(containers_of(self.state)):
             with suppress(OSError):
                 config = kept_config(self._home, each.identity)
-                if port in find_published_ports(config) or _is_api_on_the_host(config, self._workload.api_pattern):
+                if _is_of_api(config, port, self._workload.api_pattern):
                     return each
         return None
 
@@ -249,8 +249,7 @@ def keeps_api(home: Path, port: int, pattern: str) -> bool:
     for path in home.glob("container-*.json"):  # one of them is the list of files
         with suppress(OSError, ValueError, KeyError):
             config = json.loads(path.read_bytes())
-            is_config = isinstance(config, dict)
-            if is_config and (port in find_published_ports(config) or _is_api_on_the_host(config, pattern)):
+            if isinstance(config, dict) and _is_of_api(config, port, pattern):
                 return True
     return False
 
@@ -269,9 +268,11 @@ def _is_on_the_host(config: dict[str, Any]) -> bool:
     return bool(config.get("HostConfig", {}).get("NetworkMode", "") == "host")
 
 
-def _is_api_on_the_host(config: dict[str, Any], pattern: str) -> bool:
-    if not _is_on_the_host(config):
-        return False
+def _is_of_api(config: dict[str, Any], port: int, pattern: str) -> bool:
+    """Return whether a container was the API's, by its port; on the host's network by who listened, or its command."""
+    is_published = port in find_published_ports(config)
+    if is_published or not _is_on_the_host(config):
+        return is_published
     return bool(config.get(_SERVED) or re.search(pattern, " ".join([config["Path"], *config["Args"]])))
 
 
