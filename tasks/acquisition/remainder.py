@@ -284,18 +284,16 @@ def in_a_line(remainders: Sequence[Remainder]) -> str:
     files = [visible(os.fsdecode(each.name)) for each in single if each.complete and not each.reproducible]
     again = [visible(os.fsdecode(each.name)) for each in single if each.reproducible]
     links = [visible(os.fsdecode(each.name)) for each in single if not each.complete]
-    parts = [f"{_number(len(files))} ({', '.join(files[:_SHOWN])}{' …' * bool(files[_SHOWN:])})"] if files else []
+    parts = [f"{_number(len(files))} ({_list_first(files)})"] if files else []
     parts += [_words(each) for each in folders[:_SHOWN]]
     parts += [f"{len(folders) - _SHOWN} more in not_taken.json"] if folders[_SHOWN:] else []
     in_root = parts and not all(each.container for each in rows)
     cures = ["name what is needed in logs, artifacts, models or folders"] if in_root else []
     if links:
-        shown = f"{', '.join(links[:_SHOWN])}{' …' * bool(links[_SHOWN:])}"
-        parts.append(f"{len(links)} link{'s'[: len(links) != 1]} out of the root, not counted ({shown})")
+        parts.append(f"{len(links)} link{'s'[: len(links) != 1]} out of the root, not counted ({_list_first(links)})")
         cures.append(f"of a link out of the root, {INSTEAD}")
     if again:
-        shown = f"{', '.join(again[:_SHOWN])}{' …' * bool(again[_SHOWN:])}"
-        parts.append(f"{len(again)} link{'s'[: len(again) != 1]}, to be made again by hand ({shown})")
+        parts.append(f"{len(again)} link{'s'[: len(again) != 1]}, to be made again by hand ({_list_first(again)})")
     parts += [*images[:_SHOWN], *([f"{len(images) - _SHOWN} more images"] if images[_SHOWN:] else [])]
     return f"not taken 未採取: {'; '.join([', '.join(parts), *cures])}" if parts else ""
 
@@ -303,6 +301,10 @@ def in_a_line(remainders: Sequence[Remainder]) -> str:
 def _words(folder: Remainder) -> str:
     more = "" if folder.complete else ", not counted to its end"
     return f"{visible(os.fsdecode(folder.name))} {_number(folder.files)} {folder.size:,} bytes{more}"
+
+
+def _list_first(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:_SHOWN])}{' …' * bool(names[_SHOWN:])}"
 
 
 def _number(files: int) -> str:
