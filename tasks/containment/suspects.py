@@ -100,14 +100,14 @@ def _runs_ours(handles: Handles | None) -> bool:
     return handles is None or handles.denied or any(path.startswith(f"{_OURS}/") for path in handles.code)
 
 
-def suggest_line(host: Host, workload: WorkloadFields, suspect: Process, roster: Roster | None = None) -> str:
+def suggest_line(host: Host, workload: WorkloadFields, suspect: Process, roster: Roster) -> str:
     """Return the block's line that makes a suspect a member, by its role; empty if none does, as in a container.
 
     The role is training if it has the lock open, api if it listens, worker if its code is its parent's, else training;
     another one if that makes it none, as of a server on another port than the API's.
     """
     handles, lock = host.handles([suspect]).get(suspect.identity, Handles()), os.path.realpath(workload.lock)
-    role, roster = "training", roster or roster_now(host, workload)
+    role = "training"
     if lock not in handles.written | handles.read:
         if host.ports([suspect.identity]):
             role = "api"

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from tasks.containment.suspects import suggest_line
+from tasks.containment.suspects import roster_now, suggest_line
 from tasks.host.host import LinuxHost
 from tests.support.workloads import SmallWorkload, free_port, wait_until
 
@@ -31,6 +31,6 @@ def test_a_suspects_line_has_its_role_and_whole_words(
     pid = small.start(["venv/bin/python", *words, str(port)]).pid
     if field == "api_pattern":
         wait_until(lambda: host.ports([host.snapshot()[pid].identity]), what="its port")
-    ((told, pattern),) = tomllib.loads(suggest_line(host, block, host.snapshot()[pid])).items()
+    ((told, pattern),) = tomllib.loads(suggest_line(host, block, host.snapshot()[pid], roster_now(host, block))).items()
     assert told == field
     assert pattern.startswith(f"{getattr(block, field)}|{made}")
