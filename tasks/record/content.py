@@ -44,6 +44,11 @@ class Findings:
         return self.proven.objects if self.proven else ()
 
     @property
+    def is_stored(self) -> bool:
+        """Whether the store was asked for objects, and proves all."""
+        return bool(self.proven and self.objects and self.proven.is_complete)
+
+    @property
     def recovery_receipt(self) -> Recovery | None:
         """The recovery, unless it failed or there was none."""
         return self.recovery if isinstance(self.recovery, Recovery) else None

@@ -20,7 +20,7 @@ from tasks.evidence.written_since import describe_written
 from tasks.record.artifacts import PLAN
 from tasks.record.content import RecordContent
 from tasks.record.dry_run_plan import PLAN_FILE
-from tasks.record.labels import JAPANESE, translate_stand
+from tasks.record.labels import JAPANESE, STANDS
 from tasks.record.write import Record
 from tasks.runtime.context import RunContext
 from tasks.runtime.flow_run import make_state
@@ -145,7 +145,9 @@ def _describe_loss(incident: Incident, reason: str, cordon: Cordon | None, *, is
 def _end_cancelled(context: RunContext, verdict: Verdict, loss: str = "") -> State[Any]:
     """Build the state of a cancelled run. A run that was cancelled during its record has done everything else."""
     summary = context.cancelled.summary or "its record is on this host only"
-    ja = "・".join(translate_stand(each) for each in context.cancelled.results)
+    stopped = context.cancelled.stopped
+    count = [f"{stopped} 件停止済み"] if stopped else []
+    ja = "・".join([*count, *(STANDS[each] for each in context.cancelled.results)])
     message = f"{context.incident.id}: {cancelled_end(summary)} 中止 {ja}."
     if not context.run.dry_run:  # a rehearsal has nothing to carry on
         message += f" {_in_both(verdict, f'But {loss}' if loss else '')}"

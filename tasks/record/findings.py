@@ -23,7 +23,7 @@ from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.question import answers
-from tasks.custody.incident.stance import ALL_FROZEN, ALL_STOPPED, REST_FROZEN, count_stopped
+from tasks.custody.incident.stance import ALL_FROZEN, ALL_STOPPED, REST_FROZEN
 from tasks.custody.incident.steps import StepId
 from tasks.custody.incident.timeline import seconds_taken
 from tasks.custody.incident.verdict import Verdict, Word, judge, ways_in
@@ -95,9 +95,8 @@ def note_end(steps: StepRunner, findings: Findings) -> None:
     for step_id, title, future in steps.submitted:
         if end_of(future).name == "Cached":
             steps.context.log.write("step cached", title, step_id=step_id)
-    proven = findings.proven and findings.objects and findings.proven.is_complete
     states = [] if findings.recovery is None else [describe_recovery(findings.recovery)]
-    note_cancelled(steps.context, findings.containment, "stored" if proven else "not stored", *states)
+    note_cancelled(steps.context, findings.containment, "stored" if findings.is_stored else "not stored", *states)
 
 
 def note_cancelled(context: RunContext, containment: Containment | None, *more: str) -> None:
@@ -105,8 +104,8 @@ def note_cancelled(context: RunContext, containment: Containment | None, *more: 
     if not context.cancelled:
         return
     stands = stance(context, containment)
-    stopped = (count_stopped(find_stopped(context)),) if stands in REST_FROZEN else ()
-    context.cancelled.results = (stands, *more) if stands in ALL_STOPPED else (*stopped, stands)
+    context.cancelled.stopped = find_stopped(context) if stands in REST_FROZEN else 0
+    context.cancelled.results = (stands, *more) if stands in ALL_STOPPED else (stands,)
     fields = {"by": context.cancelled.by, "at": str(context.cancelled.at), "result": context.cancelled.summary}
     context.log.write("cancelled", context.incident.id, **fields)
 
@@ -149,8 +148,7 @@ def every_collector(steps: StepRunner) -> tuple[Evidence, ...]:
 def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     """Judge the incident from its receipts."""
     cancelled = f"the run was cancelled: {context.cancelled.summary}" if context.cancelled else ""
-    proven = findings.proven and findings.objects and findings.proven.is_complete
-    silence = context.store.find_silence() if context.cancelled and not proven else None
+    silence = context.store.find_silence() if context.cancelled and not findings.is_stored else None
     silent = silence.tell_tried() if silence else ""
     untrusted = context.store.why_not_trusted(context.workload)
     verdict = judge(
@@ -168,12 +166,10 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)
     if not (ALL_FROZEN | REST_FROZEN).isdisjoint(context.cancelled.results):
-        stopped = "" if ALL_FROZEN.intersection(context.cancelled.results) else context.cancelled.results[0]
         pids = [identity.pid for identity in find_standing(IncidentCordon(context), context.state)]
         may_thaw = not why_not_thaw(context.directory.path)
-        return verdict.while_frozen(
-            pids, context.incident.id, context.incident.workload, may_thaw=may_thaw, stopped=stopped
-        )
+        stopped, workload = context.cancelled.part_stopped, context.incident.workload
+        return verdict.while_frozen(pids, context.incident.id, workload, may_thaw=may_thaw, stopped=stopped)
     if context.cancelled and verdict.word is Word.NOT_CONTAINED and not context.run.dry_run:
         endable = find_endable(IncidentCordon(context), Membership(context))
         return verdict.when_cancelled(endable, context.incident.id, context.incident.workload)

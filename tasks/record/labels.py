@@ -163,8 +163,3 @@ STANDS: Final = {
     Stance.UNTOUCHED: "予行のみ",
 }
 """States that a cancelled run leaves, by their English words."""
-
-
-def translate_stand(result: str) -> str:
-    """Return what a cancelled run leaves in Japanese; all but the states above are the count of what was stopped."""
-    return STANDS.get(result) or f"{result.partition(' ')[0]} 件停止済み"

@@ -26,13 +26,17 @@ class RunCancelled(Exception):
 
 
 class Cancellation:
-    """Whether a run was told to end: by which signal and when, and its `results`, such as "contained" and "stored"."""
+    """Whether a run was told to end: by which signal and when, and its `results`, such as "contained" and "stored".
+
+    `stopped` is how much of the workload had ended by then, where the rest stands frozen.
+    """
 
     def __init__(self) -> None:
         """Start without an order to end."""
         self.at: datetime | None = None
         self.by = ""
         self.results: tuple[str, ...] = ()
+        self.stopped = 0
 
     def __bool__(self) -> bool:
         """Return whether it was told to end."""
@@ -41,7 +45,12 @@ class Cancellation:
     @property
     def summary(self) -> str:
         """The results in a line; empty if there are none yet."""
-        return ", ".join(self.results)
+        return ", ".join(filter(None, (self.part_stopped, *self.results)))
+
+    @property
+    def part_stopped(self) -> str:
+        """How many processes and containers were stopped, where the rest stands frozen; else empty."""
+        return f"{self.stopped} stopped" if self.stopped else ""
 
     def order(self, number: int, _: FrameType | None = None) -> None:
         """Record the order to end; only the first counts. Takes no lock, as it runs inside a signal handler."""

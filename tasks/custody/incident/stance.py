@@ -21,14 +21,9 @@ class Stance(StrEnum):
 ALL_STOPPED: Final = frozenset({Stance.CONTAINED, Stance.AS_FAR_AS_KNOWN})
 ALL_FROZEN: Final = frozenset({Stance.FROZEN, Stance.FROZEN_AS_FAR_AS_KNOWN})
 REST_FROZEN: Final = frozenset({Stance.REST_FROZEN, Stance.REST_FROZEN_AS_FAR_AS_KNOWN})
-"""Something was stopped already: after how many that is, as in `count_stopped`."""
+"""Something was stopped already."""
 
 CANCELLED: Final = "cancelled: "
-
-
-def count_stopped(number: int) -> str:
-    """Return how many processes and containers were stopped before the run was cancelled."""
-    return f"{number} stopped"
 
 
 def cancelled_end(summary: str) -> str:
