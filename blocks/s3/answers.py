@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _SOON: Final = 5.0
 """Seconds that an answer may take before it counts as missing."""
-_LATER: Final = 429
-_FAULT: Final = 500
 
 
 @dataclass
@@ -84,13 +82,12 @@ class Answers:
         events.register("after-call-error.s3", self._hear_boto)
 
     def _hear_boto(self, parsed: Any = None, exception: Any = None, **_: Any) -> None:
-        status = (parsed or {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if exception is not None:
-            self.judge(exception)
-        elif status == _LATER or status >= _FAULT:
-            self._miss(f"{status} {(parsed or {}).get('Error', {}).get('Code', '')}", fault=True)
-        else:
+        if exception is None and "Error" in (parsed or {}):
+            exception = ClientError(parsed, "S3")
+        if exception is None:
             self.hear()
+        else:
+            self.judge(exception)
         self.end()
 
     def find_silence(self, place: str) -> StoreSilence | None:
