@@ -13,7 +13,7 @@ from tasks.custody.incident.description import HERE, one, place, read_descriptio
 from tasks.custody.visible import say, visible
 from tasks.host.process.process import process_line
 from tasks.prestart.freeze import defer_signals, freeze_described, members_described
-from tasks.prestart.journal import EarlyFreeze, thaw_again
+from tasks.prestart.journal import EarlyFreeze, count_held, thaw_again
 from tasks.system.files.file_here import resolve_argument
 from tasks.system.priority import give_way, take_priority
 from tasks.system.time_limit import before_the_freeze, time_limit
@@ -66,9 +66,8 @@ def freeze_before_import(freeze: tuple[str, str, str | None] | None) -> Iterator
 
 def _let_go(early: EarlyFreeze | None) -> str:
     """Thaw what no run has taken over; return how many that were, and what, empty if none."""
-    if not early or not (freed := len(thaw_again(early))):
-        return ""
-    return f"{freed} {'processes and containers' if early.containers else 'processes'}"
+    freed = len(thaw_again(early)) if early else 0
+    return count_held(freed, early.containers) if early and freed else ""
 
 
 def _interrupt(*_: object) -> NoReturn:

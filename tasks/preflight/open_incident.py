@@ -56,7 +56,7 @@ from tasks.preflight.requirements import (
     require_not_ours,
     require_same_workload,
 )
-from tasks.prestart.journal import read_early
+from tasks.prestart.journal import count_held, read_early
 from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, Unknowns, open_context
 from tasks.runtime.flow_run import finished_before, origin, own_launchers
@@ -135,8 +135,8 @@ def _name_what_stands(workload: Workload) -> Iterator[None]:
         yield
     except Refused as error:
         if early and (number := len(early.frozen) + len(early.containers)):
-            what = "processes and containers" if early.containers else "processes"
-            error.consequence = f"{number} {what} stand frozen until this run has ended 一時凍結し、終了時に解除."
+            held = count_held(number, early.containers)
+            error.consequence = f"{held} stand frozen until this run has ended 一時凍結し、終了時に解除."
         raise
 
 

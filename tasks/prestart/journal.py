@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
@@ -52,6 +52,11 @@ class EarlyFreeze:
     def holds(self) -> bool:
         """Whether anything stands by it."""
         return bool(self.frozen or self.groups or self.containers)
+
+
+def count_held(number: int, containers: Collection[ContainerIdentity]) -> str:
+    """Return for people how much a start holds, or held: `number` of processes and of these containers."""
+    return f"{number} {'processes and containers' if containers else 'processes'}"
 
 
 def keep(early: EarlyFreeze) -> EarlyFreeze:
