@@ -273,11 +273,11 @@ def words(state: State[Any]) -> str:
 def _silence_of(context: RunContext, step_id: StepId, retries: int, delay: float) -> Callable[[], str]:
     """Return what tells that the store which this try of a step asks does not answer; empty if it does."""
     running = TaskRunContext.get()
-    left = max(0, retries + 1 - (running.task_run.run_count if running else 1))
+    remaining = max(0, retries + 1 - (running.task_run.run_count if running else 1))
 
     def tell() -> str:
         silence = context.store.find_silence() if step_id in _ASKS_STORE else None
-        return silence.tell_waiting(left, delay) if silence else ""
+        return silence.tell_waiting(remaining, delay) if silence else ""
 
     return tell
 

@@ -7,6 +7,7 @@ from typing import Final
 from tasks.custody.visible import visible
 
 _REASON: Final = 120
+_CURE: Final = "check its endpoint and the network エンドポイントと回線を確認"
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,8 @@ class StoreSilence:
     """Requests that a store has left without an answer, in seconds since the epoch: since when, and how many.
 
     `last` says how the last of them failed, empty while the first is under way; `fault` that the store itself answered
-    so: that it cannot now. `until` is when the request under way
-    is given up, and `seconds` how long such a one is tried; both 0 if none is under way.
+    so: that it cannot now. `until` is when the request under way is given up, and `seconds` how long such a one is
+    tried; both 0 if none is under way.
     """
 
     place: str
@@ -44,9 +45,6 @@ class StoreSilence:
             f"{self.place} {self._state} since {_clock(self.since)}: "
             f"{', '.join(filter(None, (tried, under_way)))}; {cure}"
         )
-
-
-_CURE: Final = "check its endpoint and the network エンドポイントと回線を確認"
 
 
 def _clock(seconds: float) -> str:

@@ -58,10 +58,10 @@ class Look:
     """What was read for one look at the host, beside the processes.
 
     `ancestors` are pids above this run, `own_programs` pids of processes that run our installation, `helpers` are pids
-    that this run has started. `containers` are ids that the containers' check answers for, None if the engine
-    did not tell them. `environment` is the folder
-    of an environment that the workload has outside of its root. `account` is the uid of the root's owner. `born` is
-    when the root folder was made, in clock ticks since boot; negative before the boot.
+    that this run has started. `containers` are ids that the containers' check answers for, None if the engine did not
+    tell them. `environment` is the folder of an environment that the workload has outside of its root. `account` is the
+    uid of the root's owner. `born` is when the root folder was made, in clock ticks since boot; negative before the
+    boot.
     """
 
     handles: Mapping[Identity, Handles] = field(default_factory=dict)
