@@ -13,7 +13,6 @@ from tasks.custody.evidence.redact import redact
 from tasks.host.process.table import start_of
 
 _WORDS: Final = 64
-
 _NAMES: Final = {number.value: number.name for number in signal.Signals} | {
     signal.SIGRTMIN + more: f"SIGRTMIN+{more}" for more in range(1, signal.SIGRTMAX - signal.SIGRTMIN)
 }

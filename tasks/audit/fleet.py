@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from blocks.port import Store
 
 _MOST: Final = 10_000
-
 _NOT_DEEP: Final = (
     "That each host's evidence is whole: its last closing and manifests were compared (deep does the rest)."
 )

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from blocks.port import Store
 
 _TURNS_READ: Final = 1000
-
 _NEVER: Final = (
     "That what was collected is what was there: an intruder with root on the host could have shown something else.",
     "That no run came after the last record: with the right to delete in the store, the end could have been removed.",

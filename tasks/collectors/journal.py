@@ -9,7 +9,6 @@ from tasks.acquisition.command import run
 from tasks.system.unit_files import BOOTED
 
 _BEFORE: Final = timedelta(hours=1)
-
 _MOST_PIDS: Final = 500
 _OPENED: Final = re.compile(r"IR-(\d{8}T\d{6})Z")
 

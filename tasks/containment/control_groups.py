@@ -25,8 +25,8 @@ from tasks.system.kernel_tables import read_table
 
 logger = logging.getLogger(__name__)
 
-_ASKS: Final = 3
 _CATCH_SECONDS: Final = 5.0
+_ASKS: Final = 3
 _ASK_SECONDS: Final = 5.0
 _QUICK_SECONDS: Final = 0.05
 _LONGEST_QUICK_SECONDS: Final = 1.0

@@ -23,10 +23,10 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.files.atomic_files import caught_lines, read_marker
 
-_SHOWN: Final = 80
 _START_SECONDS: Final = 10.0
 _HANDOVER_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.02
+_SHOWN: Final = 80
 
 
 @step(

@@ -31,8 +31,8 @@ from tasks.system.files.atomic_files import identities
 if TYPE_CHECKING:
     from tasks.runtime.context import RunInfo
 
-_MODELS: Final = 10_000
 _OURS: Final = os.path.realpath(sys.prefix)
+_MODELS: Final = 10_000
 
 
 def take_roster(

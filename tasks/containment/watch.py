@@ -34,7 +34,6 @@ from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 
 _POLL_SECONDS: Final = 0.1
-
 _GONE_SECONDS: Final = 10.0
 _ROUNDS: Final = 8
 _LOGGED: Final = ("at", "role", "why", "command", "source", "denied")

@@ -20,10 +20,10 @@ from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
-_READINGS: Final = 3
 _START_SECONDS: Final = 10.0
 _DOOR_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.01
+_READINGS: Final = 3
 _PEER: Final = struct.Struct("3i")
 
 

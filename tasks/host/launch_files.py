@@ -19,11 +19,10 @@ from tasks.host.process.process import Process
 from tasks.host.starter import Names, Starter, StarterKind, entry
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-
-_SCRIPT: Final = 1 << 14
-_WORDS: Final = 8
 _MOST: Final = 1 << 16
+_SCRIPT: Final = 1 << 14
 _FILES: Final = 500
+_WORDS: Final = 8
 _OFTEN: Final = "etc/cron.hourly/* etc/cron.daily/* etc/cron.weekly/* etc/cron.monthly/*"
 _SUPERVISOR: Final = "etc/supervisord.conf etc/supervisor/supervisord.conf etc/supervisor/conf.d/* etc/supervisord.d/*"
 _PLACES: Final = (

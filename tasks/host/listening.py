@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from tasks.host.silence import Change, Heard
 
-_BLOCK: Final = 1 << 20
 _SECONDS: Final = 60.0
+_BLOCK: Final = 1 << 20
 
 
 class Witness:

@@ -20,8 +20,8 @@ from tasks.host.process.source import is_bare
 from tasks.host.process.suspect import excuse_for
 from tasks.host.unit.drop_in import is_down
 
-_LINE: Final = 4096
 _SHOWN: Final = 100
+_LINE: Final = 4096
 WAITERS: Final = frozenset({"sleep", "usleep", "inotifywait", "inotifywatch", "fswatch"})
 LAUNCHERS: Final = frozenset(
     {"watch", "entr", "flock", "watchexec", "reflex", "nodemon", "watchmedo", "inotifywait", "parallel", "xargs"}

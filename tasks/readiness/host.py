@@ -37,7 +37,6 @@ from tasks.system.files.ours import why_not_followed
 from tasks.system.unit_files import BOOTED, escape
 
 _SECONDS: Final = 10.0
-
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 

@@ -9,7 +9,6 @@ from tasks.rendering.document import Block, Both, Cell, Code, DocumentTable, Fac
 
 _FACTS: Final = 24
 _SEARCHES: Final = 20
-
 _FILE: Final = Both("ファイル", "file")
 
 

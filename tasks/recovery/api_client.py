@@ -21,10 +21,10 @@ from tasks.custody.models.contract import prediction_in
 if TYPE_CHECKING:
     from blocks.workload_fields import WorkloadFields
 
-_SHOWN: Final = 200
-_PIECE: Final = 1 << 14
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
+_PIECE: Final = 1 << 14
+_SHOWN: Final = 200
 REFUSED: Final = frozenset({401, 403})
 _SHORT: Final = 6
 """Shorter texts occur in any answer: they are no keys, and hiding them would garble it."""

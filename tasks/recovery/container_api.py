@@ -21,8 +21,8 @@ from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.process_api import listening_ports
 from tasks.runtime.context import RunContext
 
-_BLOCK: Final = 1 << 20
 _GONE_SECONDS: Final = 10.0
+_BLOCK: Final = 1 << 20
 
 
 def restore_restart_policies(ours: WorkloadContainers, stays_down: str = "") -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from uuid import UUID
 logger = logging.getLogger(__name__)
 
 _EVERY: Final = 1.0
-
 _LOG_EVERY: Final = 10.0
 _TIMEOUT: Final = 2.0
 _MIB: Final = 1 << 20

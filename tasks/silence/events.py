@@ -15,13 +15,13 @@ from tasks.host.process.places import id_of, mounts_of
 from tasks.host.process.table import read_process, start_of
 from tasks.host.silence import is_below
 
-_BLOCK: Final = 1 << 18
 _INIT: Final = 0x1 | 0x2 | 0x10 | 0xC00  # CLOEXEC, NONBLOCK, UNLIMITED_QUEUE, REPORT_DIR_FID and _NAME
 _MARK: Final = 0x1 | 0x100  # ADD, FILESYSTEM
 _CHANGES: Final = 0x2 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200  # MODIFY, CLOSE_WRITE, MOVED_FROM and _TO, CREATE, DELETE
 _FOLDERS: Final = 0x40000000
 _OVERFLOW: Final = 0x4000
 _FOLDER_AND_NAME: Final = 2
+_BLOCK: Final = 1 << 18
 _MOST: Final = 5000
 _DEEPEST: Final = 8192
 _UNSPELT: Final = "(a path of more than 4095 bytes)"

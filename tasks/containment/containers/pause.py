@@ -29,10 +29,10 @@ from tasks.system.polling import poll_until
 
 logger = logging.getLogger(__name__)
 
-_MOST_STARTS: Final = 16
-_AT_ONCE: Final = 8
 _ROUNDS: Final = 8
 _KILL_SECONDS: Final = 10.0
+_AT_ONCE: Final = 8
+_MOST_STARTS: Final = 16
 _BETWEEN_STARTS: Final = "restarting"
 _SERVED: Final = "EvacuationServed"
 """In a kept configuration: on the host's network, its processes listened on the API's port."""

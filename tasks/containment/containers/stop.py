@@ -13,8 +13,8 @@ from tasks.runtime.frozen import frozen_containers, stopped_containers
 from tasks.system.cancellation import run_in_thread
 from tasks.system.polling import poll_until
 
-_AT_ONCE: Final = 8
 _KILL_SECONDS: Final = 10.0
+_AT_ONCE: Final = 8
 _SIGKILL: Final = "SIGKILL"
 _REMOVAL_SECONDS: Final = 5.0
 

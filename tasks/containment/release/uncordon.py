@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SHOWN: Final = 80
 _GONE_SECONDS: Final = 5.0
 _LATE_SECONDS: Final = 2.0
+_SHOWN: Final = 80
 
 
 @dataclass(frozen=True, repr=False)

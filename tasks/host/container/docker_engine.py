@@ -16,8 +16,8 @@ from tasks.host.container.archive import Archive
 from tasks.host.container.membership import ALIVE, Container, belongs, find_mounts, find_published_ports
 
 SECONDS: Final = 5.0
-_CHUNK: Final = 1 << 20
 _SOCKET: Final = "unix://"
+_CHUNK: Final = 1 << 20
 
 
 class Engine(Protocol):

@@ -18,11 +18,11 @@ from tasks.host.process.process import Process
 from tasks.host.process.table import GONE, place_of, start_of
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
 
-_LONGEST: Final = 4096
-_THREADS_TRIED: Final = 9
 _TRIES: Final = 3
 _DELETED: Final = " (deleted)"
 _WORDS: Final = 6
+_LONGEST: Final = 4096
+_THREADS_TRIED: Final = 9
 _MODE, _DEVICE, _INODE, _PATH = 1, 3, 4, 5
 _AT_EXECFN: Final = 31
 _PAIR: Final = struct.calcsize("NN")

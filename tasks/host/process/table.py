@@ -23,7 +23,6 @@ from tasks.system.look_budget import TooMuchWork
 
 _NAME: Final = -1
 _TERMINAL: Final = 4
-
 _THREADS: Final = 17  # by place in what `_stat` returns
 _KERNEL_THREAD: Final = 0x00200000
 _FORKED: Final = 0x00000040  # PF_FORKNOEXEC: forked, and no exec since
