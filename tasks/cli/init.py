@@ -13,7 +13,9 @@ from blocks.file import store_at, workloads
 from blocks.store_fields import StoreFields
 from blocks.workload_fields import WorkloadFields
 from tasks.acquisition.remainder import in_a_line
-from tasks.cli.first_look import FILES, MOST, Found, look_at
+from tasks.cli.first_files import FILES
+from tasks.cli.first_look import MOST, look_at
+from tasks.cli.found import Found
 from tasks.cli.output import command
 from tasks.collectors.code import survey
 from tasks.custody.errors import Refused

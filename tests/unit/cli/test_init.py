@@ -21,7 +21,7 @@ from blocks.file import store_given, workload_given
 from flows.cli import run
 from tasks.acquisition.matching import find_names
 from tasks.cli import first_look
-from tasks.cli.first_look import Found
+from tasks.cli.found import Found
 from tasks.cli.init import EXAMPLES, _pointer, compose_file
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.evidence.pattern import matches_any
