@@ -1,6 +1,6 @@
 """Decide which changes below the root contradict that everything of the workload was stopped (runbook §3)."""
 
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ class Change:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """Return the change in a witness's row."""
-        lineage = tuple(map(_process, row.get("lineage", ())))
+        lineage = _placed(map(_process, row.get("lineage", ())))
         return cls(row["file"], datetime.fromisoformat(row["at"]), row["pid"], lineage)
 
     def __str__(self) -> str:
@@ -64,6 +64,15 @@ def first_of_each_source(changes: Collection[Change]) -> list[Change]:
 def _process(row: Mapping[str, Any]) -> Process:
     parts = {"identity": Identity(**row["identity"]), "masks": Masks(**row["masks"]), "command": tuple(row["command"])}
     return Process(**{**row, **parts, "ports": frozenset(row["ports"])})
+
+
+def _placed(lineage: Iterable[Process]) -> tuple[Process, ...]:
+    """Return a lineage, each process that ended before its control group was read in that of its parent."""
+    placed = list[Process]()
+    for each in reversed([*lineage]):
+        where = each if each.cgroup or not placed else placed[-1]
+        placed.append(replace(each, cgroup=where.cgroup, container=where.container))
+    return tuple(reversed(placed))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Which changes contradict that everything was stopped: one table."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,17 @@ def test_a_change_counts_by_who_made_it(
 ) -> None:
     made = judged(change, at_work=at_work)
     assert (made.broken, made.settled) == ((change,) if is_broken else (), (change,) if is_settled else ())
+
+
+@pytest.mark.parametrize("unread", [0, 1, 2])
+def test_who_had_ended_before_its_group_was_read_is_where_its_parent_is(unread: int) -> None:
+    """Three processes of a container, started by its shim; the nearest have ended as they are looked at."""
+    inside: dict[str, Any] = {"cgroup": "0::/docker/abc", "container": "abc"}
+    shim = process(9, ("shim",), cgroup="0::/")
+    whole = [process(4, parent=3, **inside), process(3, parent=2, **inside), process(2, parent=9, **inside), shim]
+    seen = [replace(each, cgroup="", container=None) if at < unread else each for at, each in enumerate(whole)]
+    row = {"file": "a", "at": LATER.isoformat(), "pid": 4, "lineage": [asdict(each) for each in seen]}
+    assert Change.of(row).lineage == tuple(whole)
 
 
 @pytest.mark.parametrize(
