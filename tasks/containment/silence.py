@@ -14,7 +14,7 @@ from tasks.containment.cordon import IncidentCordon
 from tasks.containment.members import Membership
 from tasks.containment.suspects import account_of
 from tasks.custody.containment.identity import Identity
-from tasks.custody.containment.receipt import Containment
+from tasks.custody.containment.receipt import Containment, End
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
 from tasks.host.host import Host
@@ -77,7 +77,8 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
     is_excused, is_bystanders = _excuses_now(Membership(context))
     ended = {*load_frozen(state), *back, *held}
     if not all(each.lineage for each in heard.events):
-        heard = replace(heard, earlier=(*heard.earlier, *_read_recorded(host, context.log)))
+        earlier = (*heard.earlier, *_read_recorded(host, context.log))
+        heard = replace(heard, earlier=earlier, killed=_read_killed(context.log))
     silence = judge_silence(heard, is_excused, ended, is_at_work, is_bystanders)
     silence = replace(silence, broken=_with_sources(host, silence.broken))
     for change in _to_log(silence, listening.logged):
@@ -105,6 +106,12 @@ def _read_recorded(host: Host, log: CustodyLog) -> list[Change]:
         lineage = tuple(living[each] for each in map(Identity.of, row.get("lineage", ())) if each in living)
         found.append(Change(row["object"], datetime.fromisoformat(row["at"]), row["pid"], lineage))
     return found
+
+
+def _read_killed(log: CustodyLog) -> dict[int, datetime]:
+    """Return when each process that had come back was killed, by pid; the last to have it."""
+    rows = (each for each in log.entries() if each["action"] == "came back" and each.get("end") == End.KILLED)
+    return {int(each["object"]): datetime.fromisoformat(each["utc"]) for each in rows if each["object"].isdecimal()}
 
 
 def _with_sources(host: Host, changes: tuple[Change, ...]) -> tuple[Change, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import PurePath
 from typing import Any, Final, Self
@@ -80,7 +80,8 @@ class Heard:
     """What the witnesses know since `armed`: `events` by process, and files that differ between two listings.
 
     `earlier` are changes before, or in an earlier listening, which count for nothing and tell who else writes a file.
-    `deaf` says why not all events are known, `blind` why not all was compared; empty if that is not so.
+    `killed` is when we killed each process that had come back, by pid. `deaf` says why not all events are known,
+    `blind` why not all was compared; empty if that is not so.
     """
 
     armed: datetime
@@ -89,6 +90,7 @@ class Heard:
     deaf: str = ""
     blind: str = ""
     earlier: tuple[Change, ...] = ()
+    killed: Mapping[int, datetime] = field(default_factory=dict)
 
     def since(self, at: datetime) -> Self:
         """Return the same, armed at that time unless it was before."""
@@ -150,7 +152,7 @@ def judge_silence(
     `ended` are processes of the workload whose end, or freeze, is on record. What they wrote before it, and the last
     words of what waited for them, contradict nothing, unless they are at work. Who was gone before it could be looked
     up counts as a bystander's child where all known authors of the file are excused, and one is a bystander or its
-    child.
+    child. The kernel closes a process's files as it ends, so a change of that moment is by what was killed.
     """
     explained = {change.file for change in heard.events}
     settles = heard.armed + timedelta(seconds=SETTLE_SECONDS)
@@ -161,6 +163,10 @@ def judge_silence(
         own = [*map(is_bystanders, authors)]
         return any(own) and all(known or is_excused(each) for known, each in zip(own, authors, strict=True))
 
+    def is_its_end(change: Change) -> bool:
+        at = None if change.lineage else heard.killed.get(change.pid)
+        return at is not None and abs(change.at - at) <= timedelta(seconds=SETTLE_SECONDS)
+
     for change in (*heard.events, *(each for each in heard.differences if not is_below(each.file, explained))):
         identities = [each.identity for each in change.lineage]
         if change.lineage and is_bystanders(change):
@@ -169,6 +175,7 @@ def judge_silence(
         if change.lineage and is_excused(change):
             continue
         ends = any(identity in ended for identity in identities) or (change.pid > 0 and change.at <= settles)
+        ends = ends or is_its_end(change)
         if ends and not any(map(is_at_work, identities[:1])):
             settled.append(change)
         elif change.pid and not change.lineage and is_attributed(change.file):

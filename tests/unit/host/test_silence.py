@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.host.process.process import Process
-from tasks.host.silence import Change, Heard, Silence, is_below, judge_silence
+from tasks.host.silence import SETTLE_SECONDS, Change, Heard, Silence, is_below, judge_silence
 from tests.support.paper_host import process
 
 ARMED = datetime(2026, 1, 2, 3, 12, tzinfo=UTC)
@@ -158,3 +158,18 @@ def test_what_a_bystander_has_started_writes_for_it_and_a_note_says_so() -> None
     (note,) = made.notes
     assert note.startswith("2 changes by bystanders")
     assert "old/beat was changed" in note
+
+
+@pytest.mark.parametrize(
+    ("change", "is_broken"),
+    [
+        (GONE, False),  # its files were closed as it ended
+        (replace(GONE, at=LATER + timedelta(seconds=SETTLE_SECONDS + 0.1)), True),  # another has that pid by now
+        (replace(GONE, at=LATER - timedelta(seconds=SETTLE_SECONDS + 0.1)), True),
+        (replace(GONE, pid=4712), True),
+        (replace(GONE, lineage=(STRANGER,)), True),
+    ],
+)
+def test_what_came_back_closes_its_files_as_it_is_killed(change: Change, *, is_broken: bool) -> None:
+    made = judged(change, killed={GONE.pid: LATER})
+    assert (bool(made.broken), bool(made.settled)) == (is_broken, not is_broken)
