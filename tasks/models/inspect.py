@@ -79,10 +79,16 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     return Inspection((*before, *found.findings))
 
 
-def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -> tuple[ModelFinding, ...]:
+def judge_again(
+    context: RunContext,
+    judged: dict[tuple[str, bool, Soundness], Mapping[str, Any]],
+    volume: int,
+    files: Iterable[StoredFile],
+) -> tuple[ModelFinding, ...]:
     """Judge a sealed folder's models by the block's present rules, from the sealed bytes. Changes nothing sealed.
 
-    Judges only what the rules decide: a suspect model may become sound, and a sound one suspect.
+    Judges only what the rules decide: a suspect model may become sound, and a sound one suspect. `judged` takes in the
+    fields of each content, so that a model of several folders is judged once.
     """
     named, directory = {file.stored: file for file in files}, context.directory
     judge = _Judge(directory, volume, context.workload, context.cancelled)
@@ -93,12 +99,15 @@ def judge_again(context: RunContext, volume: int, files: Iterable[StoredFile]) -
         if finding.outcome not in _RULED or file is None or unsteady(file.stored, file.note):
             return finding
         try:
-            fields = judge.judge(file, inspect=finding.outcome is Soundness.SUSPECT)
+            key = finding.sha256, is_named_as_model(file.stored), finding.outcome
+            fields = judged.get(key) or judge.judge(file, inspect=finding.outcome is Soundness.SUSPECT)
             as_sealed = digest(directory.locate(volume, file)) == file.sha256 == finding.sha256
         except OSError:  # one that was hashed in place may be gone; whether the API may load it is asked elsewhere
             return finding
-        decides = as_sealed and fields["outcome"] in _RULED
-        return ModelFinding(file.stored, file.sha256, **fields) if decides else finding
+        if not as_sealed or fields["outcome"] not in _RULED:
+            return finding
+        judged[key] = fields
+        return ModelFinding(file.stored, file.sha256, **fields)
 
     sealed = sealed_findings(directory, volume)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

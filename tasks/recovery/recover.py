@@ -69,7 +69,7 @@ def recover(  # noqa: PLR0913, PLR0917
     if why_not := why_not_recover(verdict.word, despite):
         raise failure("an incident whose evidence is safe", why_not)
     headers, keyless = _headers(context.workload)
-    models = SealedModels.read(context.directory, context.workload, seals, partial(judge_again, context))
+    models = SealedModels.read(context.directory, context.workload, seals, partial(judge_again, context, {}))
     models = with_former(context, seals, models)
     way = _way_back(context, start_as)
     restart = _Restart(context, way, models, headers)

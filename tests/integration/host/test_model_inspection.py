@@ -137,7 +137,7 @@ def test_a_file_that_is_still_written_is_torn_and_one_that_is_gone_says_so(small
 
 
 def test_by_the_present_rules_a_sealed_model_may_be_judged_otherwise_and_stays_as_it_was_sealed(
-    small: SmallWorkload,
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (small.root / "models/model_own.joblib").write_bytes(b"cmine_own\nScaler\n.")
     with case_of(small.block(model_imports=["mine_own"])) as context:
@@ -145,16 +145,24 @@ def test_by_the_present_rules_a_sealed_model_may_be_judged_otherwise_and_stays_a
         trusting = made(judge_models.fn(context, (evidence,)))
         sealed = (context.directory.evidence_dir(1) / MODELS).read_bytes()
         assert outcomes(trusting) == {"builtin": "sound", "own": "sound"}
-        assert judge_again(context, 1, evidence.files) == trusting.findings
+        assert judge_again(context, {}, 1, evidence.files) == trusting.findings
         context.workload = small.block()
-        assert outcomes(Inspection(judge_again(context, 1, evidence.files))) == {"builtin": "sound", "own": "suspect"}
+        assert outcomes(Inspection(judge_again(context, {}, 1, evidence.files))) == {
+            "builtin": "sound",
+            "own": "suspect",
+        }
         told = [each["object"] for each in context.log.entries() if each["action"] == "model judged again"]
         assert told == ["models/model_own.joblib"]
+        with monkeypatch.context() as patched:
+            judged = dict[Any, Any]()
+            once = judge_again(context, judged, 1, evidence.files)
+            patched.setattr("tasks.models.inspect.read_model", lambda *_: pytest.fail("it was judged already"))
+            assert judge_again(context, judged, 1, evidence.files) == once
         own = context.directory.evidence_dir(1) / told[0]
         own.write_bytes(b"cmine_own\nOther\n.")
-        assert judge_again(context, 1, evidence.files) == trusting.findings
+        assert judge_again(context, {}, 1, evidence.files) == trusting.findings
         own.unlink()  # as one that was hashed in place may be
-        assert judge_again(context, 1, evidence.files) == trusting.findings
+        assert judge_again(context, {}, 1, evidence.files) == trusting.findings
         assert (context.directory.evidence_dir(1) / MODELS).read_bytes() == sealed
 
 
