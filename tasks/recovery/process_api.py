@@ -39,6 +39,7 @@ from tasks.system.accounts import clean_environment
 from tasks.system.declarations import account_for
 from tasks.system.files.atomic_files import read_private, rows_of
 
+UNSEEN: Final = "no API ran at the freeze, and no incident of this host has seen one"
 _GONE_SECONDS: Final = 10.0
 _KILL_ROUNDS: Final = 10
 
@@ -48,9 +49,9 @@ class ProcessApi:
 
     container = ""
 
-    def __init__(self, context: RunContext) -> None:
-        """Keep the context; starts nothing."""
-        self.context, self.host = context, context.adapters.host
+    def __init__(self, context: RunContext, *, is_asked: bool = False) -> None:
+        """Keep the context; starts nothing. `is_asked` says that a person wants the block's start."""
+        self.context, self.host, self._is_asked = context, context.adapters.host, is_asked
         self.log = str(context.workload.root)
         self._started: Identity | None = None
 
@@ -84,7 +85,8 @@ class ProcessApi:
     def find_doubt(self) -> str:
         """Return by name what the started process does not have as it was kept; empty if it has all of it.
 
-        Where an API is known to have run and this incident has not kept how, that is the doubt.
+        Where this incident has not kept how it ran, that is the doubt, unless a person has asked for the block's start
+        of one that nobody has seen.
         """
         block, kept = self.context.workload, self._starts
         if not kept:
@@ -104,8 +106,10 @@ class ProcessApi:
             why = f"{kill}`recover --incident {before}`, which has kept how it ran 以前の記録から復旧"
         elif before:
             why = f"{before} has kept how it ran, and no recovery starts from it: {why_not}"
-        else:
+        elif self._is_asked:
             return ""
+        else:
+            why = f"{UNSEEN}; if these are right, `recover --as process` 正しければ --as process"
         return f"that it runs as it ran: environment, account and limits are the block's: {why}"
 
     @property

@@ -148,7 +148,7 @@ def _require_quiet(context: RunContext, despite: str) -> None:
 def _way_back(context: RunContext, start_as: StartAs | None) -> Revival:
     """Return how to bring the API back: as asked, else as an earlier recovery did if it lives, else as it ran."""
     if start_as:
-        return ImageApi(context) if start_as == "container" else ProcessApi(context)
+        return ImageApi(context) if start_as == "container" else ProcessApi(context, is_asked=True)
     before = as_it_ran(context)
     return next((way for way in (before, ImageApi(context), ProcessApi(context)) if way.again()), before)
 

@@ -18,7 +18,7 @@ from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, failure, predict, shown_address
 from tasks.recovery.choice import select, with_former
 from tasks.recovery.image_api import ImageApi
-from tasks.recovery.process_api import ProcessApi, api_user, find_kept_before
+from tasks.recovery.process_api import UNSEEN, ProcessApi, api_user, find_kept_before
 from tasks.recovery.recover import Revival, address_of, as_it_ran
 from tasks.recovery.served_model import SealedModels, parse_model_name
 from tasks.runtime.context import RunContext
@@ -90,8 +90,10 @@ def starts_of(context: RunContext, way: Revival) -> dict[str, tuple[bool, str]]:
             conditions = f"without {', '.join(lacks)}" if lacks else conditions
             if any(each.role == "api" for each in frozen.values()):
                 rows["what it runs with"] = bool(starts) and not lacks, conditions
-            elif before := find_kept_before(context)[0]:
-                rows["what it runs with"] = False, f"not known: no API runs; {before} has kept how it ran"
+            else:
+                before = find_kept_before(context)[0]
+                why = f"no API runs; {before} has kept how it ran" if before else f"{UNSEEN}: start it, or --as process"
+                rows["what it runs with"] = False, f"not known: {why}"
     if block.api_image:
         try:
             rows["the start as a new container"] = True, f"{block.api_image}, {ImageApi(context).config['Image']}"

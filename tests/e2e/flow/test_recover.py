@@ -143,7 +143,7 @@ def test_a_recovery_that_fails_once_half_way_is_tried_again_and_leaves_one_api(
         return made
 
     monkeypatch.setattr(where, fails_once)
-    state = bring_back(scene)
+    state = bring_back(scene, start_as="process")
     assert (state.name, len(tries)) == ("Recovered", 2), state.message
     assert len(scene.small.living()) == 1
     assert not refused(scene.block.lock)
@@ -223,11 +223,11 @@ def test_a_model_that_nobody_wants_and_a_training_has_changed_since_holds_up_no_
     scene.save(store=EvidenceStore(folder=tmp_path / "disk"))
     assert scene.evacuate().name == "Verified"
     other.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
-    state = bring_back(scene, model=wanted)
+    state = bring_back(scene, model=wanted, start_as="process")
     assert state.name == "NotRecovered", state.message
     assert "model_step.joblib, which is not as sealed: would import os.system" in str(state.message)
     other.write_bytes(pickle.dumps("trained since"))
-    state = bring_back(scene, model=wanted)
+    state = bring_back(scene, model=wanted, start_as="process")
     assert state.name == "Recovered", state.message
     assert f"with {wanted}, sha256" in str(state.message)
     assert "beside it, not as sealed 証跡と異なる: models/model_step.joblib" in str(state.message)
@@ -241,7 +241,7 @@ def test_an_api_may_write_beside_its_models_and_a_second_proof_that_fails_contai
     scene.save(workload=scene.small.block(models=["models/**"]), store=EvidenceStore(folder=tmp_path / "disk"))
     assert scene.evacuate().name == "Verified"
     change_api(scene, "COLUMNS = [", "open('models/last_used.json', 'w').write('{}')\nCOLUMNS = [")
-    state = bring_back(scene)
+    state = bring_back(scene, start_as="process")
     assert state.name == "Recovered", state.message
     assert (scene.small.root / "models/last_used.json").exists()
     model = scene.small.root / "models/model_builtin.joblib"
@@ -262,7 +262,7 @@ def test_an_api_may_write_beside_its_models_and_a_second_proof_that_fails_contai
             assert bring_back(scene).name == "NotRecovered"
             assert refused(scene.block.lock), "the recovery before the last one has no say any more"
             change_api(scene, "raise SystemExit(1)\nCOLUMNS = [", "COLUMNS = [")
-        state = bring_back(scene)
+        state = bring_back(scene, start_as="process")
         assert state.name == "Recovered", state.message
 
 
@@ -277,7 +277,7 @@ def test_a_release_to_which_a_link_leads_is_promoted_and_comes_back(scene: Scene
     state = scene.evacuate()
     assert state.name == "Verified", state.message
     assert (tmp_path / "disk/latest/models/model_current/model.joblib").read_bytes() == pickle.dumps("release 3")
-    state = bring_back(scene, model="models/model_current/model.joblib")
+    state = bring_back(scene, model="models/model_current/model.joblib", start_as="process")
     assert state.name == "Recovered", state.message
     assert told(scene, 2)["recovery"]["model"] == "models/model_current/model.joblib"
 
@@ -310,7 +310,7 @@ def test_a_model_that_was_sealed_as_suspect_is_judged_again_by_the_block_as_it_i
     assert names[1].startswith("portfolio_features")
     assert scene.small.living() == []
     scene.save(workload=scene.small.block(model_imports=names))
-    state = bring_back(scene)
+    state = bring_back(scene, model="models/model_builtin.joblib")
     assert state.name == "Recovered", state.message
     assert (scene.home / "evidence/models.json").read_bytes() == sealed
     (entry,) = [each for each in entries(scene) if each["action"] == "model judged again"]
@@ -334,7 +334,7 @@ def test_unverified_is_refused_unless_a_reason_is_given(scene: Scene, tmp_path: 
     assert "despite" in str(state.message)
     assert refused(scene.block.lock)
     assert not (scene.home / "record/002").exists()
-    state = bring_back(scene, despite="the store is gone for good, users wait")
+    state = bring_back(scene, despite="the store is gone for good, users wait", start_as="process")
     assert state.name == "Recovered", state.message
     assert "UNVERIFIED" in str(state.message)
     assert told(scene, 2)["verdict"]["word"] == "UNVERIFIED"
@@ -387,7 +387,7 @@ def assert_a_stranger_refuses_it_and_a_held_newcomer_is_ended(scene: Scene) -> N
         lambda: [each.status() for each in scene.small.living()] == [psutil.STATUS_STOPPED], what="the guard's catch"
     )
     (caught,) = scene.small.living()
-    state = bring_back(scene, despite="the stranger is gone")
+    state = bring_back(scene, despite="the stranger is gone", start_as="process")
     assert (state.type.value, state.name) == ("COMPLETED", "Recovered"), state.message
     assert not caught.is_running(), "what the guard held is ended, as by an uncordon"
     assert told(scene, 4)["verdict"]["word"] == "UNANSWERED"
@@ -570,7 +570,7 @@ def test_a_base_name_that_two_models_have_is_not_decided_and_a_path_is(scene: Sc
     assert told(scene, 2)["recovery"]["sha256"] == ""
     end_all_in(scene.small.root)
     change_api(scene, '"model": os.path.basename(model), "ts"', '"model": model, "ts"')
-    state = bring_back(scene)
+    state = bring_back(scene, model="models/model_builtin.joblib", start_as="process")
     assert state.name == "Recovered", state.message
 
 

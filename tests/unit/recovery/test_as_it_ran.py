@@ -187,28 +187,41 @@ def test_an_incident_that_froze_no_api_names_the_earlier_one_that_has_kept_how_i
     first, home = earlier.incident.id, earlier.directory.path
     earlier.state.container_files.write(["/app/a.log"])
     earlier.close()
-    for starts, verdict in ((True, "VERIFIED"), (True, "THAWED"), (False, "VERIFIED")):
+    for has_starts, verdict in ((True, "VERIFIED"), (True, "THAWED"), (False, "VERIFIED")):
         (home / "record/001").mkdir(parents=True, exist_ok=True)
         (home / "record/001/closing.json").write_text(json.dumps({"verdict": verdict}))
-        if not starts:
+        if not has_starts:
             (home / "starts.json").unlink()
-        doubts, cure = starts, starts and verdict == "VERIFIED"
+        cure = has_starts and verdict == "VERIFIED"
         with case_of(earlier.workload, incident="IR-20260102T040405Z") as context:
-            rows = starts_of(context, as_it_ran(context))
-            assert ("what it runs with" in rows) is doubts
+            good, why = starts_of(context, as_it_ran(context))["what it runs with"]
+            assert (good, first in why) == (False, has_starts)
             api = ProcessApi(context)
             api.start()
             try:
                 words = api.find_doubt()
                 assert (f"`recover --incident {first}`" in words) is cure
                 assert (f"kill {api.identity.pid}" in words) is cure
-                assert (first in words) is doubts
-                assert ("it was thawed" in words) is (doubts and not cure)
-                if doubts:
-                    assert first in rows["what it runs with"][1]
-                    assert not rows["what it runs with"][0]
+                assert (first in words) is has_starts
+                assert ("it was thawed" in words) is (has_starts and not cure)
             finally:
                 end(psutil.Process(api.identity.pid))
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_an_api_that_nobody_has_seen_comes_back_by_the_block_and_counts_if_a_person_asks_for_that(
+    tmp_path: Path, *, is_asked: bool
+) -> None:
+    (tmp_path / "root").mkdir()
+    with case_of(Workload(root=tmp_path / "root", lock=tmp_path / "lock", api_command=COMMAND)) as context:
+        good, why = starts_of(context, as_it_ran(context))["what it runs with"]
+        assert (good, "no API ran at the freeze" in why) == (False, True)
+        api = ProcessApi(context, is_asked=is_asked)
+        api.start()
+        try:
+            assert ("`recover --as process`" in api.find_doubt()) is not is_asked
+        finally:
+            end(psutil.Process(api.identity.pid))
 
 
 def test_without_anything_known_it_has_a_clean_environment_and_a_log_that_is_collected(
