@@ -61,7 +61,7 @@ ORDER = [*dict.fromkeys(TOGETHER.values()), "tests/e2e/", "tests/integration/", 
 
 # Laws are tried without a time limit an example: two busy cores are no finding. `make test-fast` tries fewer.
 settings.register_profile("patient", deadline=None, max_examples=60)
-settings.register_profile("fast", deadline=None, max_examples=30)
+settings.register_profile("fast", deadline=None, max_examples=10)
 settings.load_profile("patient")
 
 SERVERS = {"prefect", "s3", "ceph", "docker", "browser", "systemd", "host", "hostile"}
@@ -94,16 +94,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _leave_a_sample(items: list[pytest.Item]) -> None:
-    """Of a test marked `sample(n)` leave n of its cases, drawn by SEED, to the suite; the rest is for `make soak`."""
+    """Of a test marked `sample(n)` leave n of its cases, drawn by SEED, to the suite; the rest is for `make soak`.
+
+    With CASES, as of `make test-fast`, leave no more of any test.
+    """
+    most = int(os.environ.get("CASES", sys.maxsize))
     cases = dict[str, list[pytest.Item]]()
     for item in items:
         if not item.get_closest_marker("soak"):
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for name, each in cases.items():
-        if mark := each[0].get_closest_marker("sample"):
-            draw = random.Random(f"{os.environ.get('SEED', '1')} {name}")  # noqa: S311  # no secret
-            for item in draw.sample(each, max(0, len(each) - mark.args[0])):
-                item.add_marker("soak")
+        mark = each[0].get_closest_marker("sample")
+        number = min(most, mark.args[0] if mark else most)
+        draw = random.Random(f"{os.environ.get('SEED', '1')} {name}")  # noqa: S311  # no secret
+        for item in draw.sample(each, max(0, len(each) - number)):
+            item.add_marker("soak")
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types

@@ -34,7 +34,7 @@ class Change:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """Return the change in a witness's row."""
-        lineage = _placed(map(_process, row.get("lineage", ())))
+        lineage = _place_unread(map(_process, row.get("lineage", ())))
         return cls(row["file"], datetime.fromisoformat(row["at"]), row["pid"], lineage)
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ def _process(row: Mapping[str, Any]) -> Process:
     return Process(**{**row, **parts, "ports": frozenset(row["ports"])})
 
 
-def _placed(lineage: Iterable[Process]) -> tuple[Process, ...]:
+def _place_unread(lineage: Iterable[Process]) -> tuple[Process, ...]:
     """Return a lineage, each process that ended before its control group was read in that of its parent."""
     placed = list[Process]()
     for each in reversed([*lineage]):

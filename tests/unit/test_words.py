@@ -63,6 +63,7 @@ def trees() -> Mapping[Path, ast.Module]:
     return {path: ast.parse(path.read_text()) for path in MODULES}
 
 
+@pytest.mark.slow
 def test_a_value_says_what_it_holds(trees: Mapping[Path, ast.Module]) -> None:
     words = {path: {name.strip("_") for name in names(tree)} & INSTEAD.keys() for path, tree in trees.items()}
     found = {place(path): {word: INSTEAD[word] for word in here} for path, here in words.items() if here}
@@ -79,6 +80,7 @@ def test_a_verb_or_a_noun_is_none(name: str) -> None:
     assert not is_participle(name)
 
 
+@pytest.mark.slow
 def test_a_function_is_a_verb(trees: Mapping[Path, ast.Module]) -> None:
     found = {
         f"{place(path)}:{node.lineno} {node.name}"

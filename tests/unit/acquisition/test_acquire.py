@@ -199,6 +199,7 @@ def test_every_name_that_the_kernel_allows_is_taken(root: Path, folder: Path) ->
     json.dumps([asdict(file) for file in files.values()]).encode("ascii")
 
 
+@pytest.mark.slow
 def test_empty_and_sparse_files_are_taken_whole(root: Path, folder: Path) -> None:
     (root / "logs/empty.log").touch()
     with (root / "logs/sparse.log").open("wb") as file:
@@ -333,6 +334,7 @@ def deep(root: Path) -> Iterator[str]:
         os.close(places.pop())
 
 
+@pytest.mark.slow
 def test_a_file_deeper_than_pythons_stack_costs_no_other(root: Path, folder: Path, deep: str) -> None:
     (root / "logs/a.log").write_text("a")
     (root / "logs/z.log").write_text("z")

@@ -42,6 +42,7 @@ def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> None:
             file.write(data)
 
 
+@pytest.mark.slow
 def test_holes_stay_holes(root: Path, folder: Path) -> None:
     sparse(root / "logs/a.log", 200 << 20, (50 << 20, b"in the middle"), (100 << 20, b"further on"))
     files, losses = taken(FILES, target(root), folder)
@@ -60,6 +61,7 @@ def test_a_file_of_a_terabyte_of_holes_fills_no_disk_and_takes_no_time(root: Pat
     assert "bytes of data in 1099511627776" in losses["logs/a.log"].reason
 
 
+@pytest.mark.slow
 def test_the_pieces_of_a_sparse_file_cover_all_of_its_data(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     sparse(path, 10 << 20, (1 << 20, b"x" * 5000), (9 << 20, b"y"))

@@ -113,6 +113,7 @@ def test_the_custody_log_goes_on_when_the_disk_is_full(block: Workload, disk: Pa
         assert (context.directory.path / UNPROVEN).exists()
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_fit_is_hashed_in_place_sent_and_proven(
     small: SmallWorkload, block: Workload, disk: Path
 ) -> None:

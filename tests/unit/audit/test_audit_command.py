@@ -41,6 +41,7 @@ def no_server() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_a_folder_is_audited_without_any_server(
     store: Path, allowed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,7 @@ CLAIMS: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CLAIMS.values(), ids=CLAIMS)
 def test_a_record_that_claims_verified_over_its_own_facts_is_broken(
     unsigned: Objects, holding: Holding, change: Callable[[dict[str, Any]], object]
@@ -242,6 +243,7 @@ def test_a_turn_that_no_record_tells_of_is_open_unless_a_later_one_has_carried_i
     assert "brought back to what it was before turn 2, by root by hand" in findings(audit, Severity.NOTE)[begun_key(3)]
 
 
+@pytest.mark.slow
 def test_what_the_records_tell_of_a_turn_is_compared(
     objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
@@ -277,6 +279,7 @@ def later(signing_key: SigningKey, tmp_path_factory: pytest.TempPathFactory) -> 
     return Objects({each.key: store.read(each.key) for each in store.list("")})
 
 
+@pytest.mark.slow
 def test_what_was_left_unsigned_is_covered_by_a_later_closing_that_is_signed(
     later: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
@@ -337,6 +340,7 @@ def at_last(signing_key: SigningKey, tmp_path_factory: pytest.TempPathFactory) -
     return Objects({each.key: store.read(each.key) for each in store.list("")})
 
 
+@pytest.mark.slow
 def test_a_closing_that_is_covered_covers_in_its_turn(
     at_last: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
@@ -385,6 +389,7 @@ def test_a_signed_closing_and_segment_of_another_incident_cover_nothing_here(
     assert "it is not signed" in findings(audit, Severity.OPEN)["record/001/closing.json"]
 
 
+@pytest.mark.slow
 def test_a_key_that_failed_leaves_what_a_later_signature_covers(
     tmp_path: Path, signing_key: SigningKey, monkeypatch: pytest.MonkeyPatch, signers: tuple[AllowedSigner, ...]
 ) -> None:

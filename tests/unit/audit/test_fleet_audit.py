@@ -120,6 +120,7 @@ def test_a_fleet_is_proven_by_its_record_and_each_hosts_closing(bucket: Bucket) 
     assert bucket.audit(deep=True).word is AuditWord.PROVEN
 
 
+@pytest.mark.slow
 def test_nothing_of_the_record_or_of_a_closing_changes_unnoticed(bucket: Bucket) -> None:
     bucket.write(bucket.rows())
     record = [path for path in (bucket.folder / "fleets").rglob("*") if path.is_file()]

@@ -100,6 +100,7 @@ def replaced(draw: st.DrawFn, value: Any) -> Any:
     return draw(values)
 
 
+@pytest.mark.slow
 @settings(max_examples=scaled(200), deadline=None, derandomize=True, database=None)
 @given(data=st.data())
 def test_no_value_in_any_document_ends_an_audit(objects: Objects, data: st.DataObject) -> None:

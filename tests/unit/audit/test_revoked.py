@@ -74,6 +74,7 @@ def audit(holding: Callable[[dict[str, bytes]], MemoryStore], roots: tuple[Certi
     return audit
 
 
+@pytest.mark.slow
 def test_what_an_authority_has_seen_before_stays_proven_and_each_document_is_named(
     stamped: Objects, audit: Auditing, signing_key: SigningKey
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_key_that_counts_by_another_line_is_not_revoked(
     assert audit(stamped, lines).findings == ()
 
 
+@pytest.mark.slow
 def test_a_persons_key_is_revoked_as_a_hosts(
     audit: Auditing, allowed: str, tmp_path: Path, signing_key: SigningKey
 ) -> None:
@@ -185,6 +187,7 @@ def carried_on(following: SigningKey, tmp_path_factory: pytest.TempPathFactory) 
     return Objects({each.key: store.read(each.key) for each in store.list("")})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dated", "seen", "word"),
     [

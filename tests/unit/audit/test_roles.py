@@ -100,6 +100,7 @@ def restated(signing_key: SigningKey, person: SigningKey, tmp_path_factory: pyte
     return Objects({each.key: store.read(each.key) for each in store.list("")})
 
 
+@pytest.mark.slow
 def test_persons_sign_what_adds_nothing(restated: Objects, holding: Holding, allowed: str, person: SigningKey) -> None:
     audit = verify_incident(
         holding(restated), INCIDENT, read_signers(f"{allowed}{person.allowed_signers}\n"), deep=False
@@ -125,6 +126,7 @@ def test_persons_make_no_evidence_and_no_better_verdict(
     assert "says more than the host's last closing" in findings(audit, Severity.BROKEN)["record/003/closing.json"]
 
 
+@pytest.mark.slow
 def test_persons_cover_nothing_that_a_host_left_unsigned(tmp_path: Path, allowed: str, person: SigningKey) -> None:
     store = MemoryStore()
     evacuated(tmp_path / "a", store, None, then=[None, person])
@@ -134,6 +136,7 @@ def test_persons_cover_nothing_that_a_host_left_unsigned(tmp_path: Path, allowed
     assert bare >= {"evidence/manifest.json", "record/001/closing.json", "record/002/closing.json"}
 
 
+@pytest.mark.slow
 def test_a_signature_beside_what_was_left_unsigned_and_is_covered_says_nothing(
     tmp_path: Path, holding: Holding, allowed: str, signing_key: SigningKey
 ) -> None:
@@ -184,6 +187,7 @@ def test_an_object_that_no_record_names_is_named_and_breaks_nothing(
     assert "nobody vouches" in told.what
 
 
+@pytest.mark.slow
 def test_a_claim_names_the_place_that_it_was_made_for(tmp_path: Path) -> None:
     store = MemoryStore("s3://bucket/prefix")
     evacuated(tmp_path / "a", store, None)

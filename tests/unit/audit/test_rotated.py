@@ -70,6 +70,7 @@ def audit(carried_on: Objects, holding: Callable[[dict[str, bytes]], MemoryStore
     return audit
 
 
+@pytest.mark.slow
 def test_what_a_named_key_signs_is_believed_and_the_rotation_told(
     audit: Rotated, signing_key: SigningKey, following: SigningKey, between: datetime
 ) -> None:

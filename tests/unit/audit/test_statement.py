@@ -206,6 +206,7 @@ def test_a_statement_that_was_removed_or_changed_is_missed_and_one_that_no_closi
     assert added.word is verify_incident(holding(unsigned), INCIDENT, None, deep=False).word
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
 def test_with_a_key_that_makes_no_statement_the_record_is_signed_without_one_and_says_why(
     tmp_path: Path, kind: str

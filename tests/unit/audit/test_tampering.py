@@ -206,6 +206,7 @@ def search(how: settings, objects: Objects, check: Callable[[Tampering], None]) 
     each()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [sample, pytest.param(campaign, marks=pytest.mark.soak)])
 def test_any_tampering_is_named(
     objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...], how: settings
@@ -216,6 +217,7 @@ def test_any_tampering_is_named(
     search(how, objects, check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [sample, pytest.param(campaign, marks=pytest.mark.soak)])
 def test_any_tampering_is_named_without_knowing_the_signers(objects: Objects, holding: Holding, how: settings) -> None:
     def check(tampering: Tampering) -> None:
@@ -224,6 +226,7 @@ def test_any_tampering_is_named_without_knowing_the_signers(objects: Objects, ho
     search(how, objects, check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [sample, pytest.param(campaign, marks=pytest.mark.soak)])
 def test_a_store_that_tells_the_right_digest_of_wrong_bytes_is_found_out_by_reading_every_byte(
     objects: Objects, signers: tuple[AllowedSigner, ...], how: settings

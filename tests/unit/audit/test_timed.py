@@ -73,6 +73,7 @@ def faults(found: Audit) -> dict[str, str]:
     return {each.object: each.summary for each in found.findings}
 
 
+@pytest.mark.slow
 def test_stamped_closings_prove_their_times(stamped: Objects, audit: Auditing) -> None:
     found = audit(stamped)
     assert (found.word, found.findings) == (AuditWord.PROVEN, ()), found.summary

@@ -59,6 +59,7 @@ def unsent(audit: Audit) -> list[str]:
     return [each.object for each in audit.findings if each.severity is Severity.UNSENT]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "store", [Failing(0), Failing(1), Failing(6), Failing(99, "coverage.json")], ids=["0", "1", "6", "99"]
 )
@@ -97,6 +98,7 @@ def test_what_an_unfinished_incident_has_is_what_was_sealed(tmp_path: Path, sign
     assert verify_incident(store, INCIDENT, signers, deep=False).word is AuditWord.BROKEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["memory:", "memory:mistyped", "store block house"])
 def test_an_incident_is_proven_where_it_was_carried_on_wherever_its_first_run_meant_to_store_it(
     tmp_path: Path, signing_key: SigningKey, before: str

@@ -125,6 +125,7 @@ def test_every_client_tells_of_a_store_that_takes_connections_and_is_silent(
     assert found.until > clock.now
 
 
+@pytest.mark.slow
 def test_a_closed_port_is_told_shortly(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"

@@ -156,6 +156,7 @@ def test_the_answer_to_a_head_has_no_body_whatever_its_length_says() -> None:
     assert answers[0].headers["content-length"] == "34000"
 
 
+@pytest.mark.slow
 def test_a_lost_connection_and_one_that_is_silent_are_told_apart_and_neither_is_used_again() -> None:
     acts = iter(["lose", "be silent", "answer"])
 

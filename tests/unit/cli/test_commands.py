@@ -166,6 +166,7 @@ def test_bad_input_is_refused_on_stderr_and_says_what_to_do(
     assert "Nothing was touched." in told.err
 
 
+@pytest.mark.slow
 def test_help_names_every_command_and_each_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     told = capsys.readouterr().out
@@ -175,6 +176,7 @@ def test_help_names_every_command_and_each_has_examples(capsys: pytest.CaptureFi
         assert f"  evacuation {name}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "keys"),
     [
@@ -203,6 +205,7 @@ def test_json_is_one_object_with_a_schema_and_needs_no_prefect(
     assert told.keys() == {"schema", "command"} | keys
 
 
+@pytest.mark.slow
 def test_status_needs_neither_docker_nor_a_store(file: Path) -> None:
     heavy = "('prefect', 'docker', 'boto3', 'httpx', 'asyncio', 'tasks.runtime.context')"
     program = f"import sys; from flows.cli import run; run(sys.argv[1:]); sys.exit(any(map(sys.modules.get, {heavy})))"
@@ -250,6 +253,7 @@ print(found.access_key, found.secret_key, credentials.aws_client_parameters.veri
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", ["aws_access_key_id aws_secret_access_key", "minio_root_user minio_root_password"])
 def test_credentials_that_stand_in_the_file_need_no_prefect(tmp_path: Path, names: str) -> None:
     user, password = names.split()
@@ -266,6 +270,7 @@ def test_minio_credentials_without_an_endpoint_are_refused(tmp_path: Path) -> No
         named_store(str(tmp_path / "store.toml"))
 
 
+@pytest.mark.slow
 def test_a_doctor_without_the_auditors_file_that_was_named_looks_at_nothing(file: Path) -> None:
     done = typed("doctor", str(file), "--signers", "/nowhere/allowed_signers")
     assert done.returncode == REFUSED

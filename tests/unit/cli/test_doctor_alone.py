@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.workloads import SmallWorkload
 
 
+@pytest.mark.slow
 def test_in_a_pipe_without_a_server_it_starts_none_and_ends(small: SmallWorkload, tmp_path: Path) -> None:
     """Prefect would start one, which keeps its database in PREFECT_HOME and both ends of the pipe open."""
     (file := tmp_path / "evacuation.toml").write_text(

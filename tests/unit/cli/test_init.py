@@ -110,6 +110,7 @@ def look(path: Path, *pids: int) -> set[int]:
     return {each["pid"] for each in seen["processes"]}
 
 
+@pytest.mark.slow
 def test_what_is_written_finds_every_process_and_nothing_is_left(serving: SmallWorkload, tmp_path: Path) -> None:
     bystander = serving.start(["tail", "-f", "serve.py"])
     path = tmp_path / "house.toml"
@@ -130,6 +131,7 @@ def test_what_is_written_finds_every_process_and_nothing_is_left(serving: SmallW
     assert done.stdout.splitlines()[-1].endswith(f" doctor {path}")
 
 
+@pytest.mark.slow
 def test_what_the_file_calls_the_workloads_is_found_by_it_and_each_cure_in_it_holds(
     serving: SmallWorkload, tmp_path: Path
 ) -> None:
@@ -156,6 +158,7 @@ def test_what_the_file_calls_the_workloads_is_found_by_it_and_each_cure_in_it_ho
     look(path, loop, writer)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_an_api_of_roots_is_asked_about_before_anything_is_stopped(
     serving: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,6 +171,7 @@ def test_an_api_of_roots_is_asked_about_before_anything_is_stopped(
     assert refused not in typed("init", serving.root, "--output", tmp_path / "x.toml").stdout
 
 
+@pytest.mark.slow
 def test_the_contract_is_what_the_api_says_by_get_alone(serving: SmallWorkload, tmp_path: Path) -> None:
     assert typed("init", serving.root, "--output", tmp_path / "w.toml").returncode == 0
     fields = fields_of(tmp_path / "w.toml")
@@ -181,6 +185,7 @@ def test_the_contract_is_what_the_api_says_by_get_alone(serving: SmallWorkload, 
     assert not (serving.root / "posted").exists()
 
 
+@pytest.mark.slow
 def test_no_secret_of_a_command_line_or_environment_is_written(house: SmallWorkload, tmp_path: Path) -> None:
     words = ["venv/bin/python", "serve.py", "--listen", str(house.port), "--api-token", SECRET]
     api = house.start(words, DB_PASSWORD=SECRET, HOUSE_SALT=f"x{SECRET}")
@@ -195,6 +200,7 @@ def test_no_secret_of_a_command_line_or_environment_is_written(house: SmallWorkl
     assert look(tmp_path / "w.toml", api.pid) == {api.pid}
 
 
+@pytest.mark.slow
 def test_names_of_the_accounts_choosing_neither_write_nor_colour(house: SmallWorkload, tmp_path: Path) -> None:
     odd = house.root / "x\n[store.evil]\x1b[31m"
     for folder in (odd, house.root / "models"):
@@ -211,6 +217,7 @@ def test_names_of_the_accounts_choosing_neither_write_nor_colour(house: SmallWor
     assert (read["store"], len(read["workload"])) == ({"work-load": {}}, 1)
 
 
+@pytest.mark.slow
 def test_of_several_servers_the_api_is_the_one_that_describes_itself(serving: SmallWorkload, tmp_path: Path) -> None:
     (serving.root / "board.py").write_text((serving.root / "serve.py").read_text().replace("/openapi.json", "/x"))
     board = free_port()
@@ -228,6 +235,7 @@ def test_of_several_servers_the_api_is_the_one_that_describes_itself(serving: Sm
     assert other.pid in look(tmp_path / "w.toml")
 
 
+@pytest.mark.slow
 def test_two_services_in_one_environment_are_told_apart_by_root(tmp_path: Path) -> None:
     """The one that is looked at gets the environment and its pattern; the other is named by its folder."""
     (tmp_path / "venv/bin").mkdir(parents=True)
@@ -255,6 +263,7 @@ def test_two_services_in_one_environment_are_told_apart_by_root(tmp_path: Path) 
             assert look(path, *pids.values()) == {pids[each.root.name]}
 
 
+@pytest.mark.slow
 def test_as_many_programs_as_there_are_get_patterns(house: SmallWorkload, tmp_path: Path) -> None:
     for name in ("jobs/one.py", "jobs/two.py", "three.py", "four.py"):
         (house.root / name).write_text("import time; time.sleep(600)")
@@ -264,6 +273,7 @@ def test_as_many_programs_as_there_are_get_patterns(house: SmallWorkload, tmp_pa
     assert not {int(pid) for pid in re.findall(r"要確認: process (\d+)", (tmp_path / "w.toml").read_text())} & started
 
 
+@pytest.mark.slow
 def test_what_nothing_shown_can_tell_is_named_and_gets_no_pattern(house: SmallWorkload, tmp_path: Path) -> None:
     waits = house.start(["sleep", "600"])
     code = house.start(["venv/bin/python", "-c", f"{SECRET} = 1; import time; time.sleep(600)"])
@@ -275,6 +285,7 @@ def test_what_nothing_shown_can_tell_is_named_and_gets_no_pattern(house: SmallWo
     assert "# to answer 要確認: api_command: nothing listens here" in text
 
 
+@pytest.mark.slow
 def test_processes_that_are_alike_are_one_line_with_their_pids(house: SmallWorkload, tmp_path: Path) -> None:
     pids = sorted(house.start(["sleep", "613"]).pid for _ in range(3))
     done = typed("init", house.root, "--output", tmp_path / "w.toml")
@@ -451,6 +462,7 @@ def test_what_may_be_missing_is_only_what_is_not_there(house: SmallWorkload, tmp
     assert f"{kind}/__init__.py" in taken(tmp_path / "x.toml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["var/fit-17.out", "all.txt", ".state/8321", "models/.new/part"])
 def test_what_the_workload_has_open_for_writing_is_named_by_a_pattern(
     house: SmallWorkload, tmp_path: Path, name: str
@@ -650,6 +662,7 @@ def test_the_wheel_has_what_an_example_is_made_of() -> None:
         assert {path for path in folder.iterdir() if path.is_file()} <= shipped
 
 
+@pytest.mark.slow
 def test_it_needs_neither_prefect_nor_a_store(house: SmallWorkload, tmp_path: Path) -> None:
     heavy = "('prefect', 'boto3', 'tasks.runtime.context')"
     program = f"import sys; from flows.cli import run; run(sys.argv[1:]); sys.exit(any(map(sys.modules.get, {heavy})))"

@@ -59,6 +59,7 @@ def typed(folder: Path, *words: str, **environment: str) -> subprocess.Completed
     )
 
 
+@pytest.mark.slow
 def test_without_a_server_it_says_so_and_starts_none(tmp_path: Path) -> None:
     done = typed(tmp_path)
     assert done.returncode == REFUSED

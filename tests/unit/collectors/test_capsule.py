@@ -302,6 +302,7 @@ def test_a_folder_that_may_not_be_read_is_told_with_the_reason(place: Path, mode
     assert told["identity"] == "not known: no file of data was found"
 
 
+@pytest.mark.slow
 def test_a_collector_cannot_eat_the_memory_of_the_host() -> None:
     program = (
         "from tasks.collectors.__main__ import limit_memory; limit_memory(); bytearray(1 << 30); bytearray(4 << 30)"

@@ -102,6 +102,7 @@ def test_the_repository_is_told_of(root: Path, folder: Path) -> None:
     assert "+print('two')" in (folder / "git_diff.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_change_of_the_same_size_within_the_second_of_the_commit_is_seen(root: Path, folder: Path) -> None:
     repository(root)
     index = root / ".git/index"

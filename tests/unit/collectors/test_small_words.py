@@ -76,6 +76,7 @@ def ours(site: Path) -> str:
     return packages.make(target(site.parents[3])).decode()
 
 
+@pytest.mark.slow
 def test_the_list_is_what_pip_prints(site: Path) -> None:
     root = site.parents[3]
     https = repository(root / "with-https", {"other": "https://b.example/x.git", "origin": "https://a.example/x.git"})
@@ -164,6 +165,7 @@ esac
 """
 
 
+@pytest.mark.slow
 def test_a_dead_mount_costs_two_seconds_for_all_and_its_own_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def test_a_formula_stays_text_and_infinity_is_no_number() -> None:
     assert best == {"mean_test_score": None, "rank_test_score": 1, "params": {"param_a": '=HYPERLINK("http://x")'}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [

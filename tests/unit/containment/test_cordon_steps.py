@@ -145,6 +145,7 @@ def test_uncordon_ends_whom_the_guard_has_caught_and_nobody_who_ran_before_it(
     assert ((who.pid, SIGKILL) in run.adapters.host.sent) is ended
 
 
+@pytest.mark.slow
 def test_a_guard_whose_marker_no_disk_has_taken_is_gone_before_anybody_is_thawed(run: RunContext) -> None:
     host = host_of(run)
     stopped = process(3, TRAINING, cwd=str(run.directory.root), state="T")
@@ -155,6 +156,7 @@ def test_a_guard_whose_marker_no_disk_has_taken_is_gone_before_anybody_is_thawed
     assert host.acts == [f"SIGTERM {OLD.pid}", f"wait {OLD.pid}", f"SIGCONT {stopped.pid}"]
 
 
+@pytest.mark.slow
 def test_what_a_start_that_died_has_frozen_is_let_go_and_forgotten(run: RunContext) -> None:
     one, gone = process(3, TRAINING, cwd=str(run.directory.root), state="T"), process(4)
     host_of(run).processes[one.pid] = one
@@ -242,6 +244,7 @@ def test_whom_the_launcher_has_left_in_its_session_counts_though_it_has_ended(
     assert made(challenge.fn(run)).caught == f"the guard froze process {detached.pid}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [None, 0], ids=["lives", "something of it is at large"])
 def test_whom_somebody_else_has_started_does_not_count_as_the_launch(
     run: RunContext, monkeypatch: pytest.MonkeyPatch, code: int | None

@@ -162,6 +162,7 @@ class RecordingSystemd(PaperSystemd):
         return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("let_in", [True, False])
 def test_after_a_failed_recovery_the_whole_cordon_is_back_unless_an_earlier_one_has_let_in_what_runs(
     small: SmallWorkload, *, let_in: bool

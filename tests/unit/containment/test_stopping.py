@@ -104,6 +104,7 @@ def test_a_shell_is_asked_by_what_it_does_not_take_for_its_childs(run: RunContex
     assert sent(run, loop) == [SIGTERM]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_shell", [True, False])
 @pytest.mark.parametrize("has_helper", [True, False])
 def test_a_shell_that_only_waits_for_what_it_started_again_does_not_use_up_the_grace(

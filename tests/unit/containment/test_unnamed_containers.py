@@ -147,6 +147,7 @@ def test_one_all_of_whose_processes_are_bystanders_is_excused(run: RunContext) -
     assert len(told(run)[0]) == 1
 
 
+@pytest.mark.slow
 def test_the_container_of_our_guard_is_ours(run: RunContext) -> None:
     """A worker in a container starts it there, and is then replaced by another container."""
     box = mounting(run.workload.root)
@@ -191,6 +192,7 @@ def test_an_engine_that_is_down_or_talks_rubbish_is_noted(unnamed_run: RunContex
     assert len(told(unnamed_run)[1]) == 1
 
 
+@pytest.mark.slow
 def test_an_engine_that_hangs_costs_seconds_after_the_freeze_and_none_before(
     unnamed_run: RunContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ def linked(cell: str) -> list[str]:
     return [link.removeprefix("../").replace("/", ".") for link in re.findall(r"\]\(([^)]+)\)", cell)]
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_code_says() -> None:
     assert PAGE.read_text() == page(PAGE.read_text()), "stale: run `make reference`"
 

@@ -42,6 +42,7 @@ def unexplained(silent: str = "") -> str:
     return silent
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_code_says() -> None:
     assert PAGE.read_text() == reference(), "stale: run `make reference`"
 
@@ -80,6 +81,7 @@ def test_what_has_no_meaning_is_an_error_that_names_it(
         reference([chapter(package)])
 
 
+@pytest.mark.slow
 def test_every_action_that_is_explained_is_written_somewhere() -> None:
     assert set(used_actions(PROJECT / "tasks")) == set(MEANINGS)
 
@@ -93,5 +95,6 @@ def named_states() -> Iterator[str]:
                 yield from [str(found.value)] if isinstance(found, ast.Constant) else []
 
 
+@pytest.mark.slow
 def test_no_run_ends_in_a_state_that_nobody_explains() -> None:
     assert set(named_states()) <= {each.name for each in ENDINGS}, "add it to tasks/custody/incident/ending.py"

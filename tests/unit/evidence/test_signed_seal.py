@@ -147,6 +147,7 @@ def test_a_store_block_that_cannot_be_made_still_lets_evidence_be_sealed(small: 
         ]
 
 
+@pytest.mark.slow
 def test_a_key_that_cannot_be_opened_leaves_the_store_usable_and_is_told_as_why_nothing_is_signed(
     small: SmallWorkload, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

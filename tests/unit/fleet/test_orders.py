@@ -97,6 +97,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     return made
 
 
+@pytest.mark.slow
 def test_one_hosts_error_stops_no_other_and_only_what_may_pass_is_repeated(server: Server) -> None:
     gone, locked, odd = HOSTS[0], HOSTS[1], HOSTS[2]
     server.errors[gone.deployment] = [http_error(404)]
@@ -138,6 +139,7 @@ def test_a_limit_that_another_trigger_makes_or_that_cannot_be_made_keeps_no_orde
     assert len(server.made) == len(HOSTS)
 
 
+@pytest.mark.slow
 def test_a_joined_trigger_orders_what_the_opening_run_has_not(server: Server) -> None:
     carried = {"order": FLEET.order(HOSTS[0], 1, NOW).parameters}
     run = SimpleNamespace(

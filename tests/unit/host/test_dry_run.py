@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ def hosts(draw: st.DrawFn) -> list[tuple[int, int, bool]]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=scaled(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(hosts())
 def test_on_any_host_the_signals_of_a_rehearsal_are_for_members_alone(
@@ -73,6 +75,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_nothing_of_a_workload_that_goes_on_is_said_to_come_back(small: SmallWorkload) -> None:
     """Its training forks all the time."""
     (small.root / "src/train.py").write_text(FORKS)

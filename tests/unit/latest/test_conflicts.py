@@ -95,6 +95,7 @@ def test_foreign_bytes_at_one_key_cost_that_key(runs: Runs, key: str) -> None:
     require_partial(runs, key, FOREIGN, runs.run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS)
 def test_an_object_that_the_store_has_truncated_is_answered_by_the_next_run(runs: Runs, key: str) -> None:
     assert runs.run()[0] == "Verified"
@@ -127,6 +128,7 @@ def test_a_file_of_an_earlier_record_that_the_store_has_truncated_is_answered(ru
     require_partial(runs, key, short, runs.run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORD)
 def test_foreign_bytes_in_the_place_of_a_record_are_named_and_the_next_run_answers_them(runs: Runs, name: str) -> None:
     key = f"{HOME}/record/001/{name}"

@@ -75,11 +75,13 @@ def test_only_a_verified_incident_promotes(context: RunContext, place: MemorySto
     assert not [*place.list("latest/"), *place.list("promotions/")]
 
 
+@pytest.mark.slow
 def test_never_is_never(context: RunContext, place: MemoryStore) -> None:
     assert promoted(context, sealed(context), "never").summary == "latest/ was left as it is: the policy is never"
     assert not [*place.list("latest/"), *place.list("promotions/")]
 
 
+@pytest.mark.slow
 def test_guarded_deletes_nothing_and_says_what_a_mirror_would(context: RunContext, place: MemoryStore) -> None:
     overwrite(place, "latest/models/model_old.joblib", "old")
     done = promoted(context, sealed(context))
@@ -88,6 +90,7 @@ def test_guarded_deletes_nothing_and_says_what_a_mirror_would(context: RunContex
     assert place.read("latest/models/model_old.joblib") == b"old"
 
 
+@pytest.mark.slow
 def test_an_incident_does_not_overtake_a_later_one_that_was_rolled_back_either(
     context: RunContext, place: MemoryStore
 ) -> None:
@@ -110,6 +113,7 @@ def test_while_another_is_at_work_promotion_waits_for_the_next_run_and_is_not_ca
     assert not place.head(OWN)
 
 
+@pytest.mark.slow
 def test_an_incident_run_again_after_all_was_done_tells_of_the_same_turn(context: RunContext) -> None:
     one = sealed(context)
     first, again = promoted(context, one), promoted(context, one)
@@ -117,6 +121,7 @@ def test_an_incident_run_again_after_all_was_done_tells_of_the_same_turn(context
     assert [each.key for each in first.objects] == [each.key for each in again.objects]
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_each_file_of_latest_and_what_would_become_of_it(
     small: SmallWorkload, place: MemoryStore
 ) -> None:
@@ -145,6 +150,7 @@ def rows_of(context: RunContext) -> dict[str, str]:
     return {row["on"]: row["act"] for row in plan(context.log.entries())}
 
 
+@pytest.mark.slow
 def test_models_that_the_block_names_elsewhere_go_to_latest_under_their_path_and_can_be_taken_back(
     small: SmallWorkload, place: MemoryStore
 ) -> None:
@@ -188,6 +194,7 @@ def test_where_nothing_goes_to_latest_plan_and_promotion_say_so(small: SmallWork
     assert notes_of(Findings(promoted=done))[-1].startswith("latest/ holds no file of this incident: it sealed nothing")
 
 
+@pytest.mark.slow
 def test_an_incident_whose_name_is_later_than_its_claim_keeps_nobody_out_of_latest(
     small: SmallWorkload, tmp_path: Path
 ) -> None:
@@ -201,6 +208,7 @@ def test_an_incident_whose_name_is_later_than_its_claim_keeps_nobody_out_of_late
     assert place.head(OWN)
 
 
+@pytest.mark.slow
 def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(
     context: RunContext, place: MemoryStore
 ) -> None:
@@ -216,6 +224,7 @@ def test_what_an_incident_from_the_future_keeps_out_is_told_how_to_get_in(
     assert place.head(OWN)
 
 
+@pytest.mark.slow
 def test_what_an_identity_may_not_do_is_done_by_the_next_run_once_it_may(
     context: RunContext, place: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +261,7 @@ def test_one_bucket_behind_another_endpoint_gets_what_the_first_has_got(small: S
     assert places[0] == "s3://evidence", "where no endpoint is named"
 
 
+@pytest.mark.slow
 def test_what_the_workload_has_is_no_surplus_though_latest_may_not_get_it(
     context: RunContext, place: MemoryStore, small: SmallWorkload
 ) -> None:
@@ -266,6 +276,7 @@ def test_what_the_workload_has_is_no_surplus_though_latest_may_not_get_it(
     assert place.head(OWN)
 
 
+@pytest.mark.slow
 def test_an_empty_file_never_takes_the_place_of_a_good_one(
     context: RunContext, place: MemoryStore, small: SmallWorkload
 ) -> None:

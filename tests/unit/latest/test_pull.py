@@ -184,6 +184,7 @@ def test_a_folder_without_room_is_refused(filled: Store, into: Path, monkeypatch
         pull(filled, "latest", into)
 
 
+@pytest.mark.slow
 def test_an_incident_and_its_snapshots_come_back_as_their_manifests_say(into: Path, tmp_path: Path) -> None:
     store = MemoryStore()
     evacuated(tmp_path / "small", store, None)
@@ -297,6 +298,7 @@ def test_what_is_not_promised_never_goes_among_other_files(filled: Store, into: 
             pull(filled, "latest", into, unpromised=wrong)
 
 
+@pytest.mark.slow
 def test_an_object_of_an_incident_that_none_of_its_documents_names_is_not_written(into: Path, tmp_path: Path) -> None:
     store = MemoryStore()
     evacuated(tmp_path / "small", store, None)
@@ -308,6 +310,7 @@ def test_an_object_of_an_incident_that_none_of_its_documents_names_is_not_writte
     assert not [name for name in added if (into / name).exists()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["the first one's", "{}", "of another folder"])
 def test_an_evidence_folder_that_no_closing_names_is_not_promised_and_changes_no_promise(
     into: Path, tmp_path: Path, content: str
@@ -329,6 +332,7 @@ def test_an_evidence_folder_that_no_closing_names_is_not_promised_and_changes_no
     assert not (into / INCIDENT / "evidence.9").exists()
 
 
+@pytest.mark.slow
 def test_a_manifest_that_its_closing_does_not_name_promises_nothing(into: Path, tmp_path: Path) -> None:
     store = MemoryStore()
     evacuated(tmp_path / "small", store, None)

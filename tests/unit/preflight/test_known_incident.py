@@ -161,6 +161,7 @@ def test_where_hosts_share_a_store_the_issued_id_names_its_host(small: SmallWork
             require_new(gpu1, issued(timedelta(hours=1), suffix), store)
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_keeps_nobody_from_a_new_incident(
     workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ def row(who: Identity) -> dict[str, Any]:
     return {"pid": who.pid, "start": who.start, "at": datetime.now(UTC).isoformat()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lock", ["still here", "handed over", "another run's"])
 def test_what_a_run_has_not_taken_over_is_thawed_unless_another_run_is_at_work(tmp_path: Path, lock: str) -> None:
     with stopped() as (left, _), stopped() as (taken, _):
@@ -205,6 +206,7 @@ def another_run(folder: Path, purpose: str) -> Iterator[None]:
         run.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lock", ["kept", "taken and not released", "released", "evacuation", "recovery"])
 def test_a_run_that_is_over_thaws_what_it_has_frozen_unless_another_run_is_at_work(tmp_path: Path, lock: str) -> None:
     """A refused run thawed everything, seconds after another one had begun to rely on it."""

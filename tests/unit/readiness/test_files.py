@@ -57,6 +57,7 @@ def test_a_folder_named_wrongly_is_a_loss_and_one_of_the_usual_may_be_missing(sm
     assert check_files(CheckTarget("small", declared, "store", {})).weight is Weight.SOUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "told", "without"),
     [
@@ -82,6 +83,7 @@ def test_models_of_a_format_that_is_not_judged_are_said_to_be_that(
     assert "model_imports" not in found.cure
 
 
+@pytest.mark.slow
 def test_a_model_that_imports_what_is_unknown_has_its_cure(small: SmallWorkload) -> None:
     (small.root / "models/model_own.joblib").write_bytes(pickle.dumps(Weight.LOSS))
     (small.root / "models/a.json").write_text("{}")

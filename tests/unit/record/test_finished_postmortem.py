@@ -86,6 +86,7 @@ def case(signing_key: SigningKey, tmp_path_factory: pytest.TempPathFactory) -> C
     return told
 
 
+@pytest.mark.slow
 def test_an_incident_with_a_finished_postmortem_is_proven(case: Case, signing_key: SigningKey) -> None:
     found = case.audit(signing_key)
     assert (found.word, found.findings) == (AuditWord.PROVEN, ()), found.summary

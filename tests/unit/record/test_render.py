@@ -142,6 +142,7 @@ def test_hostile_text_becomes_no_markup_and_breaks_no_row(hostile: str) -> None:
     assert_markdown_keeps_its_shape(hostile)
 
 
+@pytest.mark.slow
 @settings(max_examples=scaled(60), deadline=None)
 @given(TEXTS)
 @example("`|`")
@@ -205,6 +206,7 @@ def ten_thousand() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_ten_thousand_of_each_are_cut_with_a_count_and_the_worst_is_shown() -> None:
     made = pages(story(**ten_thousand()))
     assert made.trouble == ()

@@ -357,6 +357,7 @@ def test_what_a_container_or_a_service_runs_did_not_come_back_as_a_process(
     assert (api.identity == one) is process
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_said(case: tuple[RunContext, ImageEngine]) -> None:
     context, _ = case
     with socket.create_server(("127.0.0.1", 0)) as taken:

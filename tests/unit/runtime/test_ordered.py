@@ -88,6 +88,7 @@ def test_it_is_given_back_if_the_sending_fails(run: RunContext, monkeypatch: pyt
     wait_until(lambda: server.returned == [LEASE], what="the turn to be given back")
 
 
+@pytest.mark.slow
 def test_nobody_waits_longer_than_he_must(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     busy = use(monkeypatch, Server(423))
     assert 0.4 < seconds_to_begin(run) < 5

@@ -59,6 +59,7 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_public_validator_accepts_a_bag_that_holds_all_that_is_promised_and_nothing_else(base: Path) -> None:
     for name in ("evidence/added.py", "record/001/b.pth", "a"):
         (base / HOME / name).write_text("theirs")

@@ -99,6 +99,7 @@ def whole_run(context: RunContext) -> None:
     one_run(context, evidence)
 
 
+@pytest.mark.slow
 def test_the_folders_come_back_byte_for_byte_from_latest_and_from_the_snapshot(
     small: SmallWorkload, store: DirectoryStore, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_the_folders_come_back_byte_for_byte_from_latest_and_from_the_snapshot(
     assert len(tree(back)) >= len(ODD) + 3
 
 
+@pytest.mark.slow
 def test_what_is_like_a_model_by_content_stays_out_of_latest_whatever_its_name(
     small: SmallWorkload, store: DirectoryStore
 ) -> None:
@@ -236,6 +238,7 @@ def test_the_evacuations_own_folder_is_no_part_of_the_workload(small: SmallWorkl
     assert [file.stored for file in found.files] == ["logs/more"]
 
 
+@pytest.mark.slow
 def test_a_folder_that_the_block_names_goes_to_the_snapshot_and_to_latest(
     small: SmallWorkload, store: DirectoryStore, tmp_path: Path
 ) -> None:
@@ -284,6 +287,7 @@ def test_evidence_is_sent_before_what_goes_along(
     assert {item.key for item in (*along, *snapshot_objects(manifest, SNAPSHOT))} <= proven
 
 
+@pytest.mark.slow
 def test_an_empty_file_goes_where_nothing_is_and_takes_no_good_ones_place(
     small: SmallWorkload, store: DirectoryStore, tmp_path: Path
 ) -> None:

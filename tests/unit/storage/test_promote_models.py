@@ -41,6 +41,7 @@ def promoted(context: RunContext, *before: Seal) -> tuple[tuple[Seal, ...], Prom
     return seals, receipts
 
 
+@pytest.mark.slow
 def test_each_volume_decides_for_itself(small: SmallWorkload, store: MemoryStore) -> None:
     model = small.root / "models/model_builtin.joblib"
     whole = model.read_bytes()

@@ -61,6 +61,7 @@ def incident(tmp_path: Path) -> Any:
         yield Incident(small, Counting())
 
 
+@pytest.mark.slow
 def test_each_object_that_an_earlier_run_has_sent_is_asked_for_once(incident: Incident) -> None:
     """A tenth run asked 216 times for 54 objects of earlier records, and sent each again; 401 requests in all."""
     for _ in range(3):
@@ -72,6 +73,7 @@ def test_each_object_that_an_earlier_run_has_sent_is_asked_for_once(incident: In
     assert [incident.store.asked[key] for key in own] == [2] * len(own), "sent, and asked for"
 
 
+@pytest.mark.slow
 def test_an_object_of_an_earlier_record_that_is_gone_is_sent_again_and_asked_for(incident: Incident) -> None:
     incident.run()
     key = f"{RECORDS}001/closing.json"
@@ -80,6 +82,7 @@ def test_an_object_of_an_earlier_record_that_is_gone_is_sent_again_and_asked_for
     assert incident.store.read(key) == was
 
 
+@pytest.mark.slow
 def test_an_object_of_an_earlier_record_that_the_store_never_keeps_costs_the_word(incident: Incident) -> None:
     incident.run()
     key = f"{RECORDS}001/closing.json"

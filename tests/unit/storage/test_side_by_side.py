@@ -19,6 +19,7 @@ def test_an_endless_source_is_read_no_further_than_it_is_asked_for() -> None:
     assert list(islice(side_by_side(lambda number: number * 2, count()), 5)) == [0, 2, 4, 6, 8]
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(bad=some.sets(some.integers(0, 3000), min_size=1))
 def test_whatever_fails_its_own_error_is_raised_and_no_other(bad: set[int]) -> None:

@@ -68,6 +68,7 @@ def host(tmp_path: Path, signing_key: SigningKey, small: SmallWorkload) -> Host:
     return Host(small, signing_key, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_look_of_an_incident_that_was_refused_its_id_goes_along_to_the_next(host: Host) -> None:
     """It ended Verified and empty, and the look stayed behind."""
     host.take(INCIDENT)
@@ -93,6 +94,7 @@ def test_the_look_of_an_incident_that_was_refused_its_id_goes_along_to_the_next(
     assert audit.word is AuditWord.PROVEN, audit.findings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fallback", "an older incident"])
 def test_it_goes_along_whatever_other_folders_lie_beside(host: Host, tmp_path: Path, name: str) -> None:
     """An incident's folder on a fallback disk holds no incident, and sorts before those of other disks."""
@@ -110,6 +112,7 @@ def test_it_goes_along_whatever_other_folders_lie_beside(host: Host, tmp_path: P
     assert not [key for key in host.brought(OWN, INCIDENT) if "starts" in key]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_brought_is_told_and_the_rest_is_sealed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.take(INCIDENT)
     host.run(INCIDENT)
@@ -125,6 +128,7 @@ def test_what_cannot_be_brought_is_told_and_the_rest_is_sealed(host: Host, monke
     assert all("custody.jsonl: " in each and "No space left" in each for each in left)
 
 
+@pytest.mark.slow
 def test_what_was_brought_stays_as_it_was_when_the_refused_incident_goes_on(host: Host) -> None:
     host.take(INCIDENT)
     for incident in (INCIDENT, OWN, INCIDENT):
@@ -132,6 +136,7 @@ def test_what_was_brought_stays_as_it_was_when_the_refused_incident_goes_on(host
     assert host.run(OWN)[0] == "Verified"
 
 
+@pytest.mark.slow
 def test_a_claim_that_was_put_right_is_said_no_more(host: Host) -> None:
     host.take(INCIDENT)
     host.run(INCIDENT)
@@ -140,6 +145,7 @@ def test_a_claim_that_was_put_right_is_said_no_more(host: Host) -> None:
     assert (name, "incident_suffix" in told) == ("Verified", False)
 
 
+@pytest.mark.slow
 def test_what_is_brought_is_what_was_refused_since_the_last_incident_and_no_more(host: Host) -> None:
     host.take(INCIDENT)
     host.take(OWN)
@@ -153,6 +159,7 @@ def test_what_is_brought_is_what_was_refused_since_the_last_incident_and_no_more
     assert not host.brought(after, INCIDENT)
 
 
+@pytest.mark.slow
 def test_the_same_without_another_host(host: Host) -> None:
     assert host.run(INCIDENT)[0] == "Verified"
     name, _, notes = host.run(OWN)

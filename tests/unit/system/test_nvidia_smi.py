@@ -58,6 +58,7 @@ def test_what_it_says_or_why_it_does_not(tmp_path: Path, script: str, answer: tu
     assert compute_apps(stand_in(tmp_path, script)) == answer
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_killed_and_not_waited_for(tmp_path: Path) -> None:
     folder = stand_in(tmp_path, f"#!/bin/sh\necho $$ >{tmp_path}/pid\necho '4711, 1, x'\nwhile :; do :; done\n")
     began = time.monotonic()
@@ -67,6 +68,7 @@ def test_one_that_hangs_is_killed_and_not_waited_for(tmp_path: Path) -> None:
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), what="its end")
 
 
+@pytest.mark.slow
 def test_one_that_cannot_end_is_left_behind(tmp_path: Path) -> None:
     """What an uninterruptible wait looks like from here: the pipe stays open whatever is killed."""
     folder = stand_in(tmp_path, f"#!/bin/sh\n/usr/bin/setsid /bin/sleep 600 &\necho $! >{tmp_path}/pid\n")

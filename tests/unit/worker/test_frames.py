@@ -273,6 +273,7 @@ def test_a_file_that_names_nobody_allows_nobody(scene: Scene, content: str) -> N
     assert (scene.frozen, scene.answers) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_flood_costs_the_worker_little_and_is_logged_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     """Ten thousand of each sort, in a second at most of the loop that hears of runs."""
     text = frame().text

@@ -39,6 +39,7 @@ def test_two_gpus_are_two_lines() -> None:
     assert len(read_gpu_use("4711, 5, x\n4711, 6, x\n", "", {4711}).held) == 2
 
 
+@pytest.mark.slow
 def test_a_million_processes_of_others_are_not_kept() -> None:
     assert len(read_gpu_use("\n".join(f"{pid}, 5, x" for pid in range(1, 10**5)), "", ()).others) == 100
 

@@ -150,6 +150,7 @@ def test_a_log_with_a_hole_is_a_text(hole: int) -> None:
         assert not made.unsearched
 
 
+@pytest.mark.slow
 def test_a_hole_costs_no_search_and_parts_what_it_stood_between() -> None:
     token = PLANTED["GitHub token"].split()[-1].encode()
     searching, began = Searching(None), time.process_time()
@@ -173,6 +174,7 @@ def test_what_a_model_is_made_of_is_binary_and_what_a_terminal_shows_is_not() ->
     assert not is_binary(b"")
 
 
+@pytest.mark.slow
 def test_a_text_that_is_nothing_but_hits_costs_linear_time() -> None:
     line = PLANTED["AWS access key"].split()[1].encode() + b"\n"
     began = time.process_time()
@@ -181,6 +183,7 @@ def test_a_text_that_is_nothing_but_hits_costs_linear_time() -> None:
     assert (len(made.hits), made.more, made.hits[-1].line) == (MOST, 200_000 - MOST, MOST)
 
 
+@pytest.mark.slow
 def test_a_line_of_many_blocks_is_one_hit_a_rule() -> None:
     data = (PLANTED["GitHub token"] + " ").encode() + b" " * (5 << 20) + PLANTED["GitHub token"].encode()
     assert search(io.BytesIO(data), "x", None).hits == (Hit(1, "GitHub token"),)

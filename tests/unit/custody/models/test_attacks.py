@@ -23,6 +23,7 @@ def outcome(data: bytes) -> tuple[Soundness, Soundness]:
     return judge(file, (), lambda _: ())["outcome"], judge(file, (), scan)["outcome"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CALLED)
 def test_no_function_of_the_public_lists_makes_a_sound_model(kind: str) -> None:
     files = {(dotted, way): data for dotted in CALLED[kind].split() for way, data in carried(dotted).items()}
@@ -31,6 +32,7 @@ def test_no_function_of_the_public_lists_makes_a_sound_model(kind: str) -> None:
     assert {which: told for which, told in found.items() if told != (Soundness.SUSPECT, Soundness.SUSPECT)} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dotted", ["os.mkdir", "posix.mkdir", "evilmod.run", "numpy.load", "sklearn.base.os.mkdir"])
 def test_no_way_of_hiding_a_call_makes_a_sound_model(dotted: str) -> None:
     files = dict(attacks(dotted, b"canary"))

@@ -202,6 +202,7 @@ ELEMENTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(ELEMENTS, arrays_of.array_shapes(max_dims=3, min_side=0, max_side=4)), max_size=5), st.data())
 @settings(max_examples=150, deadline=None)
 def test_arrays_of_honest_models_lie_where_joblib_reads_them(made_of: list[Any], data: st.DataObject) -> None:
@@ -223,6 +224,7 @@ STATES = st.tuples(
 CODES = st.sampled_from(["V8", "S8", "U2", "i8", "i1", "O8", "S0", "V0", "b1", "f8"])
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["", "<", ">", "=", "|", "<<", "!"]), CODES, STATES | st.none(), st.integers(0, 9))
 @settings(max_examples=500, deadline=None)
 def test_a_dtype_that_is_sound_has_for_numpy_the_same_size(order: str, code: str, of: Any, shape: int) -> None:
@@ -241,6 +243,7 @@ def test_a_dtype_may_name_its_byte_order_and_hides_nothing_by_it(code: str, size
     assert outcome(data + EVIL) is Soundness.SUSPECT
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(HOSTILE | {"honest": HONEST[2:-1]})), st.data())
 @settings(max_examples=300, deadline=None)
 def test_hostile_models_that_are_changed_are_sound_only_if_joblib_agrees(trick: str, data: st.DataObject) -> None:

@@ -81,6 +81,7 @@ def test_a_model_tells_how_many_features_it_takes(new: bytes) -> None:
     assert judge(io.BytesIO(model), (), lambda _: ())["features"] == 7
 
 
+@pytest.mark.slow
 def test_a_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
     whole = b"a" * (_LINE_LIMIT - 1) + b"\n"
     assert ModelContent(io.BytesIO(whole), 1 << 30).readline() == whole

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.answering_api import api_that
 
 LAZY = """
@@ -41,10 +43,12 @@ def answers_to(program: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_no_engine_that_cannot_be_reached() -> None:
     """The errors existed twice: those that the client raised were not those that were caught."""
     assert answers_to(LAZY + QUESTIONS) == ["None None", "EngineError no room"]
 
 
+@pytest.mark.slow
 def test_nor_is_it_where_somebody_else_has_loaded_the_errors_twice() -> None:
     assert answers_to(LAZY + COPY + QUESTIONS) == ["None None", "EngineError no room"]

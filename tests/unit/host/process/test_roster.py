@@ -879,6 +879,7 @@ def hosts(draw: st.DrawFn) -> tuple[dict[int, Process], Exceptions, Look]:
     return placed({each.pid: each for each in everybody}, ROOT), exceptions, look
 
 
+@pytest.mark.slow
 @given(hosts(), st.randoms(use_true_random=False))
 def test_laws_of_the_roster(host: tuple[dict[int, Process], Exceptions, Look], chance: Random) -> None:
     snapshot, exceptions, look = host
