@@ -95,7 +95,8 @@ def _store(room: Room, stored: str, data: bytes, limit: int) -> Iterator[StoredF
 
 
 def _copying(target: Target, room: Room) -> Copying:
-    return Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit)
+    patterns = [each for globs in target.globs.values() for each in globs]
+    return Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit, patterns)
 
 
 def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:

@@ -2,13 +2,14 @@
 
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final
 
 from tasks.acquisition.collector import Taken
 from tasks.acquisition.content import FileContent, read_once
-from tasks.acquisition.matching import INSTEAD, build_loss, read_link
+from tasks.acquisition.matching import INSTEAD, UNREAD, build_loss, is_hidden, read_link
 from tasks.acquisition.pouring import Endless, blocks, clone, extents
 from tasks.acquisition.room import BLOCK_UNIT, Room, size_on_disk
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
@@ -27,7 +28,8 @@ class Copying:
     """One attempt at many files below a root, of `limit` bytes at most.
 
     A file with two names is copied once: `_taken` holds the inodes. `owners` are users of the workload besides the
-    owner of its root. `searched` bytes of each file are searched for secrets, or all.
+    owner of its root. `searched` bytes of each file are searched for secrets, or all. `patterns` are all that the block
+    has.
     """
 
     root: bytes
@@ -35,6 +37,7 @@ class Copying:
     limit: int
     owners: frozenset[int] = frozenset()
     searched: int | None = LIMIT
+    patterns: Sequence[str] = ()
     _taken: dict[tuple[int, ...], Taken] = field(default_factory=dict)
     _clones: bool = True
 
@@ -62,6 +65,8 @@ class Copying:
             to = read_link(self.root, name) or b"wherever a folder on its way does"
             reason = f"a link that leads out of the workload, to {quote(to)}: {INSTEAD}"
             return Loss(quote(name), Outcome.DENIED, reason)
+        if is_hidden(name, real, self.patterns):
+            return Loss(quote(name), Outcome.WITHHELD, f"left out, a link to {quote(real)}, which is {UNREAD}")
         path = os.path.join(self.root, name)
         if os.path.isdir(path):  # its files count if a pattern names them
             reason = f"a link to the folder {quote(real)}, which is no file"

@@ -4,18 +4,26 @@ import errno
 import fnmatch
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import quote
-from tasks.custody.evidence.pattern import names_something
+from tasks.custody.evidence.pattern import matches_any, names_something
 from tasks.system.files.open_beneath import folder_below, real_name
 
 _WHOLE = b""
 INSTEAD = "naming it does not take it; in its place put a copy, or a mount (mount --bind) that `folders` names"
 """The cure for a link out of the root."""
+_KEYS: Final = re.compile(
+    r"\.env(\..*|rc)?|.*\.(env|pem|key|p12|pfx|jks|keystore|gpg|kdbx)|id_(rsa|dsa|ecdsa|ed25519).*|\.(netrc|pgpass|npmrc|pypirc)"
+    r"|(.*[._-])?(secrets?|tokens?|credentials?|passw(or)?ds?|htpasswd|headers)([._-](?!py$).*)?",
+    re.IGNORECASE,
+)
+UNREAD: Final = "withheld unread: by its name it may hold a secret"
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP})
 
 
@@ -129,6 +137,18 @@ def _fitting(folder: int, pattern: bytes) -> list[bytes]:
         return names
     fitting = fnmatch.filter(names, pattern)
     return [name for name in fitting if pattern.startswith(b".") or not name.startswith(b".")]
+
+
+def names_a_secret(name: str) -> bool:
+    """Return whether a file may hold a secret, by its own name."""
+    return bool(_KEYS.fullmatch(name))
+
+
+def is_hidden(name: bytes, real: bytes, patterns: Iterable[str]) -> bool:
+    """Return whether a link leads to what may hold a secret by its real name, by which no pattern names it."""
+    if real == os.path.normpath(name) or not names_a_secret(os.fsdecode(os.path.basename(real))):
+        return False
+    return not matches_any(os.fsdecode(real), patterns)
 
 
 def build_loss(name: bytes, error: OSError) -> Loss:

@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from tasks.acquisition.matching import INSTEAD, build_loss, find_names, read_link
+from tasks.acquisition.matching import INSTEAD, UNREAD, build_loss, find_names, is_hidden, names_a_secret, read_link
 from tasks.acquisition.room import size_on_disk
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote, unquote, volume_order
@@ -31,11 +32,6 @@ _TOPS: Final = {
     "data": "data, of which datasets.json has names and digests as far as they are known",
     **dict.fromkeys(SNAPSHOT_FOLDERS, "no pattern names it, nor does `folders`"),
 }
-_KEYS: Final = re.compile(
-    r"\.env(\..*|rc)?|.*\.(env|pem|key|p12|pfx|jks|keystore|gpg|kdbx)|id_(rsa|dsa|ecdsa|ed25519).*|\.(netrc|pgpass|npmrc|pypirc)"
-    r"|(.*[._-])?(secrets?|tokens?|credentials?|passw(or)?ds?|htpasswd|headers)([._-](?!py$).*)?",
-    re.IGNORECASE,
-)
 NO_CONTENT: Final = "a socket, a pipe or a device, which has no content"
 CACHE: Final = "a cache, by its name"
 
@@ -149,13 +145,32 @@ class RootWalk:
         elif not stat.S_ISREG(status.st_mode):
             self.remainders.append(Remainder(name, 1, 0, NO_CONTENT))
         elif why := why_unread(last, size):
-            self.remainders.append(Remainder(name, 1, size, why))
+            other = self.tell_other(status) if status.st_nlink > 1 else ""
+            self.remainders.append(Remainder(name, 1, size, f"{why}{other}"))
         elif len(self.names) >= MOST_FILES:
             why = f"after the first {MOST_FILES} files that no pattern names"
             self.remainders.append(Remainder(name, 1, size, why))
         else:
             self.names.append(name)
             self.size += size_on_disk(status)
+
+    def tell_other(self, status: os.stat_result) -> str:
+        """Return under which other name, by a link or hard link, the block has a file taken; empty if it has not."""
+        patterns = [each for globs in self.globs.values() for each in globs]
+        for name in self._names_taken.get((status.st_dev, status.st_ino), ()):
+            if (real := real_name(self.root, name)) and not is_hidden(name, real, patterns):
+                return f"; taken as {quote(name)}, which the block names: the same file"
+        return ""
+
+    @cached_property
+    def _names_taken(self) -> dict[tuple[int, int], list[bytes]]:
+        """What patterns and folders take, by device and inode. It is asked for of few files alone."""
+        names = dict[tuple[int, int], list[bytes]]()
+        for name in (*self._others_names, *find_names(self.root, self.globs[FOLDERS])[0]):
+            with suppress(OSError):
+                status = os.stat(os.path.join(self.root, name))
+                names.setdefault((status.st_dev, status.st_ino), []).append(name)
+        return names
 
     def _why_whole(self, name: bytes, status: os.stat_result) -> tuple[str, bool] | None:
         """Return why a folder is left whole, and whether it can be made again; None if it is looked into."""
@@ -209,8 +224,8 @@ def is_cache(name: str) -> bool:
 
 def why_unread(name: str, size: int = 0) -> str:
     """Return why a file that nobody named is left, by its own name and size in bytes; empty if it may be copied."""
-    if _KEYS.fullmatch(name):
-        return "withheld unread: by its name it may hold a secret"
+    if names_a_secret(name):
+        return UNREAD
     if is_named_as_model(name):
         return "a model by its name, which `models` does not name"
     return f"above the {LARGEST >> 20} MiB that a file may have unnamed" if size > LARGEST else ""

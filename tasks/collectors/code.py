@@ -5,7 +5,9 @@ Nobody asked for these files, so what may hold a secret is withheld, whatever th
 See docs/adr/0052.
 """
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +42,10 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     for name in walk.names:
         match copying.take(name):
             case Taken() as item if is_sensitive(item.search):
-                remainders.append(Remainder(name, 1, item.file.size, withhold(item, folder).reason))
+                reason = withhold(item, folder).reason
+                with suppress(OSError):
+                    reason += walk.tell_other((Path(target.root) / os.fsdecode(name)).lstat())
+                remainders.append(Remainder(name, 1, item.file.size, reason))
             case Taken() as item:
                 yield item
             case Loss() as loss:

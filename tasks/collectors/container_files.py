@@ -16,6 +16,7 @@ from typing import BinaryIO, Final
 from tasks.acquisition.collector import TIB, Collector, FunctionItems, Item, Taken, Target
 from tasks.acquisition.content import read_once
 from tasks.acquisition.layer import Layer
+from tasks.acquisition.matching import UNREAD, is_hidden
 from tasks.acquisition.pouring import blocks
 from tasks.acquisition.remainder import NO_CONTENT, document, why_unread
 from tasks.acquisition.room import Room
@@ -220,6 +221,12 @@ class Taking:
             if not posixpath.normpath(archive.link).startswith(one.workdir.rstrip("/") + "/"):
                 reason = f"a link that leads out of the workload, to {quote(archive.link.encode())}"
                 return Loss(one.summary(path), Outcome.DENIED, reason)
+            real = posixpath.relpath(archive.link, one.workdir)
+            if is_hidden(
+                path.encode(), real.encode(), [each for globs in self.target.globs.values() for each in globs]
+            ):
+                reason = f"left out, a link to {quote(archive.link.encode())}, which is {UNREAD}"
+                return Loss(one.summary(path), Outcome.WITHHELD, reason)
             archive = one.engine.archive(one.id, archive.link)
         if archive is None:
             return Loss(one.summary(path), Outcome.FAILED, "it vanished, or is a link to nothing")

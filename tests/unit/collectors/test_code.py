@@ -103,6 +103,52 @@ def test_no_secret_goes_along_though_nobody_asked_for_the_file(context: RunConte
     assert rows[".env"].startswith("withheld unread")
 
 
+HIDDEN = "left out, a link to {}, which is withheld unread: by its name it may hold a secret"
+
+
+@pytest.mark.parametrize(
+    ("link", "to", "name", "real"),
+    [
+        ("models/conf", "../etc", "models/conf/prod.env", "etc/prod.env"),
+        ("models/conf/deep", "../../etc", "models/conf/deep/prod.env", "etc/prod.env"),
+        ("models/config", "../.env", "models/config", ".env"),
+        ("logs/x.log", "../token.txt", "logs/x.log", "token.txt"),
+    ],
+)
+def test_a_link_brings_no_file_along_that_is_withheld_by_its_own_name(
+    root: Path, link: str, to: str, name: str, real: str
+) -> None:
+    """What the account of the workload links in a named folder nobody has named; it lay in the store by that name."""
+    (root / "etc").mkdir()
+    (root / "etc/prod.env").write_text("TOKEN=1\n")
+    (root / link).parent.mkdir(exist_ok=True)
+    (root / link).symlink_to(to)
+    field = link.partition("/")[0] if link.startswith("logs") else "folders"
+    with SmallWorkload(root) as small:
+        with case_of(small.block(**GLOBS)) as context:
+            found: Evidence = made(collect.fn(context, field))
+        assert name not in {file.path for file in found.files}
+        (loss,) = [each for each in found.losses if each.source == name]
+        assert (loss.outcome, loss.reason) == (Outcome.WITHHELD, HIDDEN.format(real))
+        with case_of(small.block(**GLOBS | {"artifacts": [real]}), incident=LATER) as context:
+            found = made(collect.fn(context, field))
+        assert name in {file.path for file in found.files}, "the block names it by its own name"
+
+
+def test_what_is_withheld_and_yet_taken_by_another_name_says_so(root: Path) -> None:
+    os.link(root / ".env", root / "models/settings")
+    (root / "models/settings.py").symlink_to("../settings.py")
+    with SmallWorkload(root) as small, case_of(small.block(**GLOBS)) as context:
+        code: Evidence = made(collect.fn(context, "code"))
+        told = json.loads((context.directory.locate(1, code.files[-1])).read_bytes())["not_taken"]
+        taken = {file.path for file in made(collect.fn(context, "folders")).files}
+    rows = {row["name"]: row["reason"].partition("; taken as ")[2] for row in told}
+    assert rows[".env"] == "models/settings, which the block names: the same file"
+    assert rows["settings.py"] == "models/settings.py, which the block names: the same file"
+    assert {"models/settings", "models/settings.py"} <= taken
+    assert rows["token.txt"] == ""
+
+
 def test_a_named_folder_that_is_a_link_is_told_by_its_own_collector_alone(root: Path) -> None:
     """One into the root was taken, and called not taken; one out of it was lost with its reason, and told twice."""
     (root / "inside").symlink_to("src")
