@@ -37,7 +37,7 @@ class Target:
     ourselves is stored. `apart` are real paths of our own folders; a file that no pattern names may have `largest`
     bytes, or any. `salt` is the file with the salt of hidden values, and `patterns` are the block's, whose words are
     shown. `required_folders` are folders that have to be there, and
-    `container_lists` the files that list what was left in each container.
+    `other_lists` the files that list what was left in each container and out of the root.
     """
 
     incident: str
@@ -63,7 +63,7 @@ class Target:
     salt: str = ""
     patterns: tuple[str, ...] = ()
     required_folders: tuple[str, ...] = ()
-    container_lists: tuple[str, ...] = ()
+    other_lists: tuple[str, ...] = ()
 
     @property
     def search_limit(self) -> int | None:

@@ -30,14 +30,14 @@ class Layer:
     def leave(self, path: str, files: int, size: int, reason: str, *, complete: bool = True) -> None:
         """Put a file, or a folder whose path ends in a slash, on the list."""
         name = f"{CONTAINERS}/{self.name}{path}".encode(errors="surrogateescape")
-        self.remainders.append(Remainder(name, files, size, reason, complete, container=True))
+        self.remainders.append(Remainder(name, files, size, reason, complete, elsewhere=True))
 
     def leave_image(self, inspection: Mapping[str, Any]) -> None:
         """Put on the list what the container has of its image: the digest of that names it."""
         image = f"{inspection['Config']['Image']}, {inspection['Image']}"
         reason = f"what it has of its image is named by the digest of that: {image}"
         name = f"{CONTAINERS}/{self.name}/image".encode()
-        self.remainders.append(Remainder(name, 0, 0, reason, reproducible=True, container=True, image=True))
+        self.remainders.append(Remainder(name, 0, 0, reason, reproducible=True, elsewhere=True, image=True))
 
     def leave_mounts(self, inspection: Mapping[str, Any], walked: Sequence[str]) -> None:
         """Put on the list each volume and mount of which no pattern names a file, and what is only in memory.

@@ -41,7 +41,7 @@ class Remainder:
     """A file, or a whole folder (its name ends in a slash), that is left where it lies.
 
     Unless `complete` it has more files than these: the walk ended before. `reproducible` is what can be made again. One
-    of a `container` lies in that; `image` is what a container has of its image.
+    that lies `elsewhere` is in a container, or out of the root; `image` is what a container has of its image.
     """
 
     name: bytes
@@ -50,7 +50,7 @@ class Remainder:
     reason: str
     complete: bool = True
     reproducible: bool = False
-    container: bool = False
+    elsewhere: bool = False
     image: bool = False
 
 
@@ -246,8 +246,8 @@ def document(remainders: Sequence[Remainder]) -> dict[str, Any]:
     return {"not_taken": rows, **(rest if more else {})}
 
 
-def read_container_list(path: Path) -> list[Remainder]:
-    """Read what a collector has left in a container, from a file with such content. Raises OSError or ValueError."""
+def read_other_list(path: Path) -> list[Remainder]:
+    """Read what a collector has left elsewhere, from a file with such content. Raises OSError or ValueError."""
     listed = json.loads(path.read_bytes())
     rows = [
         Remainder(
@@ -257,14 +257,15 @@ def read_container_list(path: Path) -> list[Remainder]:
             row["reason"],
             complete="counted" not in row,
             reproducible="image" in row,
-            container=True,
+            elsewhere=True,
             image="image" in row,
         )
         for row in listed["not_taken"]
     ]
     if more := listed.get("more"):
-        name = os.fsencode(f"{CONTAINERS}/{path.parent.name}/")
-        rows.append(Remainder(name, more["files"], more["bytes"], "more than are listed", container=True))
+        inside = f"{CONTAINERS}/" if path.parent.parent.name == CONTAINERS else ""
+        name = os.fsencode(f"{inside}{path.parent.name}/")
+        rows.append(Remainder(name, more["files"], more["bytes"], "more than are listed", elsewhere=True))
     return rows
 
 
@@ -302,7 +303,7 @@ def in_a_line(remainders: Sequence[Remainder]) -> str:
     parts = [f"{_number(len(files))} ({_list_first(files)})"] if files else []
     parts += [_words(each) for each in folders[:_SHOWN]]
     parts += [f"{len(folders) - _SHOWN} more in not_taken.json"] if folders[_SHOWN:] else []
-    in_root = parts and not all(each.container for each in rows)
+    in_root = parts and not all(each.elsewhere for each in rows)
     cures = ["name what is needed in logs, artifacts, models or folders"] if in_root else []
     if links:
         parts.append(f"{len(links)} link{'s'[: len(links) != 1]} out of the root, not counted ({_list_first(links)})")

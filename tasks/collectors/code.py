@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks.acquisition.acquire import owners_of, take
 from tasks.acquisition.collector import MIB, Collector, FunctionItems, FunctionOutput, Item, Taken, Target
 from tasks.acquisition.copying import Copying
-from tasks.acquisition.remainder import Remainder, RootWalk, document, in_a_line, read_container_list
+from tasks.acquisition.remainder import Remainder, RootWalk, document, in_a_line, read_other_list
 from tasks.acquisition.room import Room
 from tasks.acquisition.searching import is_sensitive, withhold
 from tasks.collectors.lockfiles import PATTERNS
@@ -33,11 +33,12 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     walk, room = survey(target), Room.of(target, folder)
     remainders = [*walk.remainders, *(Remainder(unquote(each.source), 1, 0, each.reason) for each in walk.losses)]
     yield from walk.losses
-    for each in map(Path, target.container_lists):
+    for each in map(Path, target.other_lists):
         try:
-            remainders += read_container_list(each)
+            remainders += read_other_list(each)
         except (OSError, ValueError, LookupError, TypeError) as error:
-            yield Loss(f"{CONTAINERS}/{each.parent.name}/{NOT_TAKEN}", Outcome.FAILED, str(error))
+            place = "/".join(each.parts[-3:] if each.parts[-3] == CONTAINERS else each.parts[-2:])
+            yield Loss(place, Outcome.FAILED, str(error))
     copying = Copying(walk.root, room, max(0, target.limit - MIB), owners_of(target), searched=None)
     for name in walk.names:
         match copying.take(name):

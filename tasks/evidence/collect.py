@@ -17,7 +17,7 @@ from tasks.acquisition.collector import Collector, Files, Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
-from tasks.custody.evidence.keys import CHANGED, CODE, CONTAINERS, FOLDERS, NOT_TAKEN, unquote, volume_order
+from tasks.custody.evidence.keys import CHANGED, CODE, CONTAINERS, FOLDERS, NOT_TAKEN, OPEN, unquote, volume_order
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.pattern import ends_with, matches_any
 from tasks.custody.evidence.secrets import Hit, Search
@@ -54,8 +54,8 @@ def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     living = ",".join(earlier_boots(state.home)) if what.while_frozen else living
     patterns = [_globs(block).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{block.containers}:{_globs(block)}" if what.of_containers else ""
-    has_lists = what.name == CODE and block.containers
-    lists = f":{[digest(each) for each in _container_lists(context.directory)]}" if has_lists else ""
+    others = _other_lists(context.directory) if what.name == CODE else ()
+    lists = f":{[digest(each) for each in others]}" if others else ""
     sensitive = block.sensitive if patterns or containers else ""
     lost = f":{sources}" if (sources := _lost_files(_globs(block), state.lost_in_place.read(), what)) else ""
     written = _lost_files(_globs(block), state.written_since.read(), what)
@@ -81,11 +81,13 @@ def _other_settings(block: Workload, what: Collector) -> str:
     return "".join(f":{name}={value}" for name, value in differs.items() if value)
 
 
-def _container_lists(directory: IncidentDirectory) -> list[Path]:
-    """Return the files that list what was left in containers, of each container the last."""
-    found = (path for each in directory.folders for path in each.glob(f"evidence*/{CONTAINERS}/*/{NOT_TAKEN}"))
-    ordered = sorted(found, key=lambda path: volume_order(path.parts[-4]))
-    return sorted({path.parent.name: path for path in ordered}.values())
+def _other_lists(directory: IncidentDirectory) -> list[Path]:
+    """Return the files that list what was left in containers and out of the root, of each the last."""
+    found_volumes = (path for each in directory.folders for path in each.glob("evidence*"))
+    volumes = sorted(found_volumes, key=lambda each: volume_order(each.name))
+    names = (f"{CONTAINERS}/*", OPEN)
+    found = [(each, path) for each in volumes for name in names for path in each.glob(f"{name}/{NOT_TAKEN}")]
+    return sorted({path.relative_to(volume): path for volume, path in found}.values())
 
 
 def _lost_files(globs: Mapping[str, list[str]], names: Iterable[str], what: Collector) -> list[str]:
@@ -213,7 +215,7 @@ def _attempt(
         salt=str(context.directory.path / SALT),
         patterns=tuple(block.patterns),
         required_folders=tuple(required_folders(block)),
-        container_lists=tuple(map(str, _container_lists(context.directory))) if what.name == CODE else (),
+        other_lists=tuple(map(str, _other_lists(context.directory))) if what.name == CODE else (),
     )
     lines, trouble = attempt(what, target, at.folder, cancelled=context.cancelled)
     return lines, [*lost, *([trouble] if trouble else [])]

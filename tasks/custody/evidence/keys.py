@@ -52,6 +52,8 @@ CONTAINERS: Final = "containers"
 CHANGED: Final = "changed"
 """Below a container's name: the files that it has changed in its own layer and no pattern names, by their full path."""
 UNITS: Final = "units"
+OPEN: Final = "open.files"
+"""The files that processes had open for writing out of the root, by their full path, or deleted."""
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
 FOLDERS: Final = "folders"  # the block's field, and the collector of what no pattern names in them
 CODE: Final = "code"  # the collector of what no pattern or folder names in the root

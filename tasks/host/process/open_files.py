@@ -69,7 +69,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         return Handles(denied=True)
     except FileNotFoundError as error:
         raise ProcessLookupError(process.pid) from error
-    maps, view = list(_maps(where, text)), places.view(where)
+    maps, view = list(mapped_files(where, text)), places.view(where)
     shared = {path for mode, path, _, link in maps if "s" in mode and ("w" in mode or _may_be_written(link))}
     mapped = {path: file for _, path, file, _ in maps}
     links = {path: link for _, path, _, link in maps} | {path: link for path, (link, _) in files.items()}
@@ -172,7 +172,7 @@ def _pipes(where: int | str) -> frozenset[str]:
     return frozenset()
 
 
-def _maps(where: int | str, text: str) -> Iterator[tuple[str, str, FileId, str]]:
+def mapped_files(where: int | str, text: str) -> Iterator[tuple[str, str, FileId, str]]:
     r"""Yield mode, path and file of each mapping of a file, with the kernel's link to that.
 
     In a name the kernel writes a newline as \012 and a backslash as it is (proc(5)): only the link tells which it was.

@@ -18,7 +18,7 @@ from tasks.acquisition.remainder import (
     describe_not_taken,
     document,
     in_a_line,
-    read_container_list,
+    read_other_list,
 )
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.custody.evidence.keys import NOT_TAKEN
@@ -272,9 +272,9 @@ def test_how_much_was_left_is_told_by_the_last_list(tmp_path: Path) -> None:
 
 
 def test_what_is_left_of_containers_is_counted_apart_and_asks_for_no_pattern(tmp_path: Path) -> None:
-    image = Remainder(b"containers/c/image", 0, 0, "by sha256:0", reproducible=True, container=True, image=True)
-    volume = Remainder(b"containers/c/v/", 0, 0, "a volume", complete=False, container=True)
-    file = Remainder(b"containers/c/a b", 1, 9, "why", container=True)
+    image = Remainder(b"containers/c/image", 0, 0, "by sha256:0", reproducible=True, elsewhere=True, image=True)
+    volume = Remainder(b"containers/c/v/", 0, 0, "a volume", complete=False, elsewhere=True)
+    file = Remainder(b"containers/c/a b", 1, 9, "why", elsewhere=True)
     for rows, line in (
         ([image], "the files of 1 image"),
         ([image, volume], "0 files of 0 bytes, and more that was not counted, the files of 1 image"),
@@ -283,7 +283,7 @@ def test_what_is_left_of_containers_is_counted_apart_and_asks_for_no_pattern(tmp
         (tmp_path / "evidence/containers/c").mkdir(parents=True, exist_ok=True)
         listed = tmp_path / "evidence/containers/c/not_taken.json"
         listed.write_text(json.dumps(document(rows)))
-        assert {*read_container_list(listed)} == {*rows}
+        assert {*read_other_list(listed)} == {*rows}
         (tmp_path / "evidence/not_taken.json").write_text(listed.read_text())
         assert describe_not_taken(tmp_path) == f"{line}; {tmp_path}/evidence/not_taken.json lists what and why"
     assert in_a_line([image, file]) == "not taken 未採取: 1 file (containers/c/a b), containers/c/image (by sha256:0)"
@@ -291,8 +291,8 @@ def test_what_is_left_of_containers_is_counted_apart_and_asks_for_no_pattern(tmp
         "name what is needed in logs, artifacts, models or folders"
     )
     listed.write_text(json.dumps(document([file] * 1_200)))
-    more = Remainder(b"containers/c/", 200, 1800, "more than are listed", container=True)
-    assert read_container_list(listed)[-1] == more
+    more = Remainder(b"containers/c/", 200, 1800, "more than are listed", elsewhere=True)
+    assert read_other_list(listed)[-1] == more
 
 
 def test_a_list_of_a_container_that_cannot_be_read_is_a_loss(context: RunContext) -> None:

@@ -135,7 +135,7 @@ os.chdir("/")
 def test_any_error_of_one_process_is_that_processs_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    maps = process_handles._maps
+    maps = process_handles.mapped_files
 
     def fails(*about: Any) -> Any:
         if not met:
@@ -144,7 +144,7 @@ def test_any_error_of_one_process_is_that_processs_alone(
         return maps(*about)
 
     met = list[Any]()
-    monkeypatch.setattr(process_handles, "_maps", fails)
+    monkeypatch.setattr(process_handles, "mapped_files", fails)
     processes = [each for pid in (os.getpid(), os.getppid()) if (each := read_process(pid, None, Places(tmp_path)))]
     first, second = read_handles(processes, Places(tmp_path)).values()
     assert first.denied
@@ -224,10 +224,10 @@ def test_a_name_that_cannot_be_spelled_makes_its_process_unread(monkeypatch: pyt
         raise FileNotFoundError(link)
 
     monkeypatch.setattr(os, "readlink", lambda link: gone(link) if "map_files" in str(link) else "")
-    maps = [*process_handles._maps(1, "1000-2000 rw-s 0 fe:00 5   /a\n")]
+    maps = [*process_handles.mapped_files(1, "1000-2000 rw-s 0 fe:00 5   /a\n")]
     assert [path for _, path, *_ in maps] == ["/a"]
     with pytest.raises(FileNotFoundError):
-        [*process_handles._maps(1, "1000-2000 rw-s 0 fe:00 5   /a\\012\n")]
+        [*process_handles.mapped_files(1, "1000-2000 rw-s 0 fe:00 5   /a\\012\n")]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to mount needs root")

@@ -1,0 +1,176 @@
+"""Copy what the frozen processes have open for writing and no other collector takes: out of the root, or deleted.
+
+A deleted file ends with its last process. Nobody asked for these files, so small ones are taken, what may hold a secret
+is withheld, and what is left is listed with its reason. Memory that is shared without a file's name is none of them.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import BinaryIO, Final
+
+from tasks.acquisition.collector import Collector, FunctionItems, Item, Taken, Target
+from tasks.acquisition.content import FileContent, read_once
+from tasks.acquisition.pouring import Endless, blocks
+from tasks.acquisition.procfs import fields, numbers, still, text
+from tasks.acquisition.remainder import Remainder, document, why_unread
+from tasks.acquisition.room import Room, size_on_disk
+from tasks.acquisition.searching import is_sensitive, withhold
+from tasks.collectors.containers import store
+from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.keys import NOT_TAKEN, OPEN, quote, stored_name
+from tasks.custody.evidence.room import places
+from tasks.custody.store.manifest import canonical
+from tasks.host.process.open_files import mapped_files
+
+_MOST_FILES: Final = 1_000
+_MOST_BYTES: Final = 64 << 20
+_DELETED: Final = b" (deleted)"
+_NO_FILE: Final = re.compile(rb"/(proc|sys)/.*|/memfd:.*|/dev/zero|/SYSV[0-9a-f]{8}|/dev/shm/sem\..*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """One file, by the kernel's `link` to it in /proc, and by the name that it has or had."""
+
+    link: Path
+    name: bytes
+    status: os.stat_result
+    pid: int
+
+    @property
+    def is_deleted(self) -> bool:
+        """Return whether no folder has it any more."""
+        return self.status.st_nlink == 0
+
+    @property
+    def place(self) -> str:
+        """Where it is stored: a deleted one by its inode too, as many may have had one name."""
+        folder = b"deleted/%d" % self.status.st_ino if self.is_deleted else b"there"
+        return f"{OPEN}/{stored_name(folder + b'/' + self.name)}"
+
+    @property
+    def source(self) -> bytes:
+        """Its name in what lists it."""
+        return self.name + _DELETED if self.is_deleted else self.name
+
+
+def find(target: Target) -> Iterator[OpenFile | Loss]:
+    """Yield each file once: those open for writing, or mapped so that a write changes them."""
+    root, seen = PurePath(os.path.realpath(target.root)), set[tuple[int, int]]()
+    apart = [root, *map(PurePath, target.apart)]
+    for pid, start in target.frozen:
+        try:
+            links = [*_links(pid)] if still(pid, start) else []
+        except PermissionError:
+            yield Loss(f"open files of process {pid}", Outcome.DENIED, "they may not be read")
+            continue
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        for link in links:
+            with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                status, name = link.stat(), os.fsencode(link.readlink())
+                key = status.st_dev, status.st_ino
+                name = name if status.st_nlink else name.removesuffix(_DELETED)
+                nothing = not (status.st_nlink or status.st_size) or _NO_FILE.fullmatch(name)
+                if nothing or not stat.S_ISREG(status.st_mode) or key in seen:
+                    continue
+                seen.add(key)
+                if not (_is_there(name, key) and any(PurePath(os.fsdecode(name)).is_relative_to(at) for at in apart)):
+                    yield OpenFile(link, name, status, pid)
+
+
+def _links(pid: int) -> Iterator[Path]:
+    for number in numbers(f"{pid}/fd"):
+        with suppress(FileNotFoundError):
+            flags = int(fields(text(pid, f"fdinfo/{number}")).get("flags", "0"), 8)
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                yield Path(f"/proc/{pid}/fd/{number}")
+    for mode, _, _, link in mapped_files(pid, text(pid, "maps")):
+        if "s" in mode and "w" in mode:
+            yield Path(link)
+
+
+def _is_there(name: bytes, key: tuple[int, int]) -> bool:
+    """Return whether a file lies at its name: another may have taken that name since."""
+    with suppress(OSError):
+        there = Path(os.fsdecode(name)).lstat()
+        return (there.st_dev, there.st_ino) == key
+    return False
+
+
+def gather(target: Target, folder: Path) -> Iterator[Item]:
+    """Copy the small files, then write the list of the others. Yields nothing if there are none."""
+    room, remainders, left, files = Room.of(target, folder), list[Remainder](), _MOST_BYTES, 0
+    for each in find(target):
+        if isinstance(each, Loss):
+            yield each
+            continue
+        size = size_on_disk(each.status)
+        why = why_unread(PurePath(os.fsdecode(each.name)).name, each.status.st_size)
+        if not why and (files >= _MOST_FILES or size > left):
+            why = f"after the first {_MOST_FILES} files or {_MOST_BYTES >> 20} MiB that no pattern names"
+        if not why:
+            match _take(each, room, left):
+                case Taken() as item if is_sensitive(item.search):
+                    why = withhold(item, folder).reason
+                case Taken() as item:
+                    files, left = files + 1, left - item.file.size
+                    yield item
+                case Loss() as loss:
+                    why = loss.reason
+                    yield loss
+        if why:
+            remainders.append(Remainder(each.source, 1, each.status.st_size, f"{_tell(each)}: {why}", elsewhere=True))
+    if remainders:
+        yield store(room, f"{OPEN}/{NOT_TAKEN}", canonical(document(remainders)))
+
+
+def _tell(file: OpenFile) -> str:
+    place = "deleted, and with the process gone" if file.is_deleted else "out of the root"
+    return f"open for writing in process {file.pid}, {place}"
+
+
+def _take(file: OpenFile, room: Room, limit: int) -> Taken | Loss:
+    read, size = list[FileContent](), file.status.st_size
+
+    def write(out: BinaryIO) -> None:
+        read[:] = [read_once(blocks(source.fileno(), size, limit), size, file.place, None, out)]
+
+    try:
+        with file.link.open("rb") as source:
+            where = room.put(file.place, places(size_on_disk(file.status), room.free)[:-1], write)
+    except OSError as error:
+        return Loss(quote(file.source), Outcome.FAILED, error.strerror or str(error))
+    except Endless:
+        return Loss(quote(file.source), Outcome.TRUNCATED, f"it yields more than the {limit} bytes that may be stored")
+    content, status = read[0], file.status
+    stored = StoredFile(
+        file.place,
+        quote(file.source),
+        content.size,
+        content.sha256,
+        status.st_mtime_ns,
+        note=_tell(file),
+        where=room.where(where),
+        access=f"{stat.filemode(status.st_mode)} {status.st_uid}:{status.st_gid}",
+        parts=content.parts,
+    )
+    return Taken(stored, content.search)
+
+
+COLLECTOR = Collector(
+    name="open_files",
+    answers="What was the workload writing out of its folder, or into files that had no name any more?",
+    order=11,
+    sources=(FunctionItems(gather, OPEN),),
+    needed=True,
+    deadline=30.0,
+    limit=2 * _MOST_BYTES,
+    while_frozen=True,
+    unhurried=True,
+)

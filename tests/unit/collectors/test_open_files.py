@@ -1,0 +1,133 @@
+"""What a process writes out of its root, or into a file without a name, is taken before its end, or named."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.acquisition.collector import Taken, Target
+from tasks.collectors import open_files
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Frozen
+from tasks.custody.evidence.acquisition import Evidence, Outcome
+from tasks.evidence.collect import collect
+from tasks.host.process.table import start_of
+from tasks.runtime.context import RunContext
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until
+
+WRITER = """
+import mmap, os, sys
+away, root = sys.argv[1:]
+def new(path, content, mode="w+b"):
+    file = open(path, mode); file.write(content); file.flush(); return file
+kept = [new(f"{away}/state.txt", b"epoch 7"), new(f"{root}/logs/own.log", b"below"), new(f"{away}/a.env", b"TOKEN=1")]
+kept += [new(f"{away}/conf.ini", b'password = "Zq7canaryX"'), new(f"{away}/large.bin", b"9" * 3000)]
+kept += [new(f"{away}/twice.txt", b"once"), open(f"{away}/twice.txt", "ab"), open(f"{away}/read.txt", "rb")]
+for name in ("ghost.tmp", "swapped.txt"):
+    kept.append(new(f"{root}/{name}", name.encode()))
+    os.unlink(f"{root}/{name}")
+new(f"{root}/swapped.txt", b"another, which lies there").close()
+with new(f"{away}/mapped.bin", b"m" * 4096) as mapped:
+    memory = mmap.mmap(mapped.fileno(), 4096)
+memory[:5] = b"by it"
+kept += [os.memfd_create("own"), mmap.mmap(-1, 4096), open("/dev/null", "wb"), open("/proc/self/oom_score_adj", "w")]
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def writing(context: RunContext, away: Path) -> Iterator[int]:
+    command = [sys.executable, "-I", "-S", "-c", WRITER, str(away), str(context.workload.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout
+        assert process.stdin
+        process.stdout.readline()
+        who, now = Identity(process.pid, start_of(process.pid)), datetime.now(UTC)
+        context.state.frozen.write([Frozen(who, "training", "python", os.geteuid(), now, now)])
+        yield process.pid
+        process.stdin.close()
+
+
+@pytest.fixture
+def context(small: SmallWorkload) -> Iterator[RunContext]:
+    with case_of(small.block()) as context:
+        yield context
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Path:
+    (away := tmp_path / "away").mkdir()
+    (away / "read.txt").write_text("only read")
+    return away
+
+
+def taken(context: RunContext, found: Evidence) -> dict[str, bytes]:
+    rows = (file for file in found.files if file.source)
+    return {file.path: context.directory.locate(1, file).read_bytes() for file in rows}
+
+
+def left(context: RunContext) -> dict[str, str]:
+    code: Evidence = made(collect.fn(context, "code"))
+    told: list[dict[str, Any]] = json.loads(context.directory.locate(1, code.files[-1]).read_bytes())["not_taken"]
+    return {row["name"]: row["reason"] for row in told}
+
+
+def test_each_file_is_taken_or_named_once_and_no_other(context: RunContext, away: Path) -> None:
+    root = context.workload.root
+    with writing(context, away) as pid:
+        found: Evidence = made(collect.fn(context, "open_files"))
+    assert taken(context, found) == {
+        f"{away}/state.txt": b"epoch 7",
+        f"{away}/twice.txt": b"once",
+        f"{away}/large.bin": b"9" * 3000,
+        f"{away}/mapped.bin": b"by it" + b"m" * 4091,
+        f"{root}/ghost.tmp (deleted)": b"ghost.tmp",
+        f"{root}/swapped.txt (deleted)": b"swapped.txt",
+    }
+    assert not found.lost
+    assert found.outcome is Outcome.COLLECTED
+    notes = {file.path: file.note for file in found.files if file.source}
+    assert notes[f"{away}/state.txt"] == f"open for writing in process {pid}, out of the root"
+    assert notes[f"{root}/ghost.tmp (deleted)"].endswith("deleted, and with the process gone")
+    rows = left(context)
+    assert "withheld unread" in rows[f"{away}/a.env"]
+    assert "withheld: value of a secret-looking name" in rows[f"{away}/conf.ini"]
+    assert not [name for name in rows if "state.txt" in name or "read.txt" in name or "own.log" in name]
+    kept = b"".join(path.read_bytes() for path in context.directory.path.rglob("*") if path.is_file())
+    assert b"Zq7canaryX" not in kept
+
+
+@pytest.mark.parametrize(("most", "limit"), [(1, 1 << 20), (100, 10)])
+def test_what_is_above_the_bounds_is_named(
+    context: RunContext, away: Path, monkeypatch: pytest.MonkeyPatch, most: int, limit: int
+) -> None:
+    monkeypatch.setattr(open_files, "_MOST_FILES", most)
+    monkeypatch.setattr(open_files, "_MOST_BYTES", limit)
+    (folder := context.directory.path / "own").mkdir()
+    with writing(context, away) as pid:
+        frozen = [(pid, start_of(pid))]
+        target = Target(context.incident.id, str(context.workload.root), "python", os.geteuid(), {}, frozen)
+        found = [*open_files.gather(target, folder)]
+    names = [item.file.path for item in found if isinstance(item, Taken)]
+    listed = json.loads((folder / "open.files/not_taken.json").read_bytes())["not_taken"]
+    assert len(names) + len(listed) == 8
+    assert sum("after the first" in row["reason"] for row in listed) == 7 - len(names) > 0
+
+
+def test_a_workload_that_writes_in_its_root_alone_leaves_nothing(context: RunContext, small: SmallWorkload) -> None:
+    small.start_all()
+    wait_until(small.healthy, what="the API")
+    now = datetime.now(UTC)
+    living = [Identity(each.pid, start_of(each.pid)) for each in small.living()]
+    context.state.frozen.write([Frozen(who, "training", "python", os.geteuid(), now, now) for who in living])
+    found: Evidence = made(collect.fn(context, "open_files"))
+    assert (found.files, found.losses, found.outcome) == ((), (), Outcome.EMPTY)
