@@ -29,9 +29,10 @@ _LONGEST: Final = 4096
 def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[str, str]) -> ServedBefore:
     """Return what the API served when it was frozen last, by the newest of these volumes that has looked at it.
 
-    A cancelled run has sealed nothing: what it saw lies in the same volume as what the next run saw, which may have
-    found the API ended or about to end. So all looks at one freeze count. `models` are the digests of the models by
-    path.
+    Until a recovery has let the workload in, by the oldest that tells: what runs then is what a recovery that failed
+    had started. A cancelled run has sealed nothing: what it saw lies in the same volume as what the next run saw, which
+    may have found the API ended or about to end. So all looks at one freeze count. `models` are the digests of the
+    models by path.
     """
     root, folders = str(context.workload.root), [literal_folder(each) for each in context.workload.models]
     if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
@@ -50,12 +51,15 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
     real = {os.path.relpath(os.path.realpath(f"{root}/{name}"), root): sha256 for name, sha256 in models.items()}
     thawed = [entry["utc"] for entry in context.log.entries() if entry["action"] == "thawed"]
     since = max(map(datetime.fromisoformat, thawed)).timestamp() if thawed else 0.0
-    for volume in sorted(volumes, reverse=True):
+    has_let_in = context.state.let_in.read() or bool(context.state.recovered.read())
+    for volume in sorted(volumes, reverse=has_let_in):
         rows = (row for tree in _trees(context.directory, volume, since) for row in _rows(tree))
         processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier look
         if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
             follow = partial(_follow, root, max((each.frozen_at or each.seen_at).timestamp() for each in frozen))
-            return served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow)
+            look = served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow)
+            if look.names or has_let_in:
+                return look
     return ServedBefore()
 
 

@@ -15,6 +15,9 @@ from tasks.record.content import Quote, Quotes
 logger = logging.getLogger(__name__)
 
 _LIMIT: Final = 1 << 20
+_INTERRUPT: Final = "KeyboardInterrupt"
+_HEAD: Final = "Traceback (most recent call last):"
+_BETWEEN: Final = ("During handling of the above", "The above exception")
 _FILES: Final = 20
 
 
@@ -64,7 +67,10 @@ def _content(directory: IncidentDirectory, volume: int, file: StoredFile) -> byt
 
 
 def find_tracebacks(text: str) -> tuple[tuple[str, str], ...]:
-    """Return the logs in traceback.txt that hold tracebacks, with these. Headings are never indented, contents are."""
+    """Return the logs in traceback.txt that hold tracebacks, with these. Headings are never indented, contents are.
+
+    An interrupt at the end is the answer to a signal, such as that of our stop, and no error.
+    """
     tracebacks: dict[str, list[str]] = {}
     name, is_traceback = "", False
     for line in text.splitlines():
@@ -74,4 +80,13 @@ def find_tracebacks(text: str) -> tuple[tuple[str, str], ...]:
             is_traceback = " tracebacks" in line and not line.startswith("-- 0 ")
         elif is_traceback:
             tracebacks.setdefault(name, []).append(line.removeprefix("    "))
-    return tuple((name, "\n".join(lines)) for name, lines in tracebacks.items())
+    found = ((name, "\n".join(_cut_interrupts(lines))) for name, lines in tracebacks.items())
+    return tuple((name, text) for name, text in found if text)
+
+
+def _cut_interrupts(lines: Sequence[str]) -> Sequence[str]:
+    while lines and lines[-1].startswith(_INTERRUPT):
+        first = max((at for at, line in enumerate(lines) if _HEAD in line), default=0)
+        kept = [at for at, line in enumerate(lines[:first]) if line.strip() and not line.startswith(_BETWEEN)]
+        lines = lines[: max(kept, default=-1) + 1]
+    return lines

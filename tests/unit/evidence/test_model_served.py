@@ -112,6 +112,26 @@ def test_a_look_that_found_the_api_gone_takes_nothing_from_the_look_before(small
             assert (found.names, found.how) == ((OUTSIDE,), "named by its environment")
 
 
+@pytest.mark.parametrize("is_let_in", [False, True])
+@pytest.mark.parametrize("later", [{"cwd": "/"}, {"environment": {"MODEL_PATH": "models/b.joblib"}}])
+def test_what_a_failed_recovery_has_started_is_not_what_was_served(
+    small: SmallWorkload, later: dict[str, Any], *, is_let_in: bool
+) -> None:
+    """It was frozen in its first second and had loaded nothing; the verdict said that the model was not known."""
+    apis = Identity(1 << 22, 1), Identity(1 << 22, 2)
+    answers: list[dict[str, Any]] = [{"environment": {"MODEL_PATH": OUTSIDE}}, later]
+    with case_of(small.block()) as context:
+        context.state.frozen.write([Frozen(each, "api", "api", 0, NOW, NOW) for each in apis])
+        context.state.let_in.write(is_let_in)
+        for volume, (api, answer) in enumerate(zip(apis, answers, strict=True), 1):
+            (folder := context.directory.evidence_dir(volume)).mkdir(parents=True, exist_ok=True)
+            row = {"pid": api.pid, "start_ticks": api.start, "cwd": str(small.root), **answer}
+            (folder / "tree.json").write_text(json.dumps([row]))
+        found = model_served(context, [1, 2], {OUTSIDE: "a", "models/b.joblib": "b"})
+    now = ("models/b.joblib",) if "environment" in later else ()
+    assert found.names == (now if is_let_in else (OUTSIDE,))
+
+
 RELEASES = {"models/v6/m.joblib": "6", "models/v7/tide m.joblib": "7", "models/two/a.pkl": "8", "models/two/b.pkl": "9"}
 
 

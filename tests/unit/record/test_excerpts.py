@@ -73,6 +73,29 @@ def test_a_log_cannot_forge_a_heading() -> None:
     )
 
 
+HEAD = "Traceback (most recent call last):"
+INTERRUPT = [HEAD, '  File "a.py", line 1', "KeyboardInterrupt"]
+ERROR = [HEAD, '  File "a.py", line 2', "ValueError: boom"]
+DURING = ["", "During handling of the above exception, another exception occurred:", ""]
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        (INTERRUPT, []),
+        ([*INTERRUPT, *INTERRUPT], []),
+        ([*ERROR, *INTERRUPT], ERROR),
+        ([*ERROR, *DURING, *INTERRUPT], ERROR),
+        ([*INTERRUPT, *DURING, *INTERRUPT], []),
+        ([*INTERRUPT, *ERROR], [*INTERRUPT, *ERROR]),
+        (ERROR, ERROR),
+    ],
+)
+def test_the_interrupt_that_our_stop_has_sent_is_no_cause(lines: list[str], kept: list[str]) -> None:
+    text = "\n".join(["== logs/a.log", "-- 2 tracebacks, the last 2:", *(f"    {line}" for line in lines)])
+    assert find_tracebacks(text) == ((("logs/a.log", "\n".join(kept)),) if kept else ())
+
+
 @pytest.mark.parametrize(
     ("value", "facts"),
     [
