@@ -6,6 +6,7 @@ See docs/adr/0052.
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -14,12 +15,13 @@ from pathlib import Path
 from tasks.acquisition.acquire import owners_of, take
 from tasks.acquisition.collector import MIB, Collector, FunctionItems, FunctionOutput, Item, Taken, Target
 from tasks.acquisition.copying import Copying
+from tasks.acquisition.matching import left_over
 from tasks.acquisition.remainder import Remainder, RootWalk, document, in_a_line, read_other_list
 from tasks.acquisition.room import Room
 from tasks.acquisition.searching import is_sensitive, withhold
 from tasks.collectors.lockfiles import PATTERNS
 from tasks.custody.evidence.acquisition import Loss, Outcome
-from tasks.custody.evidence.keys import CODE, CONTAINERS, NOT_TAKEN, unquote
+from tasks.custody.evidence.keys import CODE, CONTAINERS, FOLDERS, NOT_TAKEN, unquote
 from tasks.custody.store.manifest import canonical
 
 
@@ -33,6 +35,7 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     walk, room = survey(target), Room.of(target, folder)
     remainders = [*walk.remainders, *(Remainder(unquote(each.source), 1, 0, each.reason) for each in walk.losses)]
     yield from walk.losses
+    remainders += _too_large(target)
     for each in map(Path, target.other_lists):
         try:
             remainders += read_other_list(each)
@@ -57,6 +60,21 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     yield from take([FunctionOutput(lambda _: canonical(document(remainders)), NOT_TAKEN)], rest, folder)
     if line := in_a_line(remainders):
         yield Loss(NOT_TAKEN, Outcome.WITHHELD, line)
+
+
+def _too_large(target: Target) -> Iterator[Remainder]:
+    """Yield the files of named folders that are above the size that the block lets go along."""
+    root, beside = (
+        os.fsencode(target.root),
+        [each for name in target.globs if name != FOLDERS for each in target.globs[name]],
+    )
+    names = left_over(root, target.globs[FOLDERS], beside)[0] if target.largest is not None else []
+    for name in names:
+        with suppress(OSError):
+            status = (Path(target.root) / os.fsdecode(name)).lstat()
+            if stat.S_ISREG(status.st_mode) and not target.goes_along(status.st_size):
+                reason = f"above the {target.largest} bytes that the block lets go along (folder_file_mb)"
+                yield Remainder(name, 1, status.st_size, reason)
 
 
 COLLECTOR = Collector(

@@ -1,6 +1,7 @@
 """Name the places of an opened incident on this host. `tasks.incident.directory` finds and makes them."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -89,6 +90,12 @@ class IncidentDirectory:
     def open_volume(self) -> int:
         """Return the first volume of evidence that is not sealed."""
         return next(n for n in range(1, 1000) if not (self.evidence_dir(n) / MANIFEST).exists())
+
+    def remove_copies(self) -> None:
+        """Remove all evidence. What may not be removed stays."""
+        for folder in self.folders:
+            for each in folder.glob("evidence*"):
+                shutil.rmtree(each, ignore_errors=True)
 
     def locate(self, volume: int, file: StoredFile) -> Path:
         """Return where the bytes of a file of evidence lie on this host. FileNotFoundError if one in place is gone.

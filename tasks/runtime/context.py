@@ -172,9 +172,13 @@ class RunContext:
     def close(self) -> None:
         """End the witnesses. Release the workload's lock, the disk reserve and the engine. Idempotent.
 
+        Of a dry run the record is kept, and no copy of the workload's files: these would fill the disk, plan by plan.
+
         While a step of a cancelled run still acts, the lock is kept until this process ends.
         """
         self.stop_listening()
+        if self.run.dry_run:
+            self.directory.remove_copies()
         give_all(self.directory.reserve)
         self.adapters.close()
         if self._lock is not None and not still_acts():

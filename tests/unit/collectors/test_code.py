@@ -103,6 +103,32 @@ def test_no_secret_goes_along_though_nobody_asked_for_the_file(context: RunConte
     assert rows[".env"].startswith("withheld unread")
 
 
+def test_what_a_named_folder_holds_above_the_size_that_goes_along_is_named(root: Path) -> None:
+    """3 GB were in no sum of what was not taken."""
+    for name in ("models/large.bin", "models/best.bin", "models/small.bin"):
+        with (root / name).open("wb") as file:
+            file.truncate((2 << 20) + (name != "models/small.bin"))
+    globs = {**GLOBS, "models": ["models/best.bin"]}
+    with SmallWorkload(root) as small, case_of(small.block(**globs, folder_file_mb=2)) as context:
+        code: Evidence = made(collect.fn(context, "code"))
+        told = json.loads((context.directory.locate(1, code.files[-1])).read_bytes())["not_taken"]
+    (row,) = [row for row in told if row["name"].startswith("models/")]
+    assert (row["name"], row["bytes"]) == ("models/large.bin", (2 << 20) + 1)
+    assert "above the 2097152 bytes that the block lets go along (folder_file_mb)" in row["reason"]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_dry_run_leaves_no_copy_of_the_workloads_files(root: Path, *, dry_run: bool) -> None:
+    """Each plan left as much as an evacuation, of which nobody spoke, on the disk that the evacuation needs."""
+    with SmallWorkload(root) as small, case_of(small.block(**GLOBS), dry_run=dry_run) as context:
+        made(collect.fn(context, "code"))
+        context.log.write("plan", "x")
+        assert [*context.directory.path.glob("evidence*")]
+        context.close()
+        assert bool([*context.directory.path.glob("evidence*")]) is not dry_run
+        assert (context.directory.path / "custody.jsonl").exists()
+
+
 HIDDEN = "left out, a link to {}, which is withheld unread: by its name it may hold a secret"
 
 
