@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, Final
 
@@ -19,15 +20,26 @@ from tasks.containment.suspects import roster_now
 from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.stance import CANCELLED
-from tasks.host.host import Host
+from tasks.host.host import Host, lives
 from tasks.host.process.newcomer import again_and_again
 from tasks.host.process.process import Process, process_line
 from tasks.host.process.roster import Kind, Roster
 from tasks.host.process.suspect import fold_alike, who_started
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
-from tasks.incident.last_word import FINISHED, THAWED, WORKS, is_finished
-from tasks.incident.layout import CAUGHT, CORDON, EARLY, ENDED, FROZEN, INCIDENT, RECOVERED, STOPPING, closings
+from tasks.incident.last_word import FINISHED, NOT_CONTAINED, THAWED, WORKS, is_finished
+from tasks.incident.layout import (
+    CAUGHT,
+    CORDON,
+    CUSTODY_LOG,
+    EARLY,
+    ENDED,
+    FROZEN,
+    INCIDENT,
+    RECOVERED,
+    STOPPING,
+    closings,
+)
 from tasks.incident.run_lock import has_ownership, owner
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.people.open_question import open_question
@@ -56,6 +68,7 @@ class Status:
     again: tuple[str, ...]
     processes: tuple[dict[str, Any], ...]
     suspects: tuple[str, ...]
+    writers: tuple[str, ...]
     unknown: tuple[str, ...]
     containers: tuple[str, ...]
     alone: str
@@ -91,6 +104,7 @@ class Status:
         yield from (f"again     {each}" for each in self.again)
         yield from (f"workload  process {each['pid']} {each['state']}: {each['command']}" for each in self.processes)
         yield from (f"suspect   {each}" for each in self.suspects)
+        yield from (f"writes    {each}" for each in self.writers)
         yield from (f"unknown   {each}" for each in self.unknown)
         yield from (f"workload  {each}" for each in self.containers)
         if not self.processes and not self.containers and not self.lost_root:
@@ -180,6 +194,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
             for identity, process in alive_now.items()
         ),
         suspects=tuple(_tell_suspects(roster, suspects)),
+        writers=tuple(_find_writers(home, host)) if verdict == NOT_CONTAINED else (),
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _count_paused(containers)) if alone else "",
@@ -228,6 +243,16 @@ def _held_lines(host: Host, workload: WorkloadFields) -> Iterator[str]:
         for identity, description in found.items():
             if identity.pid in snapshot:
                 yield f"{description}: caught under the cordon, frozen; {who_started(snapshot, identity.pid, pids)}"
+
+
+def _find_writers(home: Path, host: Host) -> list[str]:
+    """Return what was changed after the stop, the last by each process that lives, or whose source does."""
+    last = dict[Identity, str]()
+    for row in caught_lines(home / CUSTODY_LOG):
+        for each in row.get("source", ()) if row.get("action") == "changed" else ():
+            if identity := Identity.of(each):
+                last[identity] = str(row.get("result", ""))
+    return [result for identity, result in last.items() if lives(host, identity)]
 
 
 def _again(workload: WorkloadFields, host: Host) -> list[str]:

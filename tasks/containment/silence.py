@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Final
 
@@ -17,7 +18,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
-from tasks.host.host import Host
+from tasks.host.host import Host, lives
 from tasks.host.listening import Listening
 from tasks.host.process.known_programs import interactive, keeps_container, runs_ours
 from tasks.host.process.newcomer import living_source
@@ -85,7 +86,9 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
         listening.logged.add((change.file, change.pid))
         lineage = [asdict(each.identity) for each in change.lineage]
         at, result = change.at.isoformat(), str(change)
-        context.log.write("changed", change.file, at=at, pid=change.pid, lineage=lineage, result=result)
+        still = (each for each in change.lineage if change in silence.broken and lives(host, each.identity))
+        source = [asdict(each.identity) for each in islice(still, 1)]
+        context.log.write("changed", change.file, at=at, pid=change.pid, lineage=lineage, source=source, result=result)
     notes = dict.fromkeys((*seen.notes, *silence.notes))
     return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
 

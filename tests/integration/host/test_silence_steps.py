@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tasks.cli.status import look
 from tasks.containment import silence
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import IncidentCordon, cordon
@@ -27,6 +28,7 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment, End
 from tasks.host.silence import SETTLE_SECONDS, Change, Heard
+from tasks.incident.current import note_opened
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_listening import hidden_writer
@@ -123,6 +125,12 @@ def test_who_writes_by_short_lived_children_is_named_with_the_way_to_end_it(
         grown_for(small.root / file, SETTLE_SECONDS)
         grown(small.root / file)
         seen: Containment = made(prove_still_contained.fn(context))
+        (record := context.directory.path / "record/001").mkdir(parents=True)
+        (record / "closing.json").write_text(json.dumps({"verdict": "NOTCONTAINED"}))
+        assert note_opened(context.workload, context.incident)
+        (told,) = look(context.workload, context.adapters.host).writers
+        assert f"end it with kill {pid}" in told
+    assert look(context.workload, context.adapters.host).writers == (), "it has ended"
     (line,) = broken_by(seen, file)
     assert f"; started by process {pid} (bash loop.sh) of user 0 in {elsewhere}, which lives" in line
     assert f"end it with kill {pid}" in line
