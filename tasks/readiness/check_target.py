@@ -18,6 +18,7 @@ from tasks.containment.containers.named import find_named
 from tasks.containment.members import Snapshot, description_of
 from tasks.containment.suspects import roster_now
 from tasks.custody.errors import EngineError
+from tasks.custody.evidence.keys import CODE, FOLDERS, SNAPSHOT_FOLDERS
 from tasks.custody.incident.deployment_names import full_name
 from tasks.host.host import LinuxHost
 from tasks.host.process.membership import Exceptions, Members
@@ -119,16 +120,22 @@ class CheckTarget:
         return survey(files_target(self.workload))
 
     @cached_property
-    def _copy_size(self) -> tuple[int, int]:
-        """Bytes and number of the files that would be copied, those of the collector code within its bound."""
-        target = files_target(self.workload)
-        estimates = [facts for each in discover().values() if (facts := estimate(each, target, self.evidence_place))]
-        size, number = (sum(int(str(facts[name])) for facts in estimates) for name in ("needed", "files"))
-        return size + min(self.root_walk.size, COLLECTOR.limit), number + len(self.root_walk.names)
+    def _copy_sizes(self) -> dict[str, tuple[int, int]]:
+        """Bytes and number of the files that each collector would copy, those of the collector code within its bound."""
+        target, sizes = files_target(self.workload), dict[str, tuple[int, int]]()
+        for name, each in discover().items():
+            if facts := estimate(each, target, self.evidence_place):
+                sizes[name] = int(str(facts["needed"])), int(str(facts["files"]))
+        return sizes | {CODE: (min(self.root_walk.size, COLLECTOR.limit), len(self.root_walk.names))}
 
-    def fits(self, place: Path, reserve: int = 0) -> tuple[bool, str]:
-        """Return whether the evidence has room on this disk, beside a reserve in bytes, and what was compared."""
-        size, number = self._copy_size
+    def fits(self, place: Path, reserve: int = 0, *, in_store: bool = False) -> tuple[bool, str]:
+        """Return whether the evidence has room on this disk, beside a reserve in bytes, and what was compared.
+
+        A store has what goes to the snapshot and to latest/ there once more each.
+        """
+        promoted = (*SNAPSHOT_FOLDERS, FOLDERS) if in_store else ()
+        times = {name: 3 if name in promoted else 1 for name in self._copy_sizes}
+        size, number = (sum(each[part] * times[name] for name, each in self._copy_sizes.items()) for part in (0, 1))
         needed, files, disk = size + reserve, number + _OWN_FILES, os.statvfs(place)
         free, inodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else files
         room = f"{free >> 20} MiB and {inodes} inodes free in {place}"

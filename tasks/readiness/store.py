@@ -94,7 +94,7 @@ def check_room(target: CheckTarget) -> Finding:
     folder = target.block.folder
     if folder is None or not folder.is_dir():
         return sound("not a folder: a bucket tells nobody how much it takes")
-    fits, summary = target.fits(folder)
+    fits, summary = target.fits(folder, in_store=True)
     return sound(summary) if fits else fatal(summary, _UNPROVEN, f"df -h {folder}; df -i {folder}; make room")
 
 

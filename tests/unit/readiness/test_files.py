@@ -49,6 +49,17 @@ def test_the_room_counts_what_no_pattern_names_within_the_bound_of_its_collector
     assert needed() == 2
 
 
+@pytest.mark.parametrize(("name", "times"), [("models/a.bin", 3), ("tool.bin", 1)])
+def test_a_store_that_is_a_folder_has_what_goes_to_the_snapshot_and_to_latest_three_times(
+    small: SmallWorkload, name: str, times: int
+) -> None:
+    (small.root / name).write_bytes(b"1" * (3 * MIB))
+    target = CheckTarget("small", small.block(), "store", {})
+    for in_store, factor in ((False, 1), (True, times)):
+        _, summary = target.fits(small.root, in_store=in_store)
+        assert f"about {3 * factor} MiB in " in summary
+
+
 def test_a_folder_named_wrongly_is_a_loss_and_one_of_the_usual_may_be_missing(small: SmallWorkload) -> None:
     found = check_files(CheckTarget("small", small.block(folders=["artefacts"]), "store", {}))
     assert (found.weight, "folders that are not there: artefacts" in found.found) == (Weight.LOSS, True)
