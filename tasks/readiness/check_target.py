@@ -121,7 +121,7 @@ class CheckTarget:
 
     @cached_property
     def _copy_sizes(self) -> dict[str, tuple[int, int]]:
-        """Bytes and number of the files that each collector would copy, those of the collector code within its bound."""
+        """Bytes and number of the files that each collector would copy, those of code within its bound."""
         target, sizes = files_target(self.workload), dict[str, tuple[int, int]]()
         for name, each in discover().items():
             if facts := estimate(each, target, self.evidence_place):
