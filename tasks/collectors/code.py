@@ -64,12 +64,10 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
 
 def _too_large(target: Target) -> Iterator[Remainder]:
     """Yield the files of named folders that are above the size that the block lets go along."""
-    root, beside = (
-        os.fsencode(target.root),
-        [each for name in target.globs if name != FOLDERS for each in target.globs[name]],
-    )
-    names = left_over(root, target.globs[FOLDERS], beside)[0] if target.largest is not None else []
-    for name in names:
+    if target.largest is None:
+        return
+    beside = [each for name, globs in target.globs.items() if name != FOLDERS for each in globs]
+    for name in left_over(os.fsencode(target.root), target.globs[FOLDERS], beside)[0]:
         with suppress(OSError):
             status = (Path(target.root) / os.fsdecode(name)).lstat()
             if stat.S_ISREG(status.st_mode) and not target.goes_along(status.st_size):

@@ -4,6 +4,7 @@ What a container changed in its own layer and no pattern names is taken if it is
 Nobody asked for these files, so what may hold a secret is withheld, whatever the block says of the files that it names.
 """
 
+import os
 import posixpath
 import tarfile
 import time
@@ -222,9 +223,8 @@ class Taking:
                 reason = f"a link that leads out of the workload, to {quote(archive.link.encode())}"
                 return Loss(one.summary(path), Outcome.DENIED, reason)
             real = posixpath.relpath(archive.link, one.workdir)
-            if is_hidden(
-                path.encode(), real.encode(), [each for globs in self.target.globs.values() for each in globs]
-            ):
+            patterns = [each for globs in self.target.globs.values() for each in globs]
+            if is_hidden(os.fsencode(path), os.fsencode(real), patterns):
                 reason = f"left out, a link to {quote(archive.link.encode())}, which is {UNREAD}"
                 return Loss(one.summary(path), Outcome.WITHHELD, reason)
             archive = one.engine.archive(one.id, archive.link)

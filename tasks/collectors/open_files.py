@@ -15,9 +15,10 @@ from typing import BinaryIO, Final
 
 from tasks.acquisition.collector import Collector, FunctionItems, Item, Taken, Target
 from tasks.acquisition.content import FileContent, read_once
+from tasks.acquisition.matching import UNREAD, names_a_secret
 from tasks.acquisition.pouring import Endless, blocks
 from tasks.acquisition.procfs import fields, numbers, still, text
-from tasks.acquisition.remainder import Remainder, document, why_unread
+from tasks.acquisition.remainder import LARGEST, Remainder, document
 from tasks.acquisition.room import Room, size_on_disk
 from tasks.acquisition.searching import is_sensitive, withhold
 from tasks.collectors.containers import store
@@ -110,8 +111,8 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
         if isinstance(each, Loss):
             yield each
             continue
-        size = size_on_disk(each.status)
-        why = why_unread(PurePath(os.fsdecode(each.name)).name, each.status.st_size)
+        size, name = each.status.st_size, PurePath(os.fsdecode(each.name)).name
+        why = UNREAD if names_a_secret(name) else "" if size <= LARGEST else f"above {LARGEST >> 20} MiB"
         if not why and (files >= _MOST_FILES or size > left):
             why = f"after the first {_MOST_FILES} files or {_MOST_BYTES >> 20} MiB that no pattern names"
         if not why:
@@ -125,7 +126,7 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
                     why = loss.reason
                     yield loss
         if why:
-            remainders.append(Remainder(each.source, 1, each.status.st_size, f"{_tell(each)}: {why}", elsewhere=True))
+            remainders.append(Remainder(each.source, 1, size, f"{_tell(each)}: {why}", elsewhere=True))
     if remainders:
         yield store(room, f"{OPEN}/{NOT_TAKEN}", canonical(document(remainders)))
 

@@ -31,7 +31,7 @@ def new(path, content, mode="w+b"):
 kept = [new(f"{away}/state.txt", b"epoch 7"), new(f"{root}/logs/own.log", b"below"), new(f"{away}/a.env", b"TOKEN=1")]
 kept += [new(f"{away}/conf.ini", b'password = "Zq7canaryX"'), new(f"{away}/large.bin", b"9" * 3000)]
 kept += [new(f"{away}/twice.txt", b"once"), open(f"{away}/twice.txt", "ab"), open(f"{away}/read.txt", "rb")]
-for name in ("ghost.tmp", "swapped.txt"):
+for name in ("ghost.tmp", "swapped.txt", "next.joblib"):
     kept.append(new(f"{root}/{name}", name.encode()))
     os.unlink(f"{root}/{name}")
 new(f"{root}/swapped.txt", b"another, which lies there").close()
@@ -92,6 +92,7 @@ def test_each_file_is_taken_or_named_once_and_no_other(context: RunContext, away
         f"{away}/mapped.bin": b"by it" + b"m" * 4091,
         f"{root}/ghost.tmp (deleted)": b"ghost.tmp",
         f"{root}/swapped.txt (deleted)": b"swapped.txt",
+        f"{root}/next.joblib (deleted)": b"next.joblib",
     }
     assert not found.lost
     assert found.outcome is Outcome.COLLECTED
@@ -119,8 +120,8 @@ def test_what_is_above_the_bounds_is_named(
         found = [*open_files.gather(target, folder)]
     names = [item.file.path for item in found if isinstance(item, Taken)]
     listed = json.loads((folder / "open.files/not_taken.json").read_bytes())["not_taken"]
-    assert len(names) + len(listed) == 8
-    assert sum("after the first" in row["reason"] for row in listed) == 7 - len(names) > 0
+    assert len(names) + len(listed) == 9
+    assert sum("after the first" in row["reason"] for row in listed) == 8 - len(names) > 0
 
 
 def test_a_workload_that_writes_in_its_root_alone_leaves_nothing(context: RunContext, small: SmallWorkload) -> None:
