@@ -43,6 +43,12 @@ def test_a_log_of_nothing_but_rubbish_is_told_in_a_few_lines() -> None:
     assert found[-1] == "and more"
 
 
+@pytest.mark.parametrize(("number", "told"), [(19, 19), (20, 20), (21, 21), (200, 21)])
+def test_twenty_breaks_are_told_and_that_there_are_more(number: int, told: int) -> None:
+    found = broken([b"rubbish"] * number)
+    assert (len(found), "and more" in found) == (told, number > 20)
+
+
 @given(chains, st.data())
 def test_a_dropped_line_is_found(lines: list[bytes], data: st.DataObject) -> None:
     # Not the last one: a chain cannot know its own end. closing.json holds the digest of the whole segment for that.
