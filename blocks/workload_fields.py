@@ -29,6 +29,15 @@ def _python_name(text: str) -> str:
     return text
 
 
+def _model_format(suffix: str) -> str:
+    from tasks.custody.models.inspection import SUFFIX, is_named_as_model
+
+    if not SUFFIX.fullmatch(suffix) or is_named_as_model(f"model{suffix}"):
+        cure = "Write it like .npz; pickles (.joblib, .pickle, .pkl) are judged: model_imports; 小文字の拡張子を指定"
+        raise wrong_value("the suffix of a model's format that is not read here, in small letters", repr(suffix), cure)
+    return suffix
+
+
 def _form(pattern: str, example: str) -> AfterValidator:
     def check(text: str) -> str:
         if re.fullmatch(pattern, text, re.ASCII):
@@ -59,6 +68,7 @@ Pattern = Annotated[str, AfterValidator(description.pattern)]
 Bystander = Annotated[str, AfterValidator(description.bystander)]
 FolderName = Annotated[str, AfterValidator(_folder)]
 PythonName = Annotated[str, AfterValidator(_python_name)]
+ModelFormat = Annotated[str, AfterValidator(_model_format)]
 UnitName = Annotated[str, AfterValidator(description.unit)]
 AbsolutePath = Annotated[Path, AfterValidator(description.absolute)]
 UrlPath = Annotated[str, Field(pattern=r"^/[^\s?#]*$", max_length=200)]
@@ -192,6 +202,9 @@ class WorkloadFields(Described):
     and disk, to tell of estimator, versions and features."""
     model_imports: list[PythonName] = Field(default=[])
     """Packages, modules or classes of your own that models may import, as in src.features."""
+    model_formats: list[ModelFormat] = Field(default=[])
+    """Suffixes, as in .npz, of models that count as sound though their format is not read here: you trust what reads
+    them. What is or holds a pickle is never sound by its suffix."""
     sensitive: Literal["scan", "withhold"] = "scan"
     """What becomes of the workload's files in which secrets are found: scan lists the places and keeps the file,
     withhold leaves it out of the evidence and says so."""

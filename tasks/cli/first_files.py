@@ -13,7 +13,7 @@ from blocks.workload_fields import WorkloadFields
 from tasks.cli.found import Found
 from tasks.custody.evidence.keys import placed_name
 from tasks.custody.evidence.pattern import matches_any
-from tasks.custody.models.inspection import BESIDE
+from tasks.custody.models.inspection import BESIDE, formats_of
 from tasks.host.host import Host
 from tasks.host.process.process import Process
 from tasks.system.files.open_beneath import real_name
@@ -32,6 +32,7 @@ _NO_PRODUCT: Final = re.compile(
     r"\.(git|nfs).*|\.(keep|placeholder|DS_Store)|(?i:README|LICENSE)(\..*)?|.*\.(py|pyc|pyi|lock|pid)"
 )
 _SUFFIX: Final = re.compile(r"\.[a-z][a-z0-9]{0,11}", re.ASCII | re.IGNORECASE)
+_AROUND_PICKLES: Final = frozenset({".ckpt", ".pt", ".pth"})
 MOST_NAMES: Final = 100_000
 _MOST_ALONE: Final = 20
 _PASSED_OVER: Final = re.compile(r"\..*|v?env|node_modules|site-packages|__pycache__|evidence")
@@ -57,7 +58,7 @@ def name_files(found: Found, held: Sequence[PurePath]) -> None:
     root, unread = Path(found.fields["root"]), list[OSError]()
     names, folders = [*islice(_files(str(root), unread), MOST_NAMES)], set[str]()
     recognised = {name.parent for name in names if re.fullmatch(FILES["models"], str(name))}
-    globs, others, hidden = {kind: set[str]() for kind in FILES}, Counter[str](), 0
+    globs, others, hidden, models = {kind: set[str]() for kind in FILES}, Counter[str](), 0, list[str]()
     for name in names:
         shown, is_link = str(name).isprintable(), (root / name).is_symlink()
         usual = _usual_kind(name.parts[0]) if name.parts[1:] or is_link else ""
@@ -68,9 +69,11 @@ def name_files(found: Found, held: Sequence[PurePath]) -> None:
             named = {usual: _glob_in_folder(name, usual)}
         hidden += not (named or shown) and bool(re.fullmatch("|".join(FILES.values()), str(name), re.DOTALL))
         others[usual] += usual not in named
+        models += [str(name)] * ("models" in named)
         for kind, pattern_of_name in named.items():
             globs[kind].add(pattern_of_name)
         folders |= {name.parts[0]} if named and (name.parts[1:] or usual) else set()
+    found.formats = sorted(formats_of(models) - _AROUND_PICKLES)
     for name in held:
         if str(name).isprintable() and not matches_any(str(name), (each for kind in globs.values() for each in kind)):
             globs[_usual_kind(name.parts[0]) or "logs"].add(_glob_of_held(name))

@@ -16,6 +16,8 @@ class Found:
     processes: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     port: int | None = None
+    formats: list[str] = field(default_factory=list)
+    """Suffixes of models whose formats are not read here, and hold no pickle as a rule."""
 
     def add(self, name: str, value: Any) -> None:
         """Add a field, unless it has letters that no file shows as they are."""

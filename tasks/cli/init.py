@@ -80,6 +80,9 @@ def compose_file(name: str, found: Found, store: dict[str, Any]) -> str:
         literal = field.endswith("_pattern") and "'" not in value
         lines += [f"# {WorkloadFields.model_fields[field].description}".partition(". ")[0]]
         lines += [f"{field} = '{value}'" if literal else f"{field} = {toml_value(value)}"]
+        if field == "models" and found.formats:
+            lines += [f"# {WorkloadFields.model_fields['model_formats'].description}".partition(". ")[0]]
+            lines += [f"# model_formats = {toml_value(found.formats)}"]
     return "\n".join([*lines, "", f"[store.{name}]", *_store_lines(name, store), ""])
 
 

@@ -107,14 +107,15 @@ def pull_by_hand(  # noqa: PLR0913  its options
         result = pull(opened, what, into, overwrite=overwrite, unpromised=unpromised)
     rows = [{"outcome": str(each.outcome), "name": each.name, "reason": each.reason} for each in result.files]
     others = [row for row in rows if row["outcome"] != RestoreOutcome.SAME]
-    lines = [f"{row['outcome']:>12}  {row['name']}{row['reason'] and ': ' + row['reason']}" for row in others]
+    lines = [*filter(None, [result.held])]
+    lines += [f"{row['outcome']:>12}  {row['name']}{row['reason'] and ': ' + row['reason']}" for row in others]
     again = "fix what is named above, or give --overwrite for newer files, and run this again; what is here stays"
     following = "start what reads it, or let it load it again" if result.is_complete else again
     if bagged:
         good, bad = f"bagit.py --validate {into / what}", f"there is no bag: remove {into / what}, and audit {what}"
         following = good if result.is_complete else bad
     places = {"place": opened.place, "into": str(into)}
-    data = {**places, "complete": result.is_complete, "summary": result.summary, "files": rows}
+    data = {**places, "complete": result.is_complete, "summary": result.summary, "held": result.held, "files": rows}
     show("pull", [*lines, f"{result.summary}, in {into}", f"next: {following}"], data, as_json=as_json)
     return 0 if result.is_complete else INCOMPLETE
 

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Final
 from tasks.custody.audit.layout import SIGNATURE, Layout, beside
 from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
-from tasks.custody.evidence.keys import LATEST, beside_key, claim_key, record_key, snapshot_key, source_path
+from tasks.custody.evidence.keys import LATEST, MODELS, beside_key, claim_key, record_key, snapshot_key, source_path
 from tasks.custody.incident.incident import parse_id
+from tasks.custody.models.inspection import Inspection, Soundness, goes_along, plain
 from tasks.custody.step_result import StepResult
-from tasks.custody.store.manifest import Hashed
+from tasks.custody.store.manifest import Hashed, digest_bytes
 from tasks.custody.store.objects import all_objects
 from tasks.latest.history import History, history
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of, read_back
@@ -58,11 +59,15 @@ class Pulled:
 
 @dataclass(frozen=True, repr=False)
 class Pull(StepResult):
-    """Result of a pull, for every file asked for. `changed` says that the store was changed meanwhile."""
+    """Result of a pull, for every file asked for. `changed` says that the store was changed meanwhile.
+
+    `held` says which models of the incident that latest/ is from are not in it.
+    """
 
     what: str
     files: tuple[Pulled, ...]
     changed: str = ""
+    held: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -78,6 +83,8 @@ class Pull(StepResult):
         return f"{self.what}: {words}{f'; {self.changed}' if self.changed else ''}"
 
 
+_SHOWN: Final = 10
+_DEPTH: Final = 3  # incidents/IR-…/evidence/models.json
 _HERE: Final = frozenset({RestoreOutcome.NEW, RestoreOutcome.REPLACED, RestoreOutcome.SAME})
 
 
@@ -127,7 +134,25 @@ def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False, un
         changed = f"turn {past.number} of latest/ is not done: what is there is partly what it was before"
     elif what == "latest" and history(store).number != past.number:
         changed = "latest/ has changed meanwhile: run this again"
-    return Pull(what, tuple(files), changed)
+    return Pull(what, tuple(files), changed, _tell_held(store, past, source))
+
+
+def _tell_held(store: "Store", past: History, source: RestoreSource) -> str:
+    """Return which models that the incident judged latest/ goes without, and why; empty if none is known."""
+    if not (past.last and (incident := past.last.incident)):
+        return ""
+    here, held = {*source.promised.values()}, list[str]()
+    try:
+        for key, sha256 in _find_promised(store, incident, f"incidents/{incident}/").items():
+            if key.count("/") == _DEPTH and key.endswith(f"/{MODELS}"):
+                data = fetch(store, key, DOCUMENT_LIMIT)
+                found = Inspection.from_bytes(data).findings if digest_bytes(data) == sha256 else ()
+                models = (each for each in found if not goes_along(each) and each.sha256 not in here)
+                held += [plain(each.summary) for each in models if each.outcome is not Soundness.SOUND]
+    except (StoreError, ValueError, KeyError, TypeError) as error:
+        return f"whether models were held back from latest/ is not known 不明: {plain(error)}"
+    shown = f"{'; '.join(held[:_SHOWN])}{'; …' * bool(held[_SHOWN:])}"
+    return f"not in latest/ 未収録のモデル: {len(held)}, which {incident} has as evidence: {shown}" if held else ""
 
 
 def _require_apart(unpromised: Path, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """§4, §5: read the findings on a sealed folder's models, and what they keep out of latest/."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import Final
 
 from blocks.port import CANARIES
@@ -77,8 +78,17 @@ def is_model(directory: IncidentDirectory, volume: int, file: StoredFile, block:
         return False
     if is_named_as_model(file.stored) or (ends_with(file.path, block.models) and not file.path.endswith(".json")):
         return True
+    if trusted_format(file.path, block):
+        return True
     try:
         with directory.locate(volume, file).open("rb") as opened:
             return looks_like_a_model(opened.read(BEGINNING))
     except OSError:
         return True
+
+
+def trusted_format(path: str, block: Workload) -> str:
+    """Return the suffix of a file if the block trusts it, and its patterns name the file as a model; else empty."""
+    suffix = PurePosixPath(path).suffix.lower()
+    is_named = matches_any(path, block.models) or (path.startswith("/") and ends_with(path, block.models))
+    return suffix if is_named and suffix in block.model_formats else ""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO, Final
 
 from blocks.workload import Workload
@@ -20,10 +20,12 @@ from tasks.custody.evidence.keys import MODELS, unquote
 from tasks.custody.models.content import HEAD, looks_like_a_pickle
 from tasks.custody.models.inspection import (
     OTHER_FORMAT,
+    TRUSTED_FORMAT,
     Inspection,
     ModelFinding,
     Soundness,
     is_named_as_model,
+    of_another_format,
     plain,
     plain_all,
 )
@@ -32,7 +34,7 @@ from tasks.evidence.left_alone import left_alone, steady
 from tasks.evidence.model_served import model_served
 from tasks.host.workload import interpreter_of
 from tasks.incident.paths import IncidentDirectory
-from tasks.models.findings import is_model, latest_place, sealed_findings
+from tasks.models.findings import is_model, latest_place, sealed_findings, trusted_format
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.system.accounts import clean_environment, groups_of
@@ -52,7 +54,8 @@ def _what_is_judged(_: Any, parameters: Mapping[str, Any]) -> str:
     """The digests of all files of the workload, and the block's fields on models."""
     block, evidence = parameters["context"].workload, parameters["evidence"]
     files = sorted({(item.volume, file.stored, file.sha256) for item in evidence for file in item.files if file.source})
-    return f"{files}:{block.models}:{block.model_imports}:{block.inspect_models}:{block.interpreter}"
+    fields = block.models, block.model_imports, block.model_formats, block.inspect_models, block.interpreter
+    return f"{files}:{fields}"
 
 
 @step("judge_models", "judge the models", section="§4", ja="モデルの判定", retries=1, cache_key_fn=_what_is_judged)
@@ -81,49 +84,60 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
 
 def judge_again(
     context: RunContext,
-    judged: dict[tuple[str, bool, Soundness], Mapping[str, Any]],
+    judged: dict[tuple[str, bool, str, Soundness], Mapping[str, Any]],
     volume: int,
     files: Iterable[StoredFile],
 ) -> tuple[ModelFinding, ...]:
     """Judge a sealed folder's models by the block's present rules, from the sealed bytes. Changes nothing sealed.
 
-    Judges only what the rules decide: a suspect model may become sound, and a sound one suspect. `judged` takes in the
-    fields of each content, so that a model of several folders is judged once.
+    Judges only what the rules decide: a suspect model may become sound, and a sound one suspect; so may one be whose
+    format the block trusts. `judged` takes in the fields of each content, so that a model of several folders is judged
+    once.
     """
-    named, directory = {file.stored: file for file in files}, context.directory
-    judge = _Judge(directory, volume, context.workload, context.cancelled)
+    named, directory, block = {file.stored: file for file in files}, context.directory, context.workload
+    judge = _Judge(directory, volume, block, context.cancelled)
 
     def again(finding: ModelFinding) -> ModelFinding:
         context.cancelled.check()
         file = named.get(finding.stored)
-        if finding.outcome not in _RULED or file is None or unsteady(file.stored, file.note):
+        if file is None or unsteady(file.stored, file.note):
+            return finding
+        trusted = trusted_format(file.path, block)
+        if finding.outcome not in _RULED and not (trusted and of_another_format(finding)):
             return finding
         try:
-            key = finding.sha256, is_named_as_model(file.stored), finding.outcome
+            key = finding.sha256, is_named_as_model(file.stored), trusted, finding.outcome
             fields = judged.get(key) or judge.judge(file, inspect=finding.outcome is Soundness.SUSPECT)
             as_sealed = digest(directory.locate(volume, file)) == file.sha256 == finding.sha256
         except OSError:  # one that was hashed in place may be gone; whether the API may load it is asked elsewhere
             return finding
-        if not as_sealed or fields["outcome"] not in _RULED:
+        now = ModelFinding(file.stored, file.sha256, **fields)
+        if not as_sealed or not (now.outcome in _RULED or of_another_format(now)):
             return finding
         judged[key] = fields
-        return ModelFinding(file.stored, file.sha256, **fields)
+        return now
 
     sealed = sealed_findings(directory, volume)
+    unjudged = {name: file for name, file in named.items() if trusted_format(file.path, block)}  # as .json
+    for finding in sealed:
+        unjudged.pop(finding.stored, None)
+    fresh = (ModelFinding(name, file.sha256, Soundness.UNKNOWN, OTHER_FORMAT) for name, file in unjudged.items())
+    sealed = (*sealed, *fresh)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = tuple(pool.map(again, sealed))
     for before, now in zip(sealed, found, strict=True):
         if now.outcome is not before.outcome:
-            summary = f"{now.summary}; sealed as {before.outcome}"
+            summary = f"{now.summary}; sealed {'unjudged' if now.stored in unjudged else f'as {before.outcome}'}"
             context.log.write("model judged again", now.stored, sha256=now.sha256, result=summary)
     return found
 
 
 def _judge_all(judge: "_Judge", models: Iterable[StoredFile]) -> list[ModelFinding]:
     """Judge the models, small ones first, so that one that uses up the time costs no others. Identical files once."""
-    names: dict[str, list[StoredFile]] = {}
+    names: dict[tuple[str, bool, str], list[StoredFile]] = {}
     for file in sorted(models, key=lambda file: (file.size, file.stored)):
-        names.setdefault(file.sha256, []).append(file)
+        kind = file.sha256, is_named_as_model(file.stored), trusted_format(file.path, judge.block)
+        names.setdefault(kind, []).append(file)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         findings = chain.from_iterable(pool.map(judge.judge_twins, names.values()))
         return sorted(findings, key=lambda finding: finding.stored)
@@ -161,14 +175,12 @@ class _Judge:
             return _unknown(f"not judged: the {_ALL_SECONDS:g} s for all models were used up")
         path = self.directory.locate(self.volume, file)
         with path.open("rb") as opened:
-            is_named = is_named_as_model(file.stored) or looks_like_a_pickle(opened.read(HEAD))
-            fields = read_model(opened, seconds, self.block)
-            if fields["outcome"] is Soundness.TORN and not is_named:
-                return _unknown(f"{OTHER_FORMAT}; as a pickle: {fields['reason']}")
+            fields = read_model(file.path, opened, seconds, self.block)
             alone = self.since and left_alone(path, file, 0, self.since.timestamp())
             if file.in_place and not alone and digest(path) != file.sha256:
                 return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}
-            if fields["outcome"] is Soundness.SOUND and self.block.inspect_models and inspect:
+            read = fields["outcome"] is Soundness.SOUND and fields["reason"] != TRUSTED_FORMAT
+            if read and self.block.inspect_models and inspect:
                 opened.seek(0)
                 fields |= _load(self.block, opened, seconds, fields)
         return fields
@@ -179,9 +191,15 @@ def reading_seconds(size: int, least: float = 2 * _SECONDS) -> float:
     return least + size / _BYTES_A_SECOND
 
 
-def read_model(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
-    """Read a model in a sandbox, by the rules of the block; return a finding's fields. It is not loaded."""
-    arguments = (json.dumps(each) for each in (block.model_imports, *import_path(block)))
+def read_model(path: str, file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
+    """Read a model in a sandbox, by the rules of the block; return a finding's fields. It is not loaded.
+
+    One of another format is unknown, or sound unread if the block trusts that and it neither is nor holds a pickle.
+    """
+    file.seek(0)
+    is_ours = is_named_as_model(path) or looks_like_a_pickle(file.read(HEAD))
+    suffix = PurePosixPath(path).suffix.lower()
+    arguments = (json.dumps(each) for each in (block.model_imports, *import_path(block), suffix))
     command = [sys.executable, "-P", "-m", "tasks.models.scanner", *arguments]
     answer = run_confined(command, file, Limits(seconds, _MEMORY))
     if answer.late:
@@ -190,6 +208,11 @@ def read_model(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any
         fields: dict[str, Any] = json.loads(answer.output)
     except ValueError:
         return _unknown(f"reading it broke its reader, which ended with {answer.ended}: too large, or made to do so")
+    why_not = fields.pop("not_unread", "")
+    if fields["outcome"] == Soundness.TORN and not is_ours:
+        if trusted_format(path, block) and not why_not:
+            return {"outcome": Soundness.SOUND, "reason": TRUSTED_FORMAT}
+        return _unknown("; ".join(filter(None, (OTHER_FORMAT, why_not))))
     lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
     return fields | lists | {"outcome": Soundness(fields["outcome"])}
 

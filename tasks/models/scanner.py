@@ -1,8 +1,9 @@
-"""Judge one model in a process of its own: `python -m tasks.models.scanner OWN FOLDERS PREFIXES`.
+"""Judge one model in a process of its own: `python -m tasks.models.scanner OWN FOLDERS PREFIXES SUFFIX`.
 
 The model comes on stdin, JSON goes to stdout. The arguments are lists as JSON: names that an operator trusts, folders
 from which the API imports before it looks for what is installed, and prefixes below which packages are installed for
-it. A model that swells, nests without end or crashes its reader costs this process and one finding.
+it; SUFFIX is the file's. A model that swells, nests without end or crashes its reader costs this process and one
+finding.
 """
 
 import io
@@ -18,8 +19,10 @@ from pathlib import Path
 from picklescan.scanner import SafetyLevel, scan_pickle_bytes
 
 from tasks.custody.models.imports import LOSSES
+from tasks.custody.models.inspection import Soundness
 from tasks.custody.models.joblib_arrays import Name
 from tasks.custody.models.judge import judge
+from tasks.custody.models.other_format import why_not_unread
 
 
 def scan(stream: bytes) -> Iterator[Name]:
@@ -54,13 +57,15 @@ def _lines(link: Path) -> list[str]:
 def main() -> None:
     """Judge the model on stdin and print the finding."""
     logging.disable()
-    own, folders, prefixes = map(json.loads, sys.argv[1:])
+    own, folders, prefixes, suffix = map(json.loads, sys.argv[1:])
 
     def is_before_others(name: str) -> bool:
         return is_planted(name, chain(folders, find_import_folders(prefixes) if name == LOSSES else ()))
 
     with open(0, "rb") as file:
         found = judge(file, own, scan, planted=is_before_others)
+        if found["outcome"] is Soundness.TORN:
+            found["not_unread"] = why_not_unread(file, suffix, found["reason"])
     print(json.dumps(found))
 
 

@@ -20,6 +20,7 @@ from tasks.containment.suspects import roster_now
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.keys import CODE, FOLDERS, SNAPSHOT_FOLDERS
 from tasks.custody.incident.deployment_names import full_name
+from tasks.custody.models.inspection import NONE_SOUND
 from tasks.host.host import LinuxHost
 from tasks.host.process.membership import Exceptions, Members
 from tasks.host.process.process import Process
@@ -67,7 +68,8 @@ class CheckTarget:
     message: bool = False
     seen: "StoredObject | None" = None
     skew: timedelta | None = None
-    has_sound_model: bool = False
+    unsound: str = NONE_SOUND
+    model_cure: str = ""
 
     @cached_property
     def host(self) -> LinuxHost:

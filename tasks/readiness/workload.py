@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from blocks.file import lacking, no_program
 from tasks.acquisition.matching import find_names as found_files
@@ -17,8 +17,16 @@ from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line, tell_starter
 from tasks.custody.errors import EngineError, EvacuationError
 from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, loss, sound
-from tasks.custody.models.content import BEGINNING, HEAD, looks_like_a_model, looks_like_a_pickle
-from tasks.custody.models.inspection import JUDGED, OTHER_FORMAT, Soundness, is_named_as_model
+from tasks.custody.models.content import BEGINNING, looks_like_a_model
+from tasks.custody.models.inspection import (
+    JUDGED,
+    OTHER_FORMAT,
+    ModelFinding,
+    Soundness,
+    line_of_formats,
+    of_another_format,
+    why_none,
+)
 from tasks.custody.visible import visible
 from tasks.evidence import process_start
 from tasks.evidence.collect import is_needed, required_folders
@@ -204,24 +212,24 @@ def check_models(target: CheckTarget) -> Finding:
     """Judge the models that the block names, in a sandbox, as an evacuation would."""
     root, block = os.fsencode(target.workload.root), target.workload
     names, _ = found_files(root, block.models)
-    judgements = {os.fsdecode(name): _judge_model(root, name, target) for name in names}
-    good = [name for name, judgement in judgements.items() if judgement["outcome"] is Soundness.SOUND]
-    target.has_sound_model = bool(good)
-    unjudged = [name for name, judgement in judgements.items() if judgement["reason"] == OTHER_FORMAT]
-    bad = [
-        f"{name} is {each['outcome']}: {each['reason']}"
-        for name, each in judgements.items()
-        if name not in {*good, *unjudged}
-    ]
+    findings = [_judge_model(root, name, target) for name in names]
+    good = [each.stored for each in findings if each.outcome is Soundness.SOUND]
+    unjudged = [each.stored for each in findings if of_another_format(each)]
+    bad = [each.summary for each in findings if each.stored not in {*good, *unjudged}]
+    target.unsound = why_none(findings)
+    line = line_of_formats(findings, block.model_formats)
+    trust = f"if you trust what reads them 信頼するなら: {line} in the block; else " if line else ""
     number = f"{len(unjudged)} model{' is' if len(unjudged) == 1 else 's are'}"
     of_format = f"{number} of a format that is not judged" if unjudged else ""
     if bad:
         cure = "model_imports in the block, if the imports are your own; else save the model again"
-        matters = "no recovery starts on such a model, and latest/ goes without"
+        target.model_cure, matters = cure, "no recovery starts on such a model, and latest/ goes without"
         return loss("; ".join(filter(None, (*bad, of_format))), matters, cure)
     if unjudged and not good:
-        cure = "after a recovery prove by hand which model the API serves; or save models by pickle or joblib"
-        return loss(f"{of_format}; judged are {JUDGED}", _tell_unjudged(root, unjudged), cure)
+        told = "".join([*dict.fromkeys(each.reason.removeprefix(OTHER_FORMAT) for each in findings)][:_NAMED])
+        cure = f"{trust}after a recovery prove by hand which model the API serves; or save models by pickle or joblib"
+        target.model_cure = cure
+        return loss(f"{of_format}{told}; judged are {JUDGED}", _tell_unjudged(root, unjudged), cure)
     return sound("; ".join(filter(None, (f"{len(good)} sound", of_format))) if names else "no model is there")
 
 
@@ -243,15 +251,13 @@ def _may_be_pickled(root: bytes, name: str) -> bool:
         return True
 
 
-def _judge_model(root: bytes, name: bytes, target: CheckTarget) -> dict[str, Any]:
+def _judge_model(root: bytes, name: bytes, target: CheckTarget) -> ModelFinding:
+    path = os.fsdecode(name)
     try:
         with real_file(root, name).open("rb") as file:
-            is_ours = is_named_as_model(os.fsdecode(name)) or looks_like_a_pickle(file.read(HEAD))
-            judgement = read_model(file, _MODEL_SECONDS, target.workload)
+            return ModelFinding(path, "", **read_model(path, file, _MODEL_SECONDS, target.workload))
     except OSError as error:
-        return {"outcome": Soundness.UNKNOWN, "reason": error.strerror or str(error)}
-    other = judgement["outcome"] is Soundness.TORN and not is_ours
-    return {"outcome": Soundness.UNKNOWN, "reason": OTHER_FORMAT} if other else judgement
+        return ModelFinding(path, "", Soundness.UNKNOWN, error.strerror or str(error))
 
 
 def check_launch(target: CheckTarget) -> Finding:
@@ -320,11 +326,13 @@ def check_api(target: CheckTarget) -> Finding:
         if headers and not _is_the_workloads(target):
             return loss("no process of the workload listens there, so the key was not sent", matters, cure)
         with Api(target.workload, headers) as client:
-            rows = answers_of(client, has_sound=target.has_sound_model)
+            rows = answers_of(client, target.unsound)
     except EvacuationError as error:
         return finding_of_error(error, matters, loss)
-    if bad := [f"{what}: {why}" for what, (good, why) in rows.items() if not good]:
-        return loss("; ".join(bad), matters, cure)
+    if bad := {what: why for what, (good, why) in rows.items() if not good}:
+        if target.unsound and target.model_cure and bad.get("the model", "").endswith(target.unsound):
+            cure = target.model_cure if len(bad) == 1 else f"{cure}; of the model: {target.model_cure}"
+        return loss("; ".join(f"{what}: {why}" for what, why in bad.items()), matters, cure)
     return sound("; ".join(f"{what}: {why}" for what, (_, why) in rows.items()))
 
 

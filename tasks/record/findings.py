@@ -150,7 +150,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     cancelled = f"the run was cancelled: {context.cancelled.summary}" if context.cancelled else ""
     silence = context.store.find_silence() if context.cancelled and not findings.is_stored else None
     silent = silence.tell_tried() if silence else ""
-    untrusted = context.store.why_not_trusted(context.workload)
+    untrusted, block = context.store.why_not_trusted(context.workload), context.workload
     verdict = judge(
         context.incident.id,
         findings.containment,
@@ -160,7 +160,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
         workload=context.incident.workload,
         ways_in=ways_in(findings.pause, findings.challenge, findings.watch),
         notes=(*notes_of(findings), *findings.warnings, *note_unsigned(findings.seals, find_signer(context.store))),
-        first=findings.inspection.none_sound(context.workload.model_imports) if findings.inspection else "",
+        first=findings.inspection.none_sound(block.model_imports, block.model_formats) if findings.inspection else "",
         losses=[context.directory.not_followed] if context.directory.not_followed else (),
     )
     if findings.trouble and context.state.claimed.read():

@@ -84,7 +84,7 @@ def _fetch(
             file.writelines(store.stream(source.prefix + path))
             size = file.tell()
             file.seek(0)
-            finding = ModelFinding(path, digests[path], **read_model(file, reading_seconds(size), block))
+            finding = ModelFinding(path, digests[path], **read_model(path, file, reading_seconds(size), block))
             if finding.outcome is not Soundness.SOUND:
                 raise failure(f"a sound model in snapshot {stamp}", finding.summary)
             now = local(block.root, path)

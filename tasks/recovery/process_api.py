@@ -134,7 +134,8 @@ class ProcessApi:
         """The folder that contains all models matched by the block's patterns, such as models/."""
         block = self.context.workload
         models = commonpath([literal_folder(each) for each in block.models] or ["models"])
-        return HostFolder(block.root, block.root / models, tuple(block.models), tuple(self.words))
+        formats = tuple(block.model_formats)
+        return HostFolder(block.root, block.root / models, tuple(block.models), tuple(self.words), formats)
 
     def prepare(self) -> None:
         """Raise NotRecovered if the block's command may not run here as the API's user."""

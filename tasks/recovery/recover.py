@@ -193,7 +193,7 @@ class _Restart:
             self.context.log.write("model not as sealed", name, sha256=sha256 or "no such file")
             if isinstance(folder, HostFolder) and (path := folder.real(name)):
                 with path.open("rb") as file:
-                    fields = read_model(file, reading_seconds(path.stat().st_size), workload)
+                    fields = read_model(name, file, reading_seconds(path.stat().st_size), workload)
                 finding = ModelFinding(name, sha256, **fields)
                 if why := forbids_start(finding) or ("" if folder.digest(name) == sha256 else "it changes meanwhile"):
                     got = f"{name}, which is not as sealed: {why} (take the file away; このファイルを移動してください)"
@@ -248,11 +248,9 @@ class _Restart:
             health, unhealthy = wait_healthy(api, lives, listens, block.recovery_seconds, way.log)
             context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
             proof = prove_served(context, api, way.folder, models, before.names, opened, before.changed)
-            prediction = Prediction()
-            if models.find_expected(block, before.names):
-                prediction = predict(api)
-                result = prediction.answer or f"not proven: {prediction.unproven}"
-                context.log.write("predicted", api.url, result=result)
+            prediction = _predict(api, is_known=bool(models.find_expected(block, before.names)))
+            result = prediction.answer or f"not proven: {prediction.unproven}"
+            context.log.write("predicted", api.url, result=result)
             changed = models.find_changed(way.folder, before.names) if models.find_wanted(block) else {}
             models.require_unchanged(block, way.folder, [name for name in before.names if name not in changed])
         other = way.find_doubt() if isinstance(way, ProcessApi) else ""
@@ -285,6 +283,18 @@ class _Restart:
         IncidentCordon(context).hold("recovery failed")
         Units(context).keep_down()
         context.log.write("contained again", context.incident.id, result=_check_again(context).summary)
+
+
+def _predict(api: Api, *, is_known: bool) -> Prediction:
+    """Make one prediction; where no model is known only by canary_request, and no failure then ends the recovery."""
+    if is_known:
+        return predict(api)
+    if api.block.canary_request is None:
+        return Prediction(unproven="that it predicts: not asked without a known model or a canary_request 予測は未確認")
+    try:
+        return predict(api)
+    except NotRecovered as error:
+        return Prediction(unproven=f"that it predicts: {error.got}")
 
 
 def address_of(workload: "Workload") -> tuple[str, int]:

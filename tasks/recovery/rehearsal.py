@@ -11,6 +11,7 @@ from blocks.workload import Workload
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.models.canary import row_of
+from tasks.custody.models.inspection import NONE_JUDGED, why_none
 from tasks.custody.step_result import StepResult
 from tasks.evidence.process_start import lacking, read_starts
 from tasks.host.host import LinuxHost
@@ -57,7 +58,7 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
         if headers and not _is_the_workloads(block, context.state):
             raise failure("a process of the workload to listen there", "none that is seen, so the key was not sent")
         with Api(block, headers) as api:
-            rows = answers_of(api, has_sound=bool(models.sound))
+            rows = answers_of(api, "" if models.sound else why_none(models.findings))
     except EvacuationError as error:
         rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
     way = as_it_ran(context)
@@ -107,10 +108,12 @@ def served_before(
 ) -> dict[str, tuple[bool, str]]:
     """Return whether a recovery would know which model was served at the freeze; if not, the field that answers it.
 
-    A model that was loaded and closed leaves no trace in its process. Empty without a sound model.
+    A model that was loaded and closed leaves no trace in its process. Without a sound model, what would let a recovery
+    prove one that was not judged; else empty.
     """
     if not models.last:
-        return {}
+        why, offered = why_none(models.findings), models.offer_formats(context.workload, models.files)
+        return {"the model as it was": (False, f"{why}{offered}")} if why == NONE_JUDGED else {}
     try:
         models = select(with_former(context, seals, models), way.folder)
     except (EvacuationError, OSError, KeyError) as error:  # as of a container whose configuration was not kept
@@ -130,18 +133,18 @@ def _why_not(block: Workload, state: IncidentState) -> str:
     return ", ".join(f"api_command: {word} is no program here" for word in no_program(block, block.api_command))
 
 
-def answers_of(api: Api, *, has_sound: bool) -> dict[str, tuple[bool, str]]:
+def answers_of(api: Api, unsound: str = "") -> dict[str, tuple[bool, str]]:
     """Return whether health, model and prediction would be proven, each with the API's answer.
 
-    Without a sound model none would.
+    `unsound` says why no model is sound: then none would be proven.
     """
     block = api.block
     health = api.ask("GET", block.health_path)
     rows = {"the health": (health.good, health.summary)}
     if health.good and block.model_at:
         name, silent = parse_model_name(health, block.model_at)
-        message = f"it says {health.redact(name)!r}{'' if has_sound else ', and no model is sound'}"
-        rows["the model"] = (False, silent) if silent else (has_sound, message)
+        message = f"it says {health.redact(name)!r}{f', and {unsound}' if unsound else ''}"
+        rows["the model"] = (False, silent) if silent else (not unsound, message)
     if health.good and block.canary_request is not None:
         try:
             prediction = predict(api)

@@ -14,7 +14,16 @@ from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, find_named_elsewhere, value_at
-from tasks.custody.models.inspection import ModelFinding, forbids_start, goes_along, is_named_as_model, why_unsound
+from tasks.custody.models.inspection import (
+    NONE_JUDGED,
+    ModelFinding,
+    forbids_start,
+    goes_along,
+    is_named_as_model,
+    line_of_formats,
+    why_none,
+    why_unsound,
+)
 from tasks.evidence.seal import read_manifest
 from tasks.incident.paths import IncidentDirectory
 from tasks.models.findings import sealed_findings, sound_models
@@ -171,7 +180,8 @@ class SealedModels:
     def explain_none_expected(self) -> str:
         """Return why none of the sound models is known to be one that the API may load."""
         if not (sound := sorted(self.last)):
-            return "the manifest names none that is sound"
+            unjudged = "was judged: their formats are not read here 対応外の形式"
+            return f"the manifest names none that {unjudged if why_none(self.findings) == NONE_JUDGED else 'is sound'}"
         more = f" and {len(sound) - _SHOWN} more" if len(sound) > _SHOWN else ""
         return (
             f"its start names none of the sound ones of the manifest, and none was found where it runs: "
@@ -179,12 +189,20 @@ class SealedModels:
             "健全なモデルは起動設定にも起動先にもなし (mount its folder there, or start the API as a process)"
         )
 
-    def unsound(self, names: Iterable[str]) -> str:
+    def offer_formats(self, block: Workload, names: Iterable[str]) -> str:
+        """Return what would have these models proven, in brackets, if the block may trust their formats; else empty."""
+        stored = {self.files[name].stored for name in names if name in self.files}
+        line = line_of_formats((each for each in self.findings if each.stored in stored), block.model_formats)
+        again = "saved, and recover again; この形式を信頼するなら追記し再度 recover"
+        return f" (if you trust what reads it: {line} in the block, {again})" if line else ""
+
+    def unsound(self, block: Workload, names: Iterable[str]) -> str:
         """Return why the served model is unproven, if one of these models is not sound; else empty."""
         models = self.models_of(names)
         why = {name: why_unsound(file.stored, file.sha256, self.findings) for name, file in models.items()}
-        reasons = ", ".join(f"{name} ({reason})" for name, reason in why.items() if reason)
-        return f"which model it serves: it may be one that is not sound, {reasons}" if reasons else ""
+        if not (reasons := ", ".join(f"{name} ({reason})" for name, reason in why.items() if reason)):
+            return ""
+        return f"which model it serves: it may be one that is not sound, {reasons}{self.offer_formats(block, names)}"
 
     def models_of(self, names: Iterable[str]) -> dict[str, StoredFile]:
         """Return the sealed files of these names that are models, not text beside one."""
@@ -272,7 +290,10 @@ def prove_served(  # noqa: PLR0913, PLR0917
     """
     block = context.workload
     if not (expected := models.find_expected(block, names)):
-        return Served(f"no known model: {models.explain_none_expected()}", "", ("which model it serves",))
+        seen = opened()
+        context.state.opened.write([*sorted(seen.intersection(names)), *sorted(_find_altered(seen, changed))])
+        doubt = f"which model it serves{models.offer_formats(block, names)}"
+        return Served(f"no known model: {models.explain_none_expected()}", "", (doubt,))
     paths = [path_of(file) for file in expected]
     unproven = []
     if reloads := models.reloads(block):
@@ -304,11 +325,10 @@ def prove_served(  # noqa: PLR0913, PLR0917
         seen, altered = opened(), set[str]()
         files = models.models_of(sorted(seen.intersection(paths if reloads else names)))
         if not reloads:
-            altered = {name for name in seen if name.endswith(_ALTERED)}
-            altered |= {f"{name}{_ALTERED}" for name in seen.intersection(changed)}
+            altered = _find_altered(seen, changed)
             unproven.append(models.explain_opened(api.url, files, sorted(altered)))
         context.state.opened.write([*files, *altered])
-        unproven.append(models.unsound(files or ([] if reloads else names)))
+        unproven.append(models.unsound(block, files or ([] if reloads else names)))
         paths, digests = [*files] or paths, {file.sha256: path for path, file in files.items()} or digests
         unproven.append("" if files else "which model it serves: it names none, and was not seen to open one")
     unproven.append(models.explain_other_model(digests))
@@ -317,6 +337,13 @@ def prove_served(  # noqa: PLR0913, PLR0917
     if not doubts:
         context.log.write("model proven", " or ".join(paths), sha256=sha256 or sorted(digests))
     return Served(" or ".join(paths), sha256, doubts)
+
+
+def _find_altered(seen: Collection[str], changed: Collection[str]) -> set[str]:
+    """Return the opened models that were not as sealed then, marked as such."""
+    return {f"{name}{_ALTERED}" for name in {*seen}.intersection(changed)} | {
+        name for name in seen if name.endswith(_ALTERED)
+    }
 
 
 def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:

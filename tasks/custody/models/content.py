@@ -104,6 +104,11 @@ def looks_like_a_pickle(head: bytes) -> bool:
     return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5  # noqa: PLR2004  the PROTO opcode and its argument
 
 
+def is_packed(head: bytes) -> bool:
+    """Return whether a file begins like a compressed stream, and can be unpacked as far as is seen."""
+    return _is_packed(head) and bool(_unpack(head))
+
+
 def _is_packed(head: bytes) -> bool:
     if head.startswith(_ZLIB):  # also the letter x: RFC 1950 has a check in the first two bytes
         return len(head) > 1 and int.from_bytes(head[:2]) % 31 == 0

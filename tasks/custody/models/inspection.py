@@ -1,6 +1,7 @@
 """Define the judgement of a model (sound, torn, suspect, unknown), and which files are models."""
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -15,8 +16,12 @@ _MANY: Final = 200
 JUDGED: Final = "pickles, also compressed or written by joblib (.joblib, .pickle, .pkl, or what begins like one)"
 """The formats that are judged, in words."""
 OTHER_FORMAT: Final = "of a format that is not read here"
+TRUSTED_FORMAT: Final = "of a format that the block trusts, not read"
 BESIDE: Final = frozenset({"", ".md", ".toml", ".txt", ".yaml", ".yml"})
 """Suffixes of text that lies beside a model, as MLmodel or conda.yaml does."""
+SUFFIX: Final = re.compile(r"\.[a-z0-9][a-z0-9_+-]{0,31}")
+NONE_SOUND: Final = "no model is sound, 健全なモデルなし"
+NONE_JUDGED: Final = "no model was judged, 未判定: their formats are not read here, 対応外の形式"
 
 
 class Soundness(StrEnum):
@@ -76,15 +81,24 @@ class Inspection(StepResult):
         held = (each for each in self.findings if each.outcome is not Soundness.SOUND)
         return tuple(f"{each.summary}; it is kept as evidence and was not promoted" for each in held)
 
-    def none_sound(self, own: Collection[str]) -> str:
-        """Return that no model is sound, with the line for a block that trusts `own`. Empty if one is sound."""
-        if not self.findings or any(each.outcome is Soundness.SOUND for each in self.findings):
+    def none_sound(self, own: Collection[str], formats: Collection[str] = ()) -> str:
+        """Return that no model is sound, or was judged, with the line for a block that trusts `own` and `formats`.
+
+        Empty if one is sound.
+        """
+        if not self.findings or not (why := why_none(self.findings)):
             return ""
+        line = line_of_formats(self.findings, formats)
+        trust = f". If you trust what reads them 信頼するなら: {line} in the block" if line else ""
+        if why == NONE_JUDGED:
+            models = [each for each in self.findings if not goes_along(each)] or self.findings
+            held = f"{', '.join(each.summary for each in models[:3])}{', …' * bool(models[3:])}"
+            return f"{why}: none of {len(models)} goes to latest/ or is proven by a recovery ({held}){trust}"
         first = next((each for each in self.findings if each.trust), self.findings[0])
         names = [*own, *sorted({name for each in self.findings for name in each.trust} - set(own))]
         cure = f". If you trust what it imports: model_imports = {json.dumps(names)} in the block"
         held = f"none of {len(self.findings)} can be promoted or brought back ({first.summary})"
-        return f"no model is sound, 健全なモデルなし: {held}{cure if first.trust else ''}"
+        return f"{why}: {held}{cure if first.trust else ''}{trust}"
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON, as it is sealed."""
@@ -109,6 +123,26 @@ def is_named_as_model(stored: str) -> bool:
 def of_another_format(finding: ModelFinding) -> bool:
     """Return whether it is unknown because it is no pickle."""
     return finding.outcome is Soundness.UNKNOWN and finding.reason.startswith(OTHER_FORMAT)
+
+
+def why_none(findings: Collection[ModelFinding]) -> str:
+    """Return that none of the models is sound, or that none was judged; empty if one is sound."""
+    if any(each.outcome is Soundness.SOUND for each in findings):
+        return ""
+    return NONE_JUDGED if findings and all(map(of_another_format, findings)) else NONE_SOUND
+
+
+def line_of_formats(findings: Iterable[ModelFinding], own: Collection[str]) -> str:
+    """Return the line of a block that trusts its `own` formats and these models'; empty if it would change nothing."""
+    new = formats_of(each.stored for each in findings if each.reason == OTHER_FORMAT) - {*own}
+    return f"model_formats = {json.dumps([*own, *sorted(new)])}" if new else ""
+
+
+def formats_of(names: Iterable[str]) -> set[str]:
+    """Return the suffixes of models that a block can trust: of text beside a model only where there is nothing else."""
+    able = {PurePosixPath(name).suffix.lower() for name in names if not is_named_as_model(name)}
+    able = {suffix for suffix in able if SUFFIX.fullmatch(suffix)}
+    return able - BESIDE or able
 
 
 def goes_along(finding: ModelFinding) -> bool:

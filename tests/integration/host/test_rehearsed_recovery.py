@@ -34,7 +34,7 @@ def answers(**said: Any) -> dict[str, tuple[int, bytes]]:
 )
 def test_what_a_recovery_would_prove(said: Any, block: Any, good: int, bad: str) -> None:
     with api_that(said, **block) as api:
-        rows = answers_of(api, has_sound=True)
+        rows = answers_of(api)
     assert sum(proven for proven, _ in rows.values()) == good
     assert any(bad in why for proven, why in rows.values() if not proven) is bool(bad)
 
@@ -42,13 +42,13 @@ def test_what_a_recovery_would_prove(said: Any, block: Any, good: int, bad: str)
 def test_nothing_is_predicted_that_the_block_does_not_give_and_nothing_is_reloaded() -> None:
     asked = dict[str, Any](answers(health={"model": "one.joblib"}, schema={"required_columns": ["a"]}))
     with api_that(asked) as api:
-        rows = answers_of(api, has_sound=True)
+        rows = answers_of(api)
     assert rows["a prediction"] == (True, 'not tried; with a row made from /schema: {"a": 0.0}')
 
 
 def test_a_model_that_it_names_proves_nothing_where_none_is_sound() -> None:
     with api_that(answers(health={"model": "one.joblib"}, schema={})) as api:
-        assert answers_of(api, has_sound=False)["the model"][1].endswith("and no model is sound")
+        assert answers_of(api, "no model is sound")["the model"][1].endswith("and no model is sound")
 
 
 def test_a_key_is_sent_to_a_process_of_the_workload_alone(

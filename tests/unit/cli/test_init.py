@@ -669,3 +669,16 @@ def test_it_needs_neither_prefect_nor_a_store(house: SmallWorkload, tmp_path: Pa
     command = [sys.executable, "-c", program, "init", str(house.root), "--output", str(tmp_path / "w.toml")]
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert json.dumps(fields_of(tmp_path / "w.toml"))
+
+
+def test_formats_that_are_not_read_get_a_line_to_answer_by(house: SmallWorkload, tmp_path: Path) -> None:
+    (house.root / "models/w.NPZ").touch()
+    (house.root / "models/conda.yaml").touch()
+    (house.root / "models/own.pkl").touch()
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    text = (tmp_path / "w.toml").read_text()
+    assert '\n# model_formats = [".npz", ".onnx"]\n' in text, "a .pt holds a pickle as a rule"
+    answered = text.replace("# model_formats", "model_formats")
+    assert "model_formats" not in fields_of(tmp_path / "w.toml")
+    (tmp_path / "w.toml").write_text(answered)
+    assert fields_of(tmp_path / "w.toml")["model_formats"] == [".npz", ".onnx"]

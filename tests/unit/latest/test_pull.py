@@ -18,6 +18,7 @@ from tasks.custody.store.manifest import canonical
 from tasks.evidence.collect import collect
 from tasks.latest.pull import Pull, RestoreOutcome, pull
 from tasks.latest.transaction import change_latest
+from tasks.models.inspect import judge_models
 from tests.support.holdings import FIRST, LOG, MODEL, NOW, SECOND, overwrite, put, snapshot, turn_for
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import INCIDENT, case_of, made
@@ -224,6 +225,22 @@ def test_by_hand_it_names_each_file_and_exits_by_what_came(
     assert "left  logs/train.log: what is here is newer" in told.out
     assert "latest: 1 replaced, 1 same" in told.out
     assert "an incident id" in told.err
+
+
+def test_models_that_were_held_back_from_latest_are_named_where_none_comes(into: Path, tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    with SmallWorkload(tmp_path / "small") as small:
+        (small.root / "models/model_builtin.joblib").unlink()
+        for name in ("MLmodel", "b.npz", "a.npz"):
+            (small.root / "models" / name).write_bytes(name.encode())
+        with case_of(small.block(models=["models/*"], may_be_missing=["models"]), store) as context:
+            evidence = [made(collect.fn(context, name)) for name in ("logs", "models")]
+            judge_models.fn(context, evidence)
+            one_run(context, evidence)
+    made_now = pull(store, "latest", into)
+    assert (made_now.is_complete, list(into.rglob("*.npz"))) == (True, [])
+    assert made_now.held.startswith("not in latest/ 未収録のモデル: 2, which IR-")
+    assert "models/a.npz is unknown: of a format that is not read here; models/b.npz is" in made_now.held
 
 
 @pytest.mark.parametrize("suffix", ["gpu.2", "10.0.0.7"])

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from tasks.acquisition.collector import MIB
 from tasks.collectors.code import COLLECTOR
 from tasks.custody.incident.readiness import Weight
 from tasks.readiness.check_target import CheckTarget
-from tasks.readiness.workload import check_files, check_models
+from tasks.readiness.workload import check_api, check_files, check_models
+from tests.support.answering_api import api_that
 from tests.support.workloads import SmallWorkload
 
 
@@ -105,3 +107,24 @@ def test_a_model_that_imports_what_is_unknown_has_its_cure(small: SmallWorkload)
     (small.root / "models/model_own.joblib").unlink()
     found = check_models(CheckTarget("small", small.block(models=["models/*"]), "store", {}))
     assert (found.weight, found.found) == (Weight.SOUND, "1 sound; 1 model is of a format that is not judged")
+
+
+@pytest.mark.slow
+def test_what_is_only_not_judged_has_the_line_that_cures_it_and_no_other(small: SmallWorkload) -> None:
+    (small.root / "models/model_builtin.joblib").unlink()
+    (small.root / "models/a.onnx").write_bytes(b"\x08\x07 good")
+    with api_that({"/health": (200, b'{"model": "a.onnx"}'), "/predict": (200, b'{"pred": 1}')}) as api:
+        said = {"models": ["models/*"], "api_url": api.url, "canary_request": {}}
+        target = CheckTarget("small", small.block(**said), "store", {})
+        for found in (check_models(target), check_api(target)):
+            assert found.weight is Weight.LOSS
+            assert 'model_formats = [".onnx"] in the block' in found.cure
+            assert "correct the fields" not in found.cure
+        assert "no model is sound" not in check_api(target).found
+        target = CheckTarget("small", small.block(**said, model_formats=[".onnx"]), "store", {})
+        assert [check_models(target).weight, check_api(target).weight] == [Weight.SOUND] * 2
+        with zipfile.ZipFile(small.root / "models/a.onnx", "w") as archive:
+            archive.writestr("archive/data.pkl", pickle.dumps([1]))
+        target = CheckTarget("small", small.block(**said), "store", {})
+        found = check_models(target)
+        assert ("model_formats" in found.cure, "data.pkl in it" in found.found) == (False, True)
