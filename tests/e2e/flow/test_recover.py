@@ -184,6 +184,43 @@ def test_an_api_without_a_model_is_ended_and_one_that_predicts_nothing_is_left_u
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("named", [True, False])
+def test_a_model_of_a_format_that_is_not_read_is_proven_once_the_block_trusts_it(
+    scene: Scene, tmp_path: Path, *, named: bool
+) -> None:
+    """Nothing could answer it: each such service ended PartlyRecovered, and its promised prediction was not asked."""
+    (tmp_path / "disk").mkdir()
+    (scene.small.root / "models/model_builtin.joblib").unlink()
+    (scene.small.root / "models/a b.npz").write_bytes(b"\x00 no pickle")
+    change_api(scene, "COLUMNS = [", "open(model).close()\nCOLUMNS = [")
+    said = {"models": ["models/*.npz"], "api_environment": {"MODEL_PATH": "models/a b.npz"}}
+    said |= {} if named else {"model_at": "", "reload_path": ""}
+    asked = {"canary_request": {"features": {"age": 0.0, "city": ""}}}
+    scene.save(workload=scene.small.block(**said), store=EvidenceStore(folder=tmp_path / "disk"))
+    scene.small.start(scene.small.api_command, MODEL_PATH="models/a b.npz")
+    wait_until(scene.small.healthy, what="the API's answer")
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert "First: no model was judged, 未判定: their formats are not read here" in str(state.message)
+    state = bring_back(scene)
+    assert state.name == "PartlyRecovered", state.message
+    assert "that it predicts: not asked" in str(state.message)
+    scene.save(workload=scene.small.block(**said, **asked))
+    state = bring_back(scene)
+    assert state.name == "PartlyRecovered", state.message
+    assert ", and predicts 0.25" in str(state.message)
+    assert "KeyError" not in str(state.message)
+    line = re.search(r"model_formats = (\[.*?\])", str(state.message))
+    assert line, state.message
+    scene.save(workload=scene.small.block(**said, **asked, model_formats=json.loads(line[1])))
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
+    assert "with models/a b.npz, sha256" in str(state.message)
+    (scene.small.root / "models/a b.npz").write_bytes(b"\x00 another")
+    assert bring_back(scene).name == "NotRecovered"
+
+
+@pytest.mark.soak
 def test_after_a_wrong_swap_what_was_served_comes_back_or_what_a_person_names_and_never_the_newest(
     scene: Scene, tmp_path: Path
 ) -> None:

@@ -23,11 +23,11 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.contract import ServedBefore
 from tasks.custody.models.inspection import OTHER_FORMAT, ModelFinding, Soundness
 from tasks.custody.store.manifest import digest_bytes
-from tasks.recovery.api_client import Api, NotRecovered, predict
+from tasks.recovery.api_client import Api, NotRecovered, Prediction, predict
 from tasks.recovery.health import wait_healthy
 from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.process_api import ProcessApi
-from tasks.recovery.recover import Revival, _Restart
+from tasks.recovery.recover import Revival, _predict, _Restart
 from tasks.recovery.served_model import SealedModels, Served, prove_served
 from tasks.runtime.context import RunContext
 from tests.support.answering_api import api_that
@@ -389,6 +389,22 @@ def test_that_none_is_known_is_told_apart_from_that_none_is_sound(sealed: Sealed
         assert all(name in made.model for name in NAMES)
         sealed.models = replace(sealed.models, sound=())
         assert sealed.prove(api).model == "no known model: the manifest names none that is sound"
+
+
+def test_an_api_whose_model_is_not_known_is_asked_by_the_block_s_request_and_its_failure_is_named() -> None:
+    request = {"canary_request": {"a": 1}}
+    for answer, block, told in (
+        ((200, b'{"pred": 7}'), request, Prediction("7")),
+        ((503, b"none"), request, Prediction(unproven="that it predicts: URL/predict answers HTTP 503: 'none'")),
+        ((404, b"none"), request, Prediction(unproven="that it predicts: URL/predict answers HTTP 404: 'none'")),
+    ):
+        with api_that({"/predict": answer}, **block) as api:
+            made = _predict(api, is_known=False)
+            assert replace(made, unproven=made.unproven.replace(api.url, "URL")) == told
+    with api_that({}) as api:
+        assert "not asked" in _predict(api, is_known=False).unproven
+    with api_that({"/predict": (503, b"none")}, **request) as api, pytest.raises(NotRecovered):
+        _predict(api, is_known=True)
 
 
 def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Sealed) -> None:

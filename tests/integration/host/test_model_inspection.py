@@ -66,8 +66,8 @@ def read_endless_ones_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up sooner where the limit is reached anyway; all others have their usual time."""
     read = inspect_models.read_model
 
-    def briefly(file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
-        return read(file, 3.0 if Path(file.name).name in ENDLESS else seconds, block)
+    def briefly(path: str, file: BinaryIO, seconds: float, block: Workload) -> dict[str, Any]:
+        return read(path, file, 3.0 if Path(file.name).name in ENDLESS else seconds, block)
 
     monkeypatch.setattr(inspect_models, "read_model", briefly)
 
