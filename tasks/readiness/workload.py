@@ -226,10 +226,10 @@ def check_models(target: CheckTarget) -> Finding:
         target.model_cure, matters = cure, "no recovery starts on such a model, and latest/ goes without"
         return loss("; ".join(filter(None, (*bad, of_format))), matters, cure)
     if unjudged and not good:
-        told = "".join([*dict.fromkeys(each.reason.removeprefix(OTHER_FORMAT) for each in findings)][:_NAMED])
+        reasons = "".join([*dict.fromkeys(each.reason.removeprefix(OTHER_FORMAT) for each in findings)][:_NAMED])
         cure = f"{trust}after a recovery prove by hand which model the API serves; or save models by pickle or joblib"
         target.model_cure = cure
-        return loss(f"{of_format}{told}; judged are {JUDGED}", _tell_unjudged(root, unjudged), cure)
+        return loss(f"{of_format}{reasons}; judged are {JUDGED}", _tell_unjudged(root, unjudged), cure)
     return sound("; ".join(filter(None, (f"{len(good)} sound", of_format))) if names else "no model is there")
 
 
