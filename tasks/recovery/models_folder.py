@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tasks.custody.models.content import HEAD, looks_like_a_model
 from tasks.custody.models.inspection import is_named_as_model
@@ -62,8 +62,8 @@ class HostFolder:
     def find_new(self, before: Collection[str]) -> list[str]:
         """Return new files that look like models."""
         new = [name for name in self.list_names(()) if name not in before]
-        trusted = (name for name in new if PurePosixPath(name).suffix.lower() in self.formats)
-        return [*trusted, *(name for name in new if is_named_as_model(name) or looks_like_a_model(self._head(name)))]
+        named = {name for name in new if is_named_as_model(name) or name.lower().endswith(self.formats)}
+        return [name for name in new if name in named or looks_like_a_model(self._head(name))]
 
     def _head(self, name: str) -> bytes:
         with suppress(OSError):

@@ -11,7 +11,7 @@ from blocks.workload import Workload
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.models.canary import row_of
-from tasks.custody.models.inspection import NONE_JUDGED, why_none
+from tasks.custody.models.inspection import NONE_JUDGED, NONE_SOUND, why_none
 from tasks.custody.step_result import StepResult
 from tasks.evidence.process_start import lacking, read_starts
 from tasks.host.host import LinuxHost
@@ -58,7 +58,7 @@ def rehearse_recovery(context: RunContext, seals: Sequence[Seal]) -> RehearsedRe
         if headers and not _is_the_workloads(block, context.state):
             raise failure("a process of the workload to listen there", "none that is seen, so the key was not sent")
         with Api(block, headers) as api:
-            rows = answers_of(api, "" if models.sound else why_none(models.findings))
+            rows = answers_of(api, "" if models.sound else why_none(models.findings) or NONE_SOUND)
     except EvacuationError as error:
         rows = {"the API": (False, f"expected {error.expected}; got {error.got}")}
     way = as_it_ran(context)
@@ -108,8 +108,7 @@ def served_before(
 ) -> dict[str, tuple[bool, str]]:
     """Return whether a recovery would know which model was served at the freeze; if not, the field that answers it.
 
-    A model that was loaded and closed leaves no trace in its process. Without a sound model, what would let a recovery
-    prove one that was not judged; else empty.
+    A model that was loaded and closed leaves no trace in its process. Empty if one was judged, and none is sound.
     """
     if not models.last:
         why, offered = why_none(models.findings), models.offer_formats(context.workload, models.files)

@@ -193,8 +193,8 @@ class SealedModels:
         """Return what would have these models proven, in brackets, if the block may trust their formats; else empty."""
         stored = {self.files[name].stored for name in names if name in self.files}
         line = line_of_formats((each for each in self.findings if each.stored in stored), block.model_formats)
-        again = "saved, and recover again; この形式を信頼するなら追記し再度 recover"
-        return f" (if you trust what reads it: {line} in the block, {again})" if line else ""
+        then = "saved, then recover; この形式を信頼するなら追記して recover"
+        return f" (if you trust what reads it: {line} in the block, {then})" if line else ""
 
     def unsound(self, block: Workload, names: Iterable[str]) -> str:
         """Return why the served model is unproven, if one of these models is not sound; else empty."""
@@ -290,8 +290,7 @@ def prove_served(  # noqa: PLR0913, PLR0917
     """
     block = context.workload
     if not (expected := models.find_expected(block, names)):
-        seen = opened()
-        context.state.opened.write([*sorted(seen.intersection(names)), *sorted(_find_altered(seen, changed))])
+        context.state.opened.write([f"{name}{_ALTERED}" if name in changed else name for name in sorted(opened())])
         doubt = f"which model it serves{models.offer_formats(block, names)}"
         return Served(f"no known model: {models.explain_none_expected()}", "", (doubt,))
     paths = [path_of(file) for file in expected]
@@ -313,7 +312,9 @@ def prove_served(  # noqa: PLR0913, PLR0917
             path = find_served(name, paths, folder, answer.redact)
             if (sha256 := folder.digest(path)) not in digests:
                 promise = f"the API at {api.url} to serve sha256 {expected[0].sha256}, as in the manifest"
-                raise failure(promise, f"{answer.redact(path)}: sha256 {sha256}")
+                served = [each for each in models.files if folder.path_in_api(each) == path]
+                got = f"{answer.redact(path)}: sha256 {sha256}{models.offer_formats(block, served)}"
+                raise failure(promise, got)
             paths = [next((each for each in paths if folder.path_in_api(each) == path), digests[sha256])]
             digests = {sha256: paths[0]}
             known = [path_there for each in names for path_there in folder.paths(each)]
@@ -325,7 +326,8 @@ def prove_served(  # noqa: PLR0913, PLR0917
         seen, altered = opened(), set[str]()
         files = models.models_of(sorted(seen.intersection(paths if reloads else names)))
         if not reloads:
-            altered = _find_altered(seen, changed)
+            altered = {name for name in seen if name.endswith(_ALTERED)}
+            altered |= {f"{name}{_ALTERED}" for name in seen.intersection(changed)}
             unproven.append(models.explain_opened(api.url, files, sorted(altered)))
         context.state.opened.write([*files, *altered])
         unproven.append(models.unsound(block, files or ([] if reloads else names)))
@@ -337,13 +339,6 @@ def prove_served(  # noqa: PLR0913, PLR0917
     if not doubts:
         context.log.write("model proven", " or ".join(paths), sha256=sha256 or sorted(digests))
     return Served(" or ".join(paths), sha256, doubts)
-
-
-def _find_altered(seen: Collection[str], changed: Collection[str]) -> set[str]:
-    """Return the opened models that were not as sealed then, marked as such."""
-    return {f"{name}{_ALTERED}" for name in {*seen}.intersection(changed)} | {
-        name for name in seen if name.endswith(_ALTERED)
-    }
 
 
 def reload(api: Api, path: str, sha256: str, folder: ModelFolder) -> str:

@@ -12,7 +12,6 @@ _MEMBERS: Final = 10_000
 _SEEN: Final = 1 << 16
 _ARRAY: Final = b"\x93NUMPY"
 _ARCHIVES: Final = (b"PK", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!")
-_TAR: Final = slice(257, 262)
 _KIND: Final = rb"'[<>|=]?[?abcdefghilmquBDFGHILMQSUV]\d*(\[\d*\w+\])?'"  # any but O, of objects
 _PLAIN: Final = re.compile(
     rb"\{'descr': (%b|\[(\('\w+', %b(, \([\d, ]*\))?\)(, )?)+\]), "
@@ -55,13 +54,9 @@ def _why_no_member(file: BinaryIO) -> str:
 
 def _why_not(head: bytes) -> str:
     if head.startswith(_ARRAY):
-        return "" if _is_plain_array(head) else "its array may hold pickled objects"
-    if head.startswith(_ARCHIVES) or head[_TAR] == b"ustar" or is_packed(head):
+        start = 10 if head[6:7] == b"\x01" else 12
+        header = head[start : start + int.from_bytes(head[8:start], "little")]
+        return "" if _PLAIN.fullmatch(header) else "its array may hold pickled objects"
+    if head.startswith(_ARCHIVES) or b"ustar" in head[257:262] or is_packed(head):
         return "what it packs is not looked at"
     return "it may be a pickle" if looks_like_a_model(head) else ""
-
-
-def _is_plain_array(head: bytes) -> bool:
-    """Return whether numpy finds numbers or texts in it, by the header as numpy writes it."""
-    start = 10 if head[6:7] == b"\x01" else 12
-    return bool(_PLAIN.fullmatch(head[start : start + int.from_bytes(head[8:start], "little")]))

@@ -392,7 +392,7 @@ def test_that_none_is_known_is_told_apart_from_that_none_is_sound(sealed: Sealed
 
 
 def test_an_api_whose_model_is_not_known_is_asked_by_the_block_s_request_and_its_failure_is_named() -> None:
-    request = {"canary_request": {"a": 1}}
+    request = dict[str, Any](canary_request={"a": 1})
     for answer, block, told in (
         ((200, b'{"pred": 7}'), request, Prediction("7")),
         ((503, b"none"), request, Prediction(unproven="that it predicts: URL/predict answers HTTP 503: 'none'")),
@@ -405,6 +405,19 @@ def test_an_api_whose_model_is_not_known_is_asked_by_the_block_s_request_and_its
         assert "not asked" in _predict(api, is_known=False).unproven
     with api_that({"/predict": (503, b"none")}, **request) as api, pytest.raises(NotRecovered):
         _predict(api, is_known=True)
+
+
+def test_an_api_that_serves_what_was_not_judged_beside_a_sound_one_is_refused_with_the_line(sealed: Sealed) -> None:
+    (sealed.folder.workload / "models/a.npz").write_bytes(b"\x00")
+    files = {**sealed.models.files, "models/a.npz": StoredFile("models/a.npz", "models/a.npz", 1, "0" * 64)}
+    found = ModelFinding("models/a.npz", "0" * 64, Soundness.UNKNOWN, OTHER_FORMAT)
+    sealed.models = replace(sealed.models, files=files, findings=(*sealed.models.findings, found))
+    for name, offered in (("models/a.npz", True), ("models/other.npz", False)):
+        (sealed.folder.workload / name).write_bytes(b"\x00")
+        answer = {"/health": (200, json.dumps({"model": name}).encode())}
+        with api_that(answer, reload_path="") as api, pytest.raises(NotRecovered, match=f"got {name}") as refused:
+            sealed.prove(api)
+        assert ('model_formats = [".npz"] in the block' in str(refused.value)) is offered
 
 
 def test_a_suspect_beside_others_is_refused_with_the_ways_to_go_on(sealed: Sealed) -> None:

@@ -147,6 +147,12 @@ def test_only_what_the_patterns_name_is_trusted_and_a_twin_of_it_is_not(small: S
     assert found == {"a.npz": Soundness.SOUND, "twin.dat": Soundness.UNKNOWN, "twin.joblib": Soundness.TORN}
 
 
+@pytest.mark.parametrize("suffix", ["", "npz", ".NPZ", "*.npz", ".tar.gz", ".joblib", ".pkl", ".pickle", ". npz"])
+def test_what_is_no_suffix_of_another_format_is_refused_with_its_cure(small: SmallWorkload, suffix: str) -> None:
+    with pytest.raises(ValueError, match=r"the suffix of a model's format .*got '.*'.*Write it like .npz"):
+        small.block(model_formats=[suffix])
+
+
 def sealed(context: RunContext) -> tuple[list[StoredFile], Inspection]:
     evidence = made(collect.fn(context, "models"))
     judged_now = made(judge_models.fn(context, (evidence,)))
