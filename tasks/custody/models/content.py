@@ -100,8 +100,9 @@ def _unpack(head: bytes) -> bytes:
 
 
 def looks_like_a_pickle(head: bytes) -> bool:
-    """Return whether a file begins like a pickle of protocol 2 or later."""
-    return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5  # noqa: PLR2004  the PROTO opcode and its argument
+    """Return whether a file begins like a pickle of protocol 2 or later. A length may too, but NUL is no opcode."""
+    proto = len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5  # noqa: PLR2004  the opcode and its argument
+    return proto and head[2:3] != b"\0"
 
 
 def is_packed(head: bytes) -> bool:

@@ -82,10 +82,7 @@ class Inspection(StepResult):
         return tuple(f"{each.summary}; it is kept as evidence and was not promoted" for each in held)
 
     def none_sound(self, own: Collection[str], formats: Collection[str] = ()) -> str:
-        """Return that no model is sound, or was judged, with the line for a block that trusts `own` and `formats`.
-
-        Empty if one is sound.
-        """
+        """Return that no model is sound or was judged, with lines for a block that trusts these; empty if one is."""
         if not self.findings or not (why := why_none(self.findings)):
             return ""
         line = line_of_formats(self.findings, formats)
@@ -140,8 +137,8 @@ def line_of_formats(findings: Iterable[ModelFinding], own: Collection[str]) -> s
 
 def formats_of(names: Iterable[str]) -> set[str]:
     """Return the suffixes of models that a block can trust: of text beside a model only where there is nothing else."""
-    able = {PurePosixPath(name).suffix.lower() for name in names if not is_named_as_model(name)}
-    able = {suffix for suffix in able if SUFFIX.fullmatch(suffix)}
+    suffixes = {PurePosixPath(name).suffix.lower() for name in names if not is_named_as_model(name)}
+    able = {suffix for suffix in suffixes if SUFFIX.fullmatch(suffix)}
     return able - BESIDE or able
 
 

@@ -6,7 +6,7 @@ import json
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
 from tasks.evidence.collect import collect
 from tasks.models.findings import held_back
 from tasks.models.inspect import judge_again, judge_models
+from tasks.recovery.rehearsal import served_before
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of, made
@@ -50,6 +51,8 @@ PLAIN = {
     "a.safetensors": safetensors(88),
     "b.safetensors": safetensors(376),
     "c.safetensors": safetensors(80),
+    "d.safetensors": safetensors(640),
+    "e.safetensors": safetensors(1408),
     "a.onnx": b"\x08\x07\x12\x07pytorch\x1a\x011" + bytes(range(256)) * 9,
     "a.pt": zipped(weights__0=bytes(64), config_json=b"{}"),
     "a.json": b'{"learner": {}}',
@@ -195,6 +198,8 @@ def test_a_recovery_offers_the_line_that_has_the_model_proven(small: SmallWorklo
         told = models.offer_formats(context.workload, ["models/b.npz", "models/torch.pt"])
         assert 'model_formats = [".ubj", ".npz"] in the block' in told
         assert models.offer_formats(context.workload, ["models/torch.pt"]) == ""
+        row = served_before(context, (), models, cast("Any", None))["the model as it was"]
+        assert (row[0], 'model_formats = [".ubj", ".npz", ".onnx"] in the block' in row[1]) == (False, True)
         first = found.none_sound((), context.workload.model_formats)
     assert first.startswith("no model was judged, 未判定: their formats are not read here")
     line = first.rpartition("model_formats = ")[2].removesuffix(" in the block")

@@ -75,6 +75,7 @@ def test_a_long_list_is_counted_and_what_is_no_list_is_none() -> None:
     [
         (b"\x80\x02", True),
         (b"\x80\x05.", True),
+        (b"\x80\x02\x00\x00", False),
         (b"\x80\x01", False),
         (b"\x80\x06", False),
         (b"\x80", False),
