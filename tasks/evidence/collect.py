@@ -136,7 +136,8 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     """
     what, began, block, state = discover()[collector], datetime.now(UTC), context.workload, context.state
     directory, volume = context.directory, context.run.volume
-    if collector == "tree" and not context.run.dry_run and (starts := read_starts(load_frozen(state))):
+    keeps_starts = collector == "tree" and not context.run.dry_run
+    if keeps_starts and (starts := read_starts(load_frozen(state), state.groups.read())):
         with suppress(OSError):  # a disk that takes nothing
             write_whole(directory.path / STARTS, json.dumps(starts).encode(), 0o600)
     with staging(directory, collector) as at:

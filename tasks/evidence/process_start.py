@@ -15,14 +15,17 @@ import psutil
 
 from blocks.workload import Workload
 from tasks.acquisition.procfs import fields
-from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.identity import Held, Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.redact import redact
+from tasks.evidence.group_limits import Place, limits_of, places_of, tell_changes
+from tasks.host.cgroup.ownership import INCIDENT_PREFIX
+from tasks.host.detached_process import place_of_scope
 from tasks.host.process.membership import Member
 from tasks.host.process.table import get_process
 from tasks.host.rights import effective_capabilities
 from tasks.system.accounts import groups_of
-from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
+from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
 
 _AT_SECURE: Final = 23
 _ENDLESS: Final = 1 << 64
@@ -30,10 +33,14 @@ _NICE_RIGHT: Final = 1 << 23
 _SCORE_RIGHT: Final = 1 << 24
 _NAMESPACES: Final = ("ipc", "mnt", "net", "pid", "user", "uts")
 _CONDITIONS: Final = "conditions"
+_GROUP: Final = "limits of its control group"
 
 
-def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, Any]]:
-    """Return how those of the API run, the oldest first, without those that may not be read or are in a container."""
+def read_starts(members: Mapping[Identity, Member | Frozen], moved: Sequence[Held] = ()) -> list[dict[str, Any]]:
+    """Return how those of the API run, the oldest first, without those that may not be read or are in a container.
+
+    `moved` says from which control groups the incident has moved processes into its own.
+    """
     found, apis = list[dict[str, Any]](), (identity for identity, each in members.items() if each.role == "api")
     for identity in sorted(apis, key=lambda identity: identity.start)[:16]:
         with suppress(psutil.Error, OSError, ValueError, LookupError, struct.error):
@@ -50,7 +57,7 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
                 "umask": int(rows["Umask"], 8),
                 "nice": process.nice(),
                 "limits": _limits(at),
-                _CONDITIONS: _conditions(at, rows),
+                _CONDITIONS: _conditions(at, rows, _former_places(identity, process.ppid(), moved)),
                 "outputs": [_output(at, number) for number in (1, 2)],
                 "serves": psutil.CONN_LISTEN in {each.status for each in process.net_connections()},
             }
@@ -59,7 +66,22 @@ def read_starts(members: Mapping[Identity, Member | Frozen]) -> list[dict[str, A
     return found
 
 
-def _conditions(at: Path, rows: Mapping[str, str]) -> dict[str, Any]:
+def _former_places(identity: Identity, parent: int, moved: Sequence[Held]) -> list[Place]:
+    """Return the control groups of a process, that of version 2 from before the incident moved it.
+
+    Of one that was moved in a hurry, or born there, it is that of its parent, or else any that it may be.
+    """
+    places = places_of(read_table(f"/proc/{identity.pid}/cgroup"))
+    if not any(f"/{INCIDENT_PREFIX}" in path for hierarchy, path in places if not hierarchy):
+        return places
+    rows = [(row.identity, row.group) for row in moved if row.identity]
+    own = [group for each, group in rows if each == identity]
+    above = [group for each, group in rows if each.pid == parent]
+    former = own or above or [group for _, group in rows] or [".."]  # which nobody can read
+    return [*(each for each in places if each[0]), *(("", group) for group in former)]
+
+
+def _conditions(at: Path, rows: Mapping[str, str], places: Sequence[Place]) -> dict[str, Any]:
     """Return what else a process runs under, by a name for people: by it a start that gives less is told.
 
     A kernel may lack namespaces.
@@ -73,9 +95,11 @@ def _conditions(at: Path, rows: Mapping[str, str]) -> dict[str, Any]:
         "no_new_privs": rows.get("NoNewPrivs", ""),
         "seccomp": rows.get("Seccomp", ""),
         "processors": rows.get("Cpus_allowed_list", ""),
+        "memory nodes": rows.get("Mems_allowed_list", ""),
         "oom_score_adj": (at / "oom_score_adj").read_text().strip(),
         "namespaces": [name for name in there if (at / f"ns/{name}").readlink() != _usual(name)],
         "root of its files": str((at / "root").readlink()),
+        _GROUP: limits_of(places),
     }
 
 
@@ -134,7 +158,8 @@ def _foresee(was: Mapping[str, Any], user: int, *, is_given: bool) -> dict[str, 
     """Return the conditions that a start as `user` would have, as `tasks.system.start_as` makes them of ours."""
     here, kept = Path("/proc/self"), was[_CONDITIONS]
     rows = fields((here / "status").read_text())
-    ours, nice = _conditions(here, rows), max(0, os.getpriority(os.PRIO_PROCESS, 0))
+    places = place_of_scope(places_of(read_table(here / "cgroup")))
+    ours, nice = _conditions(here, rows, places), max(0, os.getpriority(os.PRIO_PROCESS, 0))
     score, allowed = max(0, int(ours["oom_score_adj"])), effective_capabilities()
     if is_given and (int(kept["oom_score_adj"]) >= score or allowed & _SCORE_RIGHT):
         score = int(kept["oom_score_adj"])
@@ -172,7 +197,9 @@ def _other_conditions(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     if _CONDITIONS not in was:
         return ["conditions that were not kept, as its groups"]
     kept, there = was[_CONDITIONS], now[_CONDITIONS]
-    others = {name for name in kept if kept[name] != there.get(name)}
+    others = {name for name in kept if name != _GROUP and kept[name] != there.get(name)}
+    groups = tell_changes(kept[_GROUP], there[_GROUP]) if _GROUP in kept else [f"{_GROUP}, which were not kept"]
     lost = ", ".join(str(each) for each in kept["groups"] if each not in there["groups"])
     plain = [name for name in ("umask", "nice") if was[name] != now[name]]
-    return [*plain, *(f"groups {lost}" if name == "groups" and lost else name for name in kept if name in others)]
+    more = [f"groups {lost}" if name == "groups" and lost else name for name in kept if name in others]
+    return [*plain, *more, *groups]

@@ -42,9 +42,19 @@ def _session() -> dict[str, str]:
 
 def outliving(command: Sequence[str], name: str) -> list[str]:
     """Return a command that outlives us on this host; without a reachable systemd (cron, su) it only has a session."""
-    root = os.geteuid() == 0
-    systemd = BOOTED.is_dir() and (root or bool(_session()))
-    return wrap_in_scope(command, name, systemd=systemd, root=root)
+    return wrap_in_scope(command, name, systemd=_has_systemd(), root=os.geteuid() == 0)
+
+
+def _has_systemd() -> bool:
+    return BOOTED.is_dir() and (os.geteuid() == 0 or bool(_session()))
+
+
+def place_of_scope(ours: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the control groups above what `outliving` starts, by our own: a user's systemd makes none of version 1."""
+    user = os.geteuid()
+    slices = f"/user.slice/user-{user}.slice/user@{user}.service/app.slice" if user else "/system.slice"
+    has_scope = _has_systemd()
+    return [(each, slices if has_scope and not (user and each) else path) for each, path in ours]
 
 
 def start_guard(descriptor: int | None, orders: GuardConfig) -> Identity:

@@ -301,7 +301,8 @@ def check_restart(target: CheckTarget) -> Finding:
         reason = "what the API runs with may not be read"
         return loss(reason, "a start may lack variables", "run this as root, or name variables in api_environment")
     if lacks and not block.units:
-        cure = "name variables in api_environment; for what is no variable recover by hand as root, or as a service"
+        by_hand = "recover by hand as root, or " if os.geteuid() else ""
+        cure = f"name variables in api_environment; for what is no variable {by_hand}run it as a service (units)"
         return loss(f"a start would lack {', '.join(lacks)}", "the API may fail", cure)
     return sound("api_command and api_headers are there")
 

@@ -85,7 +85,7 @@ def starts_of(context: RunContext, way: Revival) -> dict[str, tuple[bool, str]]:
             rows["the start as it ran"] = False, why
         with suppress(EvacuationError):
             frozen = load_frozen(state)
-            starts = read_starts(frozen)
+            starts = read_starts(frozen, state.groups.read())
             lacks = lacking(starts, api_user(block, state), block)
             conditions = "as it is" if starts else "not known: it may not be read"
             conditions = f"without {', '.join(lacks)}" if lacks else conditions

@@ -25,6 +25,7 @@ from tasks.recovery.recover import as_it_ran
 from tasks.recovery.rehearsal import starts_of
 from tasks.runtime.context import RunContext
 from tasks.system.declarations import VARIABLE
+from tests.support.limited_groups import join, limited_group
 from tests.support.run_context import case_of
 from tests.support.workloads import open_the_way, wait_until
 
@@ -283,3 +284,33 @@ def test_a_rehearsal_promises_no_start_as_root_that_a_recovery_refuses(
         False,
         "api_command: venv/bin/gone is no program here",
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "value", "told"),
+    [
+        ("memory.max", "734003200", "memory limit of its control group, 734003200 bytes"),
+        ("pids.max", "321", "limit of processes of its control group, 321 processes"),
+        ("pids.max", "max", ""),
+    ],
+)
+@pytest.mark.parametrize("below", [(), ("user.slice", "user-7.slice", "session-3.scope")])
+def test_a_limit_of_its_control_group_that_no_start_gives_back_is_foretold_and_named(
+    frozen: tuple[RunContext, Path], file: str, value: str, told: str, below: tuple[str, ...]
+) -> None:
+    context, _ = frozen
+    (who,) = (each.identity for each in context.state.frozen.read())
+    with limited_group(file, value, *below) as place:
+        join(place, who.pid)
+        good, foretold = starts_of(context, as_it_ran(context))["what it runs with"]
+        collect.fn(context, "tree")
+        os.kill(who.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, who.pid, os.WEXITED | os.WNOWAIT)
+        api = ProcessApi(context)
+        api.start()
+        try:
+            words = api.find_doubt()
+        finally:
+            end(psutil.Process(api.identity.pid))
+    assert (good, foretold) == ((False, f"without {told}") if told else (True, "as it is"))
+    assert words == (f"that it runs as it ran, by: {told} 元の実行条件と異なる" if told else "")
