@@ -93,7 +93,7 @@ class WorkloadFields(Described):
         default=["venv/bin/python", "-m", "uvicorn", "api.app:app", "--host", "127.0.0.1", "--port", "8000"],
         min_length=1,
     )
-    """How the API is started again, one argument an item, in the root folder. No shell."""
+    """How the API is started again, one argument an item, in the root folder, to stay in the foreground. No shell."""
     api_environment: dict[str, str] = Field(default={})
     """Variables for the API over those that it ran with, as in MODEL_PATH. No secrets: not hidden."""
     api_image: str = Field(default="", pattern=r"^([a-zA-Z0-9][\w.:/@-]*)?$")

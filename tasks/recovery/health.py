@@ -13,8 +13,13 @@ from tasks.system.polling import poll_until
 _POLL_SECONDS: Final = 0.2
 
 
-def wait_healthy(
-    api: Api, lives: Callable[[], bool], listens: Callable[[], bool], seconds: float, log: Path | str
+def wait_healthy(  # noqa: PLR0913, PLR0917
+    api: Api,
+    lives: Callable[[], bool],
+    listens: Callable[[], bool],
+    seconds: float,
+    log: Path | str,
+    why_ended: Callable[[], str],
 ) -> tuple[str, str]:
     """Poll the API until it answers with 2xx, while its process lives. Return how that ended, and what is not proven.
 
@@ -27,7 +32,7 @@ def wait_healthy(
     def is_settled() -> bool:
         nonlocal last
         if not lives():
-            raise failure("the API to keep running", f"what was started for {api.url} ended; see {log}")
+            raise failure(f"the API at {api.url} to keep running", f"{why_ended()}; see {log}")
         if listens():
             last = api.ask("GET", path)
         return last.good or last.status in REFUSED

@@ -24,7 +24,7 @@ from tasks.custody.models.contract import meant
 from tasks.custody.visible import visible
 from tasks.evidence.process_start import differing, first_of, former, read_starts
 from tasks.host.cgroup.ownership import unit_of
-from tasks.host.detached_process import start_program
+from tasks.host.detached_process import exit_code, start_program
 from tasks.host.host import lives
 from tasks.host.process.membership import Member
 from tasks.host.process.process import Process, family
@@ -35,6 +35,7 @@ from tasks.recovery.api_client import NotRecovered, failure
 from tasks.recovery.models_folder import HostFolder
 from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
+from tasks.silence.events import call
 from tasks.system.accounts import clean_environment
 from tasks.system.declarations import account_for
 from tasks.system.files.atomic_files import read_private, rows_of
@@ -42,6 +43,7 @@ from tasks.system.files.atomic_files import read_private, rows_of
 UNSEEN: Final = "no API ran at the freeze, and no incident of this host has seen one"
 _GONE_SECONDS: Final = 10.0
 _KILL_ROUNDS: Final = 10
+_SUBREAPER: Final = 36  # prctl(2): orphans among our descendants become our children
 
 
 class ProcessApi:
@@ -54,6 +56,7 @@ class ProcessApi:
         self.context, self.host, self._is_asked = context, context.adapters.host, is_asked
         self.log = str(context.workload.root)
         self._started: Identity | None = None
+        self._own_children: set[Identity] | None = None
 
     @property
     def identity(self) -> Identity:
@@ -145,6 +148,7 @@ class ProcessApi:
         """Start the API as its former user and as it ran, in a scope or session of its own.
 
         The block's command and variables win over what was; the former folder is that of the former command alone.
+        Until it is kept or ended, what it starts and leaves becomes our child: a failure ends that too.
         """
         block, user = self.context.workload, self._user
         variables = self.was.get("variables") or clean_environment(user)
@@ -152,6 +156,7 @@ class ProcessApi:
         orders = {**self.was, **fields, "environment": variables | block.api_environment}
         if self.was.get("command") != block.api_command:
             orders["folder"] = block.root
+        self._adopt(wanted=True)
         try:
             self._started, log = start_program(orders, self.context.directory.path / "api-restart.log")
         except OSError as error:
@@ -159,9 +164,22 @@ class ProcessApi:
         self.log, command = visible(log), redact_command(block.api_command, str(block.root))
         self.context.log.write("restarted", str(self.identity.pid), command=command, user=user, output=self.log)
 
+    def _adopt(self, *, wanted: bool) -> None:
+        """Have orphans of what is started become our children, or no more. Those that we have are none of them."""
+        ours = (each.identity for each in self.host.snapshot().values() if each.parent == os.getpid())
+        self._own_children = {*ours} if wanted else None
+        with suppress(OSError):  # such a kernel leaves orphans to the host's first process
+            call("prctl", _SUBREAPER, int(wanted), 0, 0, 0)
+
     def lives(self) -> bool:
         """Return whether the process lives."""
         return self._started is not None and lives(self.host, self._started)
+
+    def why_ended(self) -> str:
+        """Return how the process has ended; of one that left others, or failed in nothing, also that it has to stay."""
+        code, left = exit_code(self.identity.pid), any(process.alive for process in self._family())
+        rule = "; api_command has to stay in the foreground フォアグラウンド実行が必要" if left or code == 0 else ""
+        return f"it ended{'' if code is None else f' with {code}'}{rule}"
 
     def listens(self, port: int) -> bool:
         """Return whether the process, or a child of it, owns the listening socket."""
@@ -170,21 +188,35 @@ class ProcessApi:
     def keep(self) -> None:
         """Append the process to those that earlier recoveries started."""
         self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])
+        self._adopt(wanted=False)
 
     def end(self) -> None:
-        """End the process and its children, repeatedly until none is left."""
+        """End the process and all that it has started, repeatedly until none is left."""
         for _ in range(_KILL_ROUNDS):
-            family = [process.identity for process in self._family()]
-            for identity in family:
+            if not (living := [process.identity for process in self._family() if process.alive]):
+                break
+            for identity in living:
                 with suppress(ProcessLookupError):
                     self.host.signal(identity, SIGKILL)
-            if not self.host.wait_gone(family, _GONE_SECONDS):
-                break
+            self.host.wait_gone(living, _GONE_SECONDS)
+        self._adopt(wanted=False)
 
     def _family(self) -> list[Process]:
-        """Return the started process and its descendants; empty if it is gone, even if its pid is in use again."""
-        snapshot = self.host.snapshot()
-        return [snapshot[pid] for pid in family(snapshot, {self.identity})]
+        """Return the started process and what descends from it, also if what started that has ended.
+
+        That is what is in its session, or has become our child since. A pid that is in use again is another's.
+        """
+        snapshot, own = self.host.snapshot(), self._own_children
+        leader = snapshot.get(self.identity.pid)
+        is_free = leader is None or leader.identity == self.identity
+        left = (
+            each.identity
+            for each in snapshot.values()
+            if each.identity.start >= self.identity.start
+            if (is_free and each.session == self.identity.pid)
+            or (own is not None and each.parent == os.getpid() and each.identity not in own)
+        )
+        return [snapshot[each] for each in family(snapshot, {self.identity, *left} if self._started else ())]
 
 
 def listening_ports(pid: int) -> set[int]:

@@ -587,6 +587,28 @@ def test_a_reload_that_is_refused_is_told_with_its_url(tmp_path: Path) -> None:
         assert told == f"that it reloads models/a.joblib: {api.url}/load answers HTTP 404: 'Not Found'"
 
 
+def test_a_command_that_starts_daemons_and_returns_is_no_recovery_and_leaves_none_of_them(
+    scene: Scene, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    script = scene.small.root / "up.sh"
+    line = " ".join(scene.small.api_command)
+    script.write_text(f"setsid {line} &\nnohup perl -e 'sleep 600' &\nsleep 600 | cat &\nexit 0\n")
+    store = EvidenceStore(folder=tmp_path / "disk")
+    url = f"http://127.0.0.1:{scene.small.port}"
+    scene.save(workload=scene.small.block(api_command=["sh", "up.sh"], api_url=url), store=store)
+    scene.small.start_all()
+    assert scene.evacuate().name == "Verified"
+    state = bring_back(scene, model="models/model_builtin.joblib")
+    assert (state.type.value, state.name) == ("FAILED", "NotRecovered"), state.message
+    assert "it ended with 0; api_command has to stay in the foreground" in str(state.message)
+    assert scene.small.living() == []
+    assert refused(scene.block.lock)
+    script.write_text(f"exec {line}\n")
+    state = bring_back(scene)
+    assert (state.type.value, state.name) == ("COMPLETED", "Recovered"), state.message
+
+
 @pytest.mark.soak
 def test_a_base_name_that_two_models_have_is_not_decided_and_a_path_is(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
@@ -616,9 +638,9 @@ def test_an_api_that_never_answers_is_waited_for_no_longer_than_it_lives(tmp_pat
     with Api(Workload(root="/srv/a", api_url=url)) as api:
         for listens in (True, False):
             with pytest.raises(NotRecovered, match=rf"an answer from {url}/health in 0\.3 s"):
-                wait_healthy(api, lambda: True, lambda: listens, 0.3, tmp_path)  # noqa: B023  called at once
-        with pytest.raises(NotRecovered, match="keep running"):
-            wait_healthy(api, lambda: False, lambda: True, 60, tmp_path)
+                wait_healthy(api, lambda: True, lambda: listens, 0.3, tmp_path, str)  # noqa: B023  called at once
+        with pytest.raises(NotRecovered, match="keep running; got it ended with 3; see"):
+            wait_healthy(api, lambda: False, lambda: True, 60, tmp_path, lambda: "it ended with 3")
 
 
 @pytest.mark.parametrize(

@@ -314,3 +314,53 @@ def test_a_limit_of_its_control_group_that_no_start_gives_back_is_foretold_and_n
             end(psutil.Process(api.identity.pid))
     assert (good, foretold) == ((False, f"without {told}") if told else (True, "as it is"))
     assert words == (f"that it runs as it ran, by: {told} 元の実行条件と異なる" if told else "")
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "setsid sleep 601 &",
+        "nohup sleep 601 >/dev/null &",
+        "(setsid sh -c 'setsid sleep 601 & exit' &)",
+        "perl -MPOSIX -e 'fork and exit; setsid; chdir \"/\"; fork and exit; exec qw(sleep 601)'",
+        "",
+    ],
+)
+@pytest.mark.parametrize("stays", [True, False])
+def test_what_a_start_has_left_ends_with_it_and_no_other_process_does(
+    frozen: tuple[RunContext, Path], left: str, *, stays: bool
+) -> None:
+    context, _ = frozen
+    context.workload = context.workload.model_copy(
+        update={"api_command": ["sh", "-c", f"{left}\n{'sleep 602' * stays}"]}
+    )
+
+    def begotten() -> list[psutil.Process]:
+        found = psutil.process_iter(["cmdline", "cwd", "status"])
+        return [each for each in found if each.info["cmdline"] in (["sleep", "601"], ["sleep", "602"])]
+
+    with subprocess.Popen(["sh", "-c", "sleep 603 & sleep 603"], start_new_session=True) as other:
+        api = ProcessApi(context)
+        api.start()
+        try:
+            wait_until(lambda: len(begotten()) == bool(left) + stays, what="all that it starts")
+            wait_until(lambda: api.lives() is stays, what="its end")
+            if not stays:
+                assert api.why_ended().startswith("it ended with 0; api_command has to stay in the foreground")
+            api.end()
+            assert begotten() == []
+            assert len(psutil.Process(other.pid).children()) == 2
+        finally:
+            os.killpg(other.pid, signal.SIGKILL)
+            for each in begotten():
+                each.kill()
+
+
+def test_a_start_that_fails_by_itself_is_told_with_how_it_ended(frozen: tuple[RunContext, Path]) -> None:
+    context, _ = frozen
+    context.workload = context.workload.model_copy(update={"api_command": ["sh", "-c", "exit 3"]})
+    api = ProcessApi(context)
+    api.start()
+    wait_until(lambda: not api.lives(), what="its end")
+    assert api.why_ended() == "it ended with 3"
+    api.end()
