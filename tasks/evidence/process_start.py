@@ -18,6 +18,7 @@ from tasks.acquisition.procfs import fields
 from tasks.custody.containment.identity import Held, Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.redact import redact
+from tasks.custody.visible import visible
 from tasks.evidence.group_limits import Place, limits_of, places_of, tell_changes
 from tasks.host.cgroup.ownership import INCIDENT_PREFIX
 from tasks.host.detached_process import place_of_scope
@@ -33,22 +34,29 @@ _NICE_RIGHT: Final = 1 << 23
 _SCORE_RIGHT: Final = 1 << 24
 _NAMESPACES: Final = ("ipc", "mnt", "net", "pid", "user", "uts")
 _CONDITIONS: Final = "conditions"
+_MOST: Final = 16
+_SHELLS_OWN: Final = frozenset({"_", "OLDPWD", "PWD", "SHLVL"})
 _GROUP: Final = "limits of its control group"
 
 
 def read_starts(members: Mapping[Identity, Member | Frozen], moved: Sequence[Held] = ()) -> list[dict[str, Any]]:
     """Return how those of the API run, the oldest first, without those that may not be read or are in a container.
 
-    `moved` says from which control groups the incident has moved processes into its own.
+    `moved` says from which control groups the incident has moved processes into its own. Of many, those come first that
+    no other of them has started.
     """
-    found, apis = list[dict[str, Any]](), (identity for identity, each in members.items() if each.role == "api")
-    for identity in sorted(apis, key=lambda identity: identity.start)[:16]:
+    found, apis = list[dict[str, Any]](), [identity for identity, each in members.items() if each.role == "api"]
+    above, pids = {each: _parent_of(each.pid) for each in apis}, {each.pid for each in apis}
+    first = sorted(apis, key=lambda each: (above[each] in pids, each.start))[:_MOST]
+    for identity in sorted(first, key=lambda identity: identity.start):
         with suppress(psutil.Error, OSError, ValueError, LookupError, struct.error):
             at, there, process = Path(f"/proc/{identity.pid}"), get_process(identity), psutil.Process(identity.pid)
             rows = fields((at / "status").read_text(errors="replace"))
             block = read_kernel(f"{at}/environ", ENVIRONMENT)  # a process decides how long it is
             words = [word.split("=", 1) for word in os.fsdecode(block).split("\0") if word.find("=") > 0]
             start = {
+                "pid": identity.pid,
+                "parent": above[identity],
                 "command": [*(there.command if there else ())],
                 "variables": dict(reversed(words)),
                 "accounts": [*process.uids()],
@@ -57,13 +65,19 @@ def read_starts(members: Mapping[Identity, Member | Frozen], moved: Sequence[Hel
                 "umask": int(rows["Umask"], 8),
                 "nice": process.nice(),
                 "limits": _limits(at),
-                _CONDITIONS: _conditions(at, rows, _former_places(identity, process.ppid(), moved)),
+                _CONDITIONS: _conditions(at, rows, _former_places(identity, above[identity], moved)),
                 "outputs": [_output(at, number) for number in (1, 2)],
                 "serves": psutil.CONN_LISTEN in {each.status for each in process.net_connections()},
             }
             if there and not there.container and get_process(identity) and len(block) < ENVIRONMENT:
                 found.append(start)
     return found
+
+
+def _parent_of(pid: int) -> int:
+    with suppress(psutil.Error):
+        return psutil.Process(pid).ppid()
+    return 0
 
 
 def _former_places(identity: Identity, parent: int, moved: Sequence[Held]) -> list[Place]:
@@ -191,6 +205,19 @@ def differing(was: Mapping[str, Any], now: Mapping[str, Any], block: Workload, *
     limits = [name for (name, *values), row in zip(was["limits"], now["limits"], strict=True) if [*row[1:]] != values]
     folder = ["folder"] if was["command"] == block.api_command and was["folder"] != now["folder"] else []
     return [*map(redact, sorted(gone)), *limits, *folder, *_other_conditions(was, now)]
+
+
+def differing_beside(was: Mapping[str, Any], now: Mapping[str, Any], block: Workload) -> list[str]:
+    """Return by name what a process that the start was not for does not have as it was kept: values, folder, outputs.
+
+    What a shell between notes of itself does not count.
+    """
+    variables = {name: value for name, value in was["variables"].items() if name not in _SHELLS_OWN}
+    outputs = [path for path, there in zip(was["outputs"], now["outputs"], strict=True) if path not in {"", there}]
+    folder = ["folder"] if was["folder"] != now["folder"] else []
+    lost = [visible(f"output {redact(path)}") for path in outputs if path != os.devnull]
+    names = differing({**was, "variables": variables}, now, block, is_given=False)
+    return [*dict.fromkeys([*names, *folder, *lost])]
 
 
 def _other_conditions(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """§7: start the API as a process of this host, tell it apart from other processes, and end it."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,16 +13,18 @@ import psutil
 
 from blocks.workload import Workload
 from tasks.containment.containers.pause import keeps_api
+from tasks.containment.members import Membership
 from tasks.custody.containment.identity import NOBODY, Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.pattern import fits, literal_folder
-from tasks.custody.evidence.redact import redact_command
+from tasks.custody.evidence.redact import command_line, redact_command
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import why_not_recover
 from tasks.custody.models.contract import meant
 from tasks.custody.visible import visible
-from tasks.evidence.process_start import differing, first_of, former, read_starts
+from tasks.evidence.other_starts import find_beside, pair
+from tasks.evidence.process_start import differing, differing_beside, first_of, former, read_starts
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.detached_process import exit_code, start_program
 from tasks.host.host import lives
@@ -39,10 +41,14 @@ from tasks.silence.events import call
 from tasks.system.accounts import clean_environment
 from tasks.system.declarations import account_for
 from tasks.system.files.atomic_files import read_private, rows_of
+from tasks.system.polling import poll_until
 
 UNSEEN: Final = "no API ran at the freeze, and no incident of this host has seen one"
 _GONE_SECONDS: Final = 10.0
 _KILL_ROUNDS: Final = 10
+_COMING_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.2
+_LINE: Final = 100
 _SUBREAPER: Final = 36  # prctl(2): orphans among our descendants become our children
 
 
@@ -94,11 +100,46 @@ class ProcessApi:
         block, kept = self.context.workload, self._starts
         if not kept:
             return self._doubt_unkept()
-        now = read_starts({process.identity: Member("api", "started") for process in self._family()})
-        if not (runs := self._former(now) or first_of(now, block)):
+        was = self.was or first_of(kept, block)
+        beside = find_beside(kept, was)
+        now = self._read_now([was, *beside])
+        ((_, same),) = pair([was], now)
+        if not (runs := same or self._former(now) or first_of(now, block)):
             return "that it runs as it ran: what it runs with could not be read"
-        names = ", ".join(differing(self.was or first_of(kept, block), runs, block, is_given=bool(self.was)))
-        return f"that it runs as it ran, by: {names} 元の実行条件と異なる" if names else ""
+        names = ", ".join(differing(was, runs, block, is_given=bool(self.was)))
+        lines = [f"by: {names}"] if names else []
+        for start, there in pair(beside, (each for each in now if each is not runs)):
+            command = command_line(start["command"], _LINE, start["folder"])
+            others = ", ".join(differing_beside(start, there, block)) if there else ""
+            lines += [f"{command} beside it, by: {others}"] if others else []
+            lines += [] if there else [f"{command} beside it is missing 復旧後に不在"]
+        lines += [f"{line} beside it, which could not be read" for line in self._find_unread(kept, was)]
+        return f"that it runs as it ran, {'; '.join(lines)} 元の実行条件と異なる" if lines else ""
+
+    def _read_now(self, starts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return how the API's processes run now. Of several starts each has a moment to come."""
+        now, members = list[dict[str, Any]](), Membership(self.context)
+
+        def is_whole() -> bool:
+            nonlocal now
+            others = members.members(self.host.snapshot()) if len(starts) > 1 else {}
+            family = {each.identity: Member("api", "started") for each in self._family()}
+            now = read_starts({**others, **family})
+            return len(starts) == 1 or all(there for _, there in pair(starts, now))
+
+        poll_until(is_whole, _COMING_SECONDS, _POLL_SECONDS, self.context.cancelled)
+        return now
+
+    def _find_unread(self, kept: Sequence[Mapping[str, Any]], was: Mapping[str, Any]) -> list[str]:
+        """Return what was frozen as an API of its own, and of which nothing could be kept."""
+        frozen = [each for each in frozen_before(self.context.state) if each.role == "api"]
+        above = {each.identity: {source.identity for source in each.lineage} for each in frozen}
+        known = {each.get("pid") for each in kept}
+        lines = {command_line(each["command"], folder=each["folder"]) for each in kept}
+        lines |= {each.command for each in frozen if each.identity.pid in known}
+        starters = {source for each, line in above.items() if each.pid == was.get("pid") for source in line}
+        own = (each for each in frozen if each.frozen_at and not above[each.identity] & above.keys())
+        return [each.command[:_LINE] for each in own if each.command not in lines and each.identity not in starters]
 
     def _doubt_unkept(self) -> str:
         before, why_not = find_kept_before(self.context)

@@ -1,0 +1,62 @@
+"""Tell which of the API's processes come back only by themselves: not with the one that is compared."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any, Final, TypeAlias
+
+Start: TypeAlias = Mapping[str, Any]
+_BETWEEN: Final = r"[\s/'\"();&|]"
+_ENDS: Final = "(?:^|{}){}(?:{}|$)"
+
+
+def find_beside(starts: Iterable[Start], compared: Start) -> list[Start]:
+    """Return the starts that neither `compared` brings with it nor another of these.
+
+    What only carries its command line, as `sh -c` or `flock` does, is not looked for: a command of the block takes its
+    place. Of starts that were kept without their parents there is none.
+    """
+    rows = {each["pid"]: each for each in starts if "pid" in each}
+    lines = {pid: _line_up(rows, pid) for pid in rows}
+    own, found = compared.get("pid"), dict[int, Start]()
+    for pid in sorted(lines, key=lambda pid: len(lines[pid])) if own in rows else ():
+        carries = pid in lines[own] and _carries(rows[pid], compared)
+        if pid != own and not carries and found.keys().isdisjoint(lines[pid]) and own not in lines[pid]:
+            found[pid] = rows[pid]
+    return [*found.values()]
+
+
+def _line_up(rows: Mapping[int, Start], pid: int) -> list[int]:
+    """Return a process and those above it, as far as they are of the API."""
+    line = [pid]
+    while (above := rows[line[-1]]["parent"]) in rows and above not in line:
+        line.append(above)
+    return line
+
+
+def _carries(above: Start, start: Start) -> bool:
+    """Return whether a command line has another one in it, from its script or module on."""
+    words = start["command"][1:] or start["command"]
+    text = " ".join([PurePath(words[0]).name, *words[1:]])
+    return bool(re.search(_ENDS.format(_BETWEEN, re.escape(text), _BETWEEN), " ".join(above["command"])))
+
+
+def pair(starts: Sequence[Start], now: Iterable[Start]) -> list[tuple[Start, Start]]:
+    """Return each start that runs now with what has its command line, no process twice; {} if nothing has."""
+    left, found = [*now], list[tuple[Start, Start]]()
+    for start in starts:
+        same = next((each for each in left if _is_same(start, each)), {})
+        left = [each for each in left if each is not same]
+        found.append((start, same))
+    return found
+
+
+def _is_same(was: Start, now: Start) -> bool:
+    """Return whether two command lines are the same, also if only one has a file by its whole path."""
+    return was["command"] == now["command"] or _whole(was) == _whole(now)
+
+
+def _whole(start: Start) -> list[str]:
+    paths = [(word, os.path.normpath(Path(start["folder"], word))) for word in start["command"]]
+    return [path if word and os.path.lexists(path) else word for word, path in paths]
