@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tasks.host import detached_process as launch
-from tasks.host.detached_process import session_of, wrap_in_scope
+from tasks.host.detached_process import place_of_scope, session_of, wrap_in_scope
 from tasks.host.host import LinuxHost
 from tasks.system.accounts import clean_environment
 from tests.support.workloads import wait_until
@@ -76,3 +76,20 @@ def test_a_start_that_ends_before_it_is_told_what_says_why(tmp_path: Path, monke
     orders = {"command": ["x" * (1 << 18)], "root": tmp_path, "user": os.geteuid(), "environment": {}}
     with (tmp_path / "log").open("wb") as log, pytest.raises(OSError, match=r"no bus|ended with 3"):
         launch.start_as(orders, "test", log.fileno())
+
+
+@pytest.mark.parametrize(
+    ("user", "systemd", "places"),
+    [
+        (0, False, ["/a", "/b"]),
+        (7, False, ["/a", "/b"]),
+        (0, True, ["/system.slice", "/system.slice"]),
+        (7, True, ["/user.slice/user-7.slice/user@7.service/app.slice", "/b"]),
+    ],
+)
+def test_a_scope_is_below_systemds_own_groups_and_a_users_has_none_of_version_1(
+    monkeypatch: pytest.MonkeyPatch, user: int, places: list[str], *, systemd: bool
+) -> None:
+    monkeypatch.setattr("tasks.host.detached_process.os.geteuid", lambda: user)
+    monkeypatch.setattr("tasks.host.detached_process._has_systemd", lambda: systemd)
+    assert place_of_scope([("", "/a"), ("memory", "/b")]) == [("", places[0]), ("memory", places[1])]
