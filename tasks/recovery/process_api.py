@@ -240,6 +240,10 @@ class ProcessApi:
                 with suppress(ProcessLookupError):
                     self.host.signal(identity, SIGKILL)
             self.host.wait_gone(living, _GONE_SECONDS)
+        for each in self._family() if self._own_children is not None else ():
+            if each.identity != self.identity and each.parent == os.getpid():
+                with suppress(ChildProcessError):
+                    os.waitpid(each.pid, os.WNOHANG)  # it is our child now, and nobody else's to wait for
         self._adopt(wanted=False)
 
     def _family(self) -> list[Process]:

@@ -176,7 +176,7 @@ def test_an_api_of_another_account_comes_back_with_the_groups_it_had(tmp_path: P
             assert "\nGroups:\t4 33 34 \n" in Path(f"/proc/{api.identity.pid}/status").read_text()
             assert api.find_doubt() == ""
         finally:
-            os.killpg(api.identity.pid, signal.SIGKILL)
+            api.end()
             os.waitpid(api.identity.pid, 0)
 
 
@@ -339,6 +339,9 @@ def test_what_a_start_has_left_ends_with_it_and_no_other_process_does(
         found = psutil.process_iter(["cmdline", "cwd", "status"])
         return [each for each in found if each.info["cmdline"] in (["sleep", "601"], ["sleep", "602"])]
 
+    def dead() -> list[psutil.Process]:
+        return [each for each in psutil.Process().children() if each.status() == psutil.STATUS_ZOMBIE]
+
     with subprocess.Popen(["sh", "-c", "sleep 603 & sleep 603"], start_new_session=True) as other:
         api = ProcessApi(context)
         api.start()
@@ -349,11 +352,13 @@ def test_what_a_start_has_left_ends_with_it_and_no_other_process_does(
                 assert api.why_ended().startswith("it ended with 0; api_command has to stay in the foreground")
             api.end()
             assert begotten() == []
+            assert {each.pid for each in dead()} <= {api.identity.pid}
             assert len(psutil.Process(other.pid).children()) == 2
         finally:
             os.killpg(other.pid, signal.SIGKILL)
             for each in begotten():
                 each.kill()
+            os.waitpid(api.identity.pid, 0)
 
 
 def test_a_start_that_fails_by_itself_is_told_with_how_it_ended(frozen: tuple[RunContext, Path]) -> None:
@@ -364,3 +369,4 @@ def test_a_start_that_fails_by_itself_is_told_with_how_it_ended(frozen: tuple[Ru
     wait_until(lambda: not api.lives(), what="its end")
     assert api.why_ended() == "it ended with 3"
     api.end()
+    os.waitpid(api.identity.pid, 0)

@@ -57,6 +57,8 @@ def evacuated(root: Path, script: str, *, hub: bool = True, above: Sequence[str]
         found = [Identity(each.pid, start_of(each.pid)) for each in rows]
         context.state.frozen.write([Frozen(each, "api", "x", os.geteuid(), now, now) for each in found])
         collect.fn(context, "tree")
+        for each in rows:  # first all stand: one that repeats another starts none
+            each.suspend()
         for each in rows:
             each.kill()
         wait_until(lambda: not living(FRONT, HUB), what="their end")
@@ -65,6 +67,7 @@ def evacuated(root: Path, script: str, *, hub: bool = True, above: Sequence[str]
             yield api
         finally:
             api.end()
+            os.waitpid(api.identity.pid, 0)
 
 
 @pytest.mark.parametrize(
