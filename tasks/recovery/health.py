@@ -19,7 +19,7 @@ def wait_healthy(  # noqa: PLR0913, PLR0917
     listens: Callable[[], bool],
     seconds: float,
     log: Path | str,
-    why_ended: Callable[[], str],
+    why_ended: Callable[[], str] = lambda: "it ended",
 ) -> tuple[str, str]:
     """Poll the API until it answers with 2xx, while its process lives. Return how that ended, and what is not proven.
 

@@ -245,8 +245,8 @@ class _Restart:
 
         with Api(block, self.headers) as api:
             listens = partial(way.listens, address_of(block)[1])
-            why_ended = way.why_ended if type(way) is ProcessApi else lambda: "it ended"
-            health, unhealthy = wait_healthy(api, lives, listens, block.recovery_seconds, way.log, why_ended)
+            why = [way.why_ended] if type(way) is ProcessApi else []
+            health, unhealthy = wait_healthy(api, lives, listens, block.recovery_seconds, way.log, *why)
             context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
             proof = prove_served(context, api, way.folder, models, before.names, opened, before.changed)
             prediction = _predict(api, is_known=bool(models.find_expected(block, before.names)))

@@ -638,7 +638,7 @@ def test_an_api_that_never_answers_is_waited_for_no_longer_than_it_lives(tmp_pat
     with Api(Workload(root="/srv/a", api_url=url)) as api:
         for listens in (True, False):
             with pytest.raises(NotRecovered, match=rf"an answer from {url}/health in 0\.3 s"):
-                wait_healthy(api, lambda: True, lambda: listens, 0.3, tmp_path, str)  # noqa: B023  called at once
+                wait_healthy(api, lambda: True, lambda: listens, 0.3, tmp_path)  # noqa: B023  called at once
         with pytest.raises(NotRecovered, match="keep running; got it ended with 3; see"):
             wait_healthy(api, lambda: False, lambda: True, 60, tmp_path, lambda: "it ended with 3")
 
