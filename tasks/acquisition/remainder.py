@@ -25,6 +25,7 @@ MOST_FILES: Final = 5_000
 LARGEST: Final = 16 << 20
 MOST_ENTRIES: Final = 100_000
 _SHOWN: Final = 5
+_UNCOUNTED: Final = 3
 _ROWS: Final = 1_000
 _SECONDS: Final = 10.0
 _CACHES: Final = re.compile(r"__pycache__|\.?cache|\..*_cache|node_modules|\.(tox|nox|eggs|ipynb_checkpoints)")
@@ -281,11 +282,14 @@ def describe_not_taken(*homes: Path) -> str:
         listed = json.loads(found[-1].read_bytes())
         rows = [*listed["not_taken"], *filter(None, [listed.get("more")])]
         files, size = (sum(int(row[name]) for row in rows) for name in ("files", "bytes"))
+        unknown = [row for row in rows if "counted" in row and not row["files"] and "name" in row]
+        places = [_tell_uncounted(unquote(row["name"]), row["reason"]) for row in unknown]
         images = sum("image" in row for row in rows)
     except (IndexError, OSError, ValueError, KeyError, TypeError):
         return ""
-    more = ", and more that was not counted" if any("counted" in row for row in rows) else ""
-    parts = [f"{_number(files)} of {size:,} bytes{more}"] if files or size or more or not images else []
+    more = ", and more that was not counted" if any("counted" in row and row not in unknown for row in rows) else ""
+    parts = [f"{_number(files)} of {size:,} bytes{more}"] if files or size or more or not (images or places) else []
+    parts += [*places[:_UNCOUNTED], *([f"{len(places) - _UNCOUNTED} more, not counted"] if places[_UNCOUNTED:] else [])]
     parts += [f"the files of {images} image{'s'[: images != 1]}"] if images else []
     return f"{', '.join(parts)}; {found[-1]} lists what and why" if rows else ""
 
@@ -314,7 +318,13 @@ def in_a_line(remainders: Sequence[Remainder]) -> str:
     return f"not taken 未採取: {'; '.join([', '.join(parts), *cures])}" if parts else ""
 
 
+def _tell_uncounted(name: bytes, reason: str) -> str:
+    return f"{visible(os.fsdecode(name))}, not counted ({visible(reason.partition(':')[0])})"
+
+
 def _words(folder: Remainder) -> str:
+    if not (folder.complete or folder.files):
+        return _tell_uncounted(folder.name, folder.reason)
     more = "" if folder.complete else ", not counted to its end"
     return f"{visible(os.fsdecode(folder.name))} {_number(folder.files)} {folder.size:,} bytes{more}"
 

@@ -244,7 +244,8 @@ def test_a_walk_that_ends_early_says_so_and_goes_on_to_name_what_it_has_not_seen
     remainders = remainders_of(walked(root))
     unseen = [each for each in remainders.values() if not each.complete]
     assert unseen
-    assert "not counted to its end" in in_a_line(unseen)
+    assert "not counted (not looked into)" in in_a_line(unseen)
+    assert " 0 files" not in in_a_line(unseen)
     rows = document(unseen)["not_taken"]
     assert {row["counted"] for row in rows} == {"not counted to its end"}
 
@@ -303,8 +304,12 @@ def test_what_is_left_of_containers_is_counted_apart_and_asks_for_no_pattern(tmp
     file = Remainder(b"containers/c/a b", 1, 9, "why", elsewhere=True)
     for rows, line in (
         ([image], "the files of 1 image"),
-        ([image, volume], "0 files of 0 bytes, and more that was not counted, the files of 1 image"),
-        ([image, volume, file], "1 file of 9 bytes, and more that was not counted, the files of 1 image"),
+        ([image, volume], "containers/c/v/, not counted (a volume), the files of 1 image"),
+        ([image, volume, file], "1 file of 9 bytes, containers/c/v/, not counted (a volume), the files of 1 image"),
+        (
+            [file, *[volume] * 5],
+            f"1 file of 9 bytes, {', '.join(['containers/c/v/, not counted (a volume)'] * 3)}, 2 more, not counted",
+        ),
     ):
         (tmp_path / "evidence/containers/c").mkdir(parents=True, exist_ok=True)
         listed = tmp_path / "evidence/containers/c/not_taken.json"
@@ -312,6 +317,7 @@ def test_what_is_left_of_containers_is_counted_apart_and_asks_for_no_pattern(tmp
         assert {*read_other_list(listed)} == {*rows}
         (tmp_path / "evidence/not_taken.json").write_text(listed.read_text())
         assert describe_not_taken(tmp_path) == f"{line}; {tmp_path}/evidence/not_taken.json lists what and why"
+    assert in_a_line([volume]) == "not taken 未採取: containers/c/v/, not counted (a volume)"
     assert in_a_line([image, file]) == "not taken 未採取: 1 file (containers/c/a b), containers/c/image (by sha256:0)"
     assert in_a_line([image, Remainder(b"x", 1, 9, "why")]).endswith(
         "name what is needed in logs, artifacts, models or folders"
@@ -361,7 +367,7 @@ def test_what_lies_behind_a_link_out_of_the_root_is_said_to_be_unknown(root: Pat
     )
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence/not_taken.json").write_text(json.dumps(document([link])))
-    assert describe_not_taken(tmp_path).startswith("0 files of 0 bytes, and more that was not counted; ")
+    assert describe_not_taken(tmp_path).startswith("linked, not counted (a link to ../outer")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk")
