@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from blocks.described import Described, wrong_value
 from tasks.custody.incident import description
@@ -188,11 +188,12 @@ class WorkloadFields(Described):
     incident_suffix: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.-]{0,62})?$")
     """Put at the end of each incident id, as in gpu1. Needed where several workloads share a store."""
     logs: list[str] = Field(default=["logs/*.log"])
-    """Glob patterns of log files, relative to the root."""
+    """Glob patterns of log files, relative to the root, and in a container to its working directory. Where `containers`
+    names some, one that begins with a slash counts from the root of each, as in /data/logs/*.log of a volume."""
     artifacts: list[str] = Field(default=["artifacts/summary_*.json", "artifacts/cv_results_*.csv", "artifacts/*.png"])
-    """Glob patterns of artifacts, relative to the root."""
+    """Glob patterns of artifacts, which count as those of `logs` do."""
     models: list[str] = Field(default=["models/model_*.joblib"])
-    """Glob patterns of models, relative to the root."""
+    """Glob patterns of models, which count as those of `logs` do: /data/models/*.onnx is a volume's in a container."""
     folders: list[FolderName] = Field(default=["models", "artifacts", "logs"])
     """Folders in the root that go whole to the snapshot and latest/, after what the patterns name."""
     folder_file_mb: int | None = Field(default=None, ge=1)
@@ -216,11 +217,17 @@ class WorkloadFields(Described):
 
     @field_validator("logs", "artifacts", "models")
     @classmethod
-    def _relative_globs(cls, globs: list[str]) -> list[str]:
+    def _globs_below(cls, globs: list[str], info: ValidationInfo) -> list[str]:
+        from tasks.custody.evidence.pattern import is_full, literal_folder
+
         for glob in globs:
-            if not glob or Path(glob).is_absolute() or ".." in Path(glob).parts:
+            if not glob or ".." in Path(glob).parts or (is_full(glob) and not info.data.get("containers")):
                 expected = "glob patterns relative to the root, without '..'"
-                raise wrong_value(expected, repr(glob), "Write them like logs/*.log")
+                cure = "Write them like logs/*.log; where containers are named, one that begins with a slash counts"
+                raise wrong_value(expected, repr(glob), f"{cure} from the root of each コンテナ内は / で始める")
+            if is_full(glob) and literal_folder(glob) == "/":
+                cure = "Write it like /data/**/*.onnx: all of a container would have to be read"
+                raise wrong_value("a pattern that names a folder of the container first", repr(glob), cure)
         return globs
 
     @model_validator(mode="after")

@@ -31,6 +31,10 @@ from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.evidence.keys import quote
 from tasks.custody.store.manifest import digest_bytes
 
+_IN_CONTAINERS: Final = (
+    "; in a container a pattern counts from its working directory, or from its root if it begins with a slash "
+    "コンテナの root からなら / で始める"
+)
 _NAMED: Final = 6
 NO_SUCH_FOLDER: Final = "the block names it in folders, and the root has none of that name"
 
@@ -111,7 +115,8 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Los
             yield item
     if nothing and source.field not in target.elsewhere:
         more = f" or {len(patterns) - _NAMED} other patterns" if len(patterns) > _NAMED else ""
-        raise NothingThere(f"no file matches {', '.join(patterns[:_NAMED])}{more}")
+        inside = _IN_CONTAINERS if target.container_selectors else ""
+        raise NothingThere(f"no file matches {', '.join(patterns[:_NAMED])}{more}{inside}")
 
 
 def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:

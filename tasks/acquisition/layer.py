@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tasks.acquisition.remainder import CACHE, Remainder, is_cache, why_unread
 from tasks.custody.evidence.keys import CONTAINERS, quote
-from tasks.custody.evidence.pattern import matches_any
+from tasks.custody.evidence.pattern import full_only, matches_any
 
 _DELETED: Final = 2
 """Kind of a change by which the container has less than its image, as the engine numbers it."""
@@ -40,18 +40,21 @@ class Layer:
         self.remainders.append(Remainder(name, 0, 0, reason, reproducible=True, elsewhere=True, image=True))
 
     def leave_mounts(self, inspection: Mapping[str, Any], walked: Sequence[str]) -> None:
-        """Put on the list each volume and mount of which no pattern names a file, and what is only in memory.
+        """Put on the list each volume and mount that no pattern names whole, and what is only in memory.
 
         `walked` are the folders that patterns name. What is mounted from the root is collected there; what the
         container may not write into is no work of its own.
         """
         for mount in self.mounts:
             at, source = posixpath.normpath(mount["Destination"]), str(mount.get("Source") or "")
-            if _is_of(self.root, mount) or not mount.get("RW", True) or any(_overlap(at, each) for each in walked):
+            whole = any(PurePosixPath(at).is_relative_to(each) for each in walked)
+            if _is_of(self.root, mount) or not mount.get("RW", True) or whole:
                 continue
             kind = str(mount.get("Type") or "mount")
             origin = f" of {quote((mount.get('Name') or source).encode())}" if source else ""
-            self.leave(f"{at}/", 0, 0, f"a {kind}{origin}, of which no pattern names a file", complete=False)
+            parts = sorted(each for each in walked if PurePosixPath(each).is_relative_to(at))
+            named = f"of which patterns name {', '.join(parts)} alone" if parts else "of which no pattern names a file"
+            self.leave(f"{at}/", 0, 0, f"a {kind}{origin}, {named}", complete=False)
         for at in (inspection.get("HostConfig") or {}).get("Tmpfs") or ():
             self.leave(f"{posixpath.normpath(at)}/", 0, 0, "in memory, which the engine does not give", complete=False)
 
@@ -90,17 +93,13 @@ class Layer:
             self.leave(f"{cache}/", files, 0, f"{CACHE}; its size was not asked for")
 
     def _is_named(self, path: str) -> bool:
-        return matches_any(posixpath.relpath(path, self.workdir), self.patterns)
+        below = posixpath.relpath(path, self.workdir)
+        return matches_any(below, self.patterns) or matches_any(path, full_only(self.patterns))
 
 
 def _is_of(root: str, mount: Mapping[str, Any]) -> bool:
     source = str(mount.get("Source") or "")
     return bool(source) and PurePosixPath(os.path.realpath(source)).is_relative_to(os.path.realpath(root))
-
-
-def _overlap(one: str, other: str) -> bool:
-    paths = PurePosixPath(one), PurePosixPath(other)
-    return paths[0].is_relative_to(paths[1]) or paths[1].is_relative_to(paths[0])
 
 
 def _cache_above(path: str) -> str:

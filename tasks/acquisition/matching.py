@@ -12,7 +12,7 @@ from typing import Final
 
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import quote
-from tasks.custody.evidence.pattern import matches_any, names_something
+from tasks.custody.evidence.pattern import matches_any, names_something, of_root
 from tasks.system.files.open_beneath import folder_below, real_name
 
 _WHOLE = b""
@@ -28,8 +28,11 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP})
 
 
 def find_names(root: bytes, patterns: Iterable[str]) -> tuple[list[bytes], list[Loss]]:
-    """Return the names that any of the patterns matches, each once and sorted, and the losses of what is unreadable."""
-    items = dict.fromkeys(item for pattern in patterns for item in matches(root, os.fsencode(pattern)))
+    """Return the names that any of the patterns matches, each once and sorted, and the losses of what is unreadable.
+
+    Patterns that count from the root of a container match nothing here.
+    """
+    items = dict.fromkeys(item for pattern in of_root(patterns) for item in matches(root, os.fsencode(pattern)))
     losses = {item.source: item for item in items if isinstance(item, Loss)}
     names = sorted(item for item in items if isinstance(item, bytes) and quote(item) not in losses)
     return names, list(losses.values())

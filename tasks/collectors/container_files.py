@@ -25,8 +25,17 @@ from tasks.acquisition.searching import is_sensitive, withhold
 from tasks.collectors.containers import place, store, to_look_into
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
-from tasks.custody.evidence.keys import CHANGED, CONTAINERS, FOLDERS, NOT_TAKEN, placed_name, quote, stored_name
-from tasks.custody.evidence.pattern import fits, literal_folder
+from tasks.custody.evidence.keys import (
+    CHANGED,
+    CONTAINERS,
+    FOLDERS,
+    FROM_ROOT,
+    NOT_TAKEN,
+    placed_name,
+    quote,
+    stored_name,
+)
+from tasks.custody.evidence.pattern import fits, is_full, literal_folder
 from tasks.custody.evidence.room import ContentPlace, places
 from tasks.custody.store.manifest import canonical
 from tasks.host.container.docker_engine import DockerEngine, Engine
@@ -41,7 +50,10 @@ _CHANGED_SECONDS: Final = 30.0
 
 
 def gather(target: Target, folder: Path) -> Iterator[Item]:
-    """Yield for each container its log, then the files below its working directory that the block's patterns match."""
+    """Yield for each container its log, then its files that the block's patterns match: below its working directory.
+
+    A pattern that begins with a slash counts from its root.
+    """
     taking = Taking(target, Room.of(target, folder), time.monotonic() + target.seconds * _SHARE, target.limit)
     with closing(DockerEngine(target.docker_host)) as engine:
         for id_, name in to_look_into(target, engine).items():
@@ -64,13 +76,14 @@ def _or_loss(items: Iterator[Item], source: str) -> Iterator[Item]:
 
 @dataclass
 class Taking:
-    """One attempt: its deadline, the bytes left, and the names that are used already."""
+    """One attempt: its deadline, the bytes left, the names that are used already, and what was matched."""
 
     target: Target
     space: Room
     until: float
     room: int
     taken: set[str] = field(default_factory=set)
+    seen: set[tuple[str, str]] = field(default_factory=set)
     layers: dict[str, Layer] = field(default_factory=dict)
     requests: int = _MOST_CHANGED
     changed_room: int = _CHANGED_BYTES
@@ -108,10 +121,7 @@ class Taking:
         for below in sorted({literal_folder(pattern) for pattern in patterns}):
             inside = posixpath.normpath(posixpath.join(workdir, below))
             walked.append(inside)
-            # the root's own folder is collected from the root, unless it does not show what else is mounted below it
-            there = str(Path(self.target.root) / below)
-            ours = any(mount["Destination"] == inside and mount.get("Source") == there for mount in layer.mounts)
-            if ours and not any(mount["Destination"].startswith(f"{inside}/") for mount in layer.mounts):
+            if not is_full(below) and self._is_of_root(below, inside, layer):
                 continue
             one = ContainerFolder(engine, id_, name, workdir, below)
             try:
@@ -124,6 +134,12 @@ class Taking:
         layer.leave_mounts(inspection, walked)
         layer.leave_image(inspection)
         self.layers[id_] = layer
+
+    def _is_of_root(self, below: str, inside: str, layer: Layer) -> bool:
+        """Return whether the root's own folder is mounted there, and shows all: what else is mounted below it too."""
+        there, mounts = str(Path(self.target.root) / below), layer.mounts
+        ours = any(mount["Destination"] == inside and mount.get("Source") == there for mount in mounts)
+        return ours and not any(mount["Destination"].startswith(f"{inside}/") for mount in mounts)
 
     def changes(self, one: "ContainerFolder", layer: Layer) -> Iterator[Item]:
         """Store what the container has changed in its own layer and no pattern names, within bounds, and a list."""
@@ -205,6 +221,9 @@ class Taking:
                 if not any(fits(path, pattern) for pattern in patterns):
                     layer.leave_mounted(one.inside(path), member.size)
                     continue
+                if (one.id, one.inside(path)) in self.seen:
+                    continue
+                self.seen.add((one.id, one.inside(path)))
                 if time.monotonic() > self.until:
                     yield Loss(one.summary(path), Outcome.TIMED_OUT, "this file and all after it: the time was used up")
                     return
@@ -219,10 +238,10 @@ class Taking:
         """Store what a link leads to, if that belongs to the workload."""
         archive = one.engine.archive(one.id, one.inside(path))
         if archive and archive.link:
-            if not posixpath.normpath(archive.link).startswith(one.workdir.rstrip("/") + "/"):
+            if not one.holds(posixpath.normpath(archive.link), path):
                 reason = f"a link that leads out of the workload, to {quote(archive.link.encode())}"
                 return Loss(one.summary(path), Outcome.DENIED, reason)
-            real = posixpath.relpath(archive.link, one.workdir)
+            real = archive.link if is_full(path) else posixpath.relpath(archive.link, one.workdir)
             patterns = [each for globs in self.target.globs.values() for each in globs]
             if is_hidden(os.fsencode(path), os.fsencode(real), patterns):
                 reason = f"left out, a link to {quote(archive.link.encode())}, which is {UNREAD}"
@@ -257,8 +276,13 @@ class Taking:
         return self._record_copy(stored, one.inside(path), int(member.mtime * _NANO), f"in container {one.name}", where)
 
     def _name(self, one: "ContainerFolder", path: str) -> str:
-        """Return the name that it would have in the root, or one below the container's if that is used already."""
+        """Return the name that it would have in the root, or one below the container's if that is used already.
+
+        What a pattern names from the container's root has no name in the workload's.
+        """
         raw = path.encode(errors="surrogateescape")
+        if is_full(path):
+            return f"{CONTAINERS}/{stored_name(one.name.encode())}/{FROM_ROOT}/{stored_name(raw)}"
         stored = placed_name(raw)
         if stored in self.taken or self._in_root(path):
             stored = f"{CONTAINERS}/{stored_name(one.name.encode())}/{stored_name(raw)}"
@@ -299,6 +323,11 @@ class ContainerFolder:
     def summary(self, path: str) -> str:
         """Return the name of one of its files, for a loss."""
         return f"{self.name}:{quote(self.inside(path).encode(errors='surrogateescape'))}"
+
+    def holds(self, path: str, link: str) -> bool:
+        """Return whether a full path is the workload's: where its `link` is looked for, or in the working directory."""
+        folders = [self.workdir, *([self.below] if is_full(link) else [])]
+        return any(path.startswith(each.rstrip("/") + "/") for each in folders)
 
     def inside(self, path: str) -> str:
         """Return the full path of one of its files."""

@@ -28,7 +28,7 @@ from tasks.collectors.sockets import descriptors, of_process
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.command_line_redaction import exists
 from tasks.custody.evidence.keys import TREE
-from tasks.custody.evidence.pattern import literal_folder
+from tasks.custody.evidence.pattern import literal_folder, of_root
 from tasks.custody.evidence.redact import redact_command, redact_environment
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
@@ -128,7 +128,7 @@ def _describe(pid: int, start: int, questions: Mapping[str, Callable[[int], Any]
 def make(target: Target) -> bytes:
     """Return one object a process. What could not be read says so in its place."""
     until = time.monotonic() + target.seconds * _SHARE
-    folders = [f"{target.root}/{literal_folder(each)}" for each in ("", *target.globs.get("models", ()))]
+    folders = [f"{target.root}/{literal_folder(each)}" for each in ("", *of_root(target.globs.get("models", ())))]
     questions: dict[str, Callable[[int], Any]] = {**_QUESTIONS, "environment": partial(_environment, folders=folders)}
     described: list[dict[str, Any]] = [
         _describe(pid, start, questions)

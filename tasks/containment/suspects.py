@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from blocks.workload_fields import WorkloadFields
 from tasks.containment.members import Membership, Snapshot, description_of, excluded_pids
 from tasks.custody.containment.identity import Identity
+from tasks.custody.evidence.pattern import of_root
 from tasks.host.host import Host
 from tasks.host.process.handles import FileId, Handles
 from tasks.host.process.known_programs import runs_inline_code
@@ -85,7 +86,7 @@ def account_of(workload: WorkloadFields) -> int | None:
 
 def models_of(workload: WorkloadFields) -> frozenset[FileId]:
     """Return the files of the workload's models, at most 10,000, as they are now."""
-    paths = (path for pattern in workload.models for path in workload.root.glob(pattern))
+    paths = (path for pattern in of_root(workload.models) for path in workload.root.glob(pattern))
     return frozenset(file for path in islice(paths, _MODELS) if (file := file_id(path)))
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Self, TypeAlias
 from tasks.containment.containers.pause import WorkloadContainers, containers_of, kept_config
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.errors import EngineError
-from tasks.custody.evidence.pattern import fits
+from tasks.custody.evidence.pattern import fits, full_only, matches_any
 from tasks.custody.models.contract import find_named_models
 from tasks.host.container.membership import Container, Mount
 from tasks.host.container.mounts import paths_inside, place_outside, real_mounts
@@ -129,7 +129,12 @@ class ContainerApi:
             mounted = [str(path)] if self._is_mounted(path) else []
         else:
             mounted = paths_inside(path, self.mounts) if path.is_relative_to(self._real_root) else []
-        return mounted or [*filter(None, [inside(posixpath.join(self.root, "models"), name)])]
+        named = name if self._is_named(name) else inside(posixpath.join(self.root, "models"), name)
+        return mounted or [*filter(None, [named])]
+
+    def _is_named(self, name: str) -> bool:
+        """Return whether a pattern that counts from the root of a container names this."""
+        return matches_any(name, full_only(self.context.workload.models))
 
     @property
     def _real_root(self) -> PurePath:
@@ -150,7 +155,8 @@ class ContainerApi:
         """
         patterns, names, own = self.context.workload.models, dict[str, str](), posixpath.join(self.root, "models")
         for name in sorted(sealed):  # those in a container come first
-            is_model = inside(own, name) if name.startswith("/") else any(fits(name, each) for each in patterns)
+            is_inside = self._is_named(name) or bool(inside(own, name))
+            is_model = is_inside if name.startswith("/") else any(fits(name, each) for each in patterns)
             if is_model and (path := self.path_in_api(name)):
                 names[path] = name if self._is_mounted(PurePath(path)) else names.get(path, name)
         return [name for path, name in names.items() if self.engine.archive(self._id, path)]

@@ -17,7 +17,7 @@ from tasks.containment.members import Membership
 from tasks.custody.containment.identity import NOBODY, Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
-from tasks.custody.evidence.pattern import fits, literal_folder
+from tasks.custody.evidence.pattern import fits, literal_folder, of_root
 from tasks.custody.evidence.redact import command_line, redact_command
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import why_not_recover
@@ -170,14 +170,14 @@ class ProcessApi:
         """Return the one file that a relative name in the environment may mean, where the API works or models lie."""
         block = self.context.workload
         worked = [folder] if (folder := self.was.get("folder")) and self.was["command"] == block.api_command else []
-        folders = ["", *worked, *map(literal_folder, block.models)]
+        folders = ["", *worked, *map(literal_folder, of_root(block.models))]
         return meant(name, (str(block.root / each) for each in folders), os.path.isfile)
 
     @property
     def folder(self) -> HostFolder:
         """The folder that contains all models matched by the block's patterns, such as models/."""
         block = self.context.workload
-        models = commonpath([literal_folder(each) for each in block.models] or ["models"])
+        models = commonpath([literal_folder(each) for each in of_root(block.models)] or ["models"])
         formats = tuple(block.model_formats)
         return HostFolder(block.root, block.root / models, tuple(block.models), tuple(self.words), formats)
 
@@ -275,9 +275,10 @@ def listening_ports(pid: int) -> set[int]:
 def new_log(block: Workload) -> str:
     """Return the path of a new log: one that the block's `logs` find, if any."""
     new = f"api-restart-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    candidates = {f"{each}/{new}.log": each for each in block.logs if (block.root / each).is_dir()}
-    candidates |= {f"{literal_folder(each)}/{new}.log".lstrip("/"): each for each in block.logs}
-    candidates |= {each.replace("**/", "").replace("*", new): each for each in block.logs}
+    logs = of_root(block.logs)
+    candidates = {f"{each}/{new}.log": each for each in logs if (block.root / each).is_dir()}
+    candidates |= {f"{literal_folder(each)}/{new}.log".lstrip("/"): each for each in logs}
+    candidates |= {each.replace("**/", "").replace("*", new): each for each in logs}
     return str(block.root / next((name for name, pattern in candidates.items() if fits(name, pattern)), f"{new}.log"))
 
 

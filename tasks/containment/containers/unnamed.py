@@ -12,7 +12,7 @@ from blocks.workload import Workload
 from tasks.containment.api_port import counted_port
 from tasks.containment.members import Membership, Snapshot, description_of
 from tasks.custody.errors import EngineError
-from tasks.custody.evidence.pattern import literal_folder
+from tasks.custody.evidence.pattern import literal_folder, of_root
 from tasks.custody.incident.log import CustodyLog
 from tasks.host.container.docker_engine import Engine, may_be_there
 from tasks.host.container.membership import Container, Mount, belongs
@@ -100,7 +100,9 @@ def judge_unnamed(  # noqa: PLR0913, PLR0917  what a judgement depends on
     except TimeoutError:
         raise TimeoutError(f"no answer within {_SECONDS:g} s") from None
     mounts, names, suspects, notes = _text("self", "mountinfo"), workload.containers, dict[str, str](), []
-    root, *models = (_spot(str(workload.root / each), mounts) for each in ("", *map(literal_folder, workload.models)))
+    root, *models = (
+        _spot(str(workload.root / each), mounts) for each in ("", *map(literal_folder, of_root(workload.models)))
+    )
     ground = Ground(root, frozenset(models), port, description_of(workload))
     for each, spots in listed:
         inside = [process for process in visible.values() if process.container == each.id and process.alive]

@@ -1,4 +1,7 @@
-"""Match path names, without a file system, against the workload block's glob patterns."""
+"""Match path names, without a file system, against the workload block's glob patterns.
+
+One that begins with a slash counts from the root of a container, and so matches full paths alone, never the root's.
+"""
 
 import fnmatch
 import glob
@@ -10,7 +13,22 @@ def fits(path: str, pattern: str) -> bool:
 
     A pattern that names a folder includes everything in it.
     """
-    return _fits(_parts(path), _parts(pattern))
+    return (is_full(path) or not is_full(pattern)) and _fits(_parts(path), _parts(pattern))
+
+
+def is_full(path: str) -> bool:
+    """Return whether a path or pattern counts from the root of a container."""
+    return path.startswith("/")
+
+
+def of_root(patterns: Iterable[str]) -> list[str]:
+    """Return the patterns that count from the workload's root, in a container from its working directory."""
+    return [each for each in patterns if not is_full(each)]
+
+
+def full_only(patterns: Iterable[str]) -> list[str]:
+    """Return the patterns that count from the root of a container."""
+    return [each for each in patterns if is_full(each)]
 
 
 def matches_any(path: str, patterns: Iterable[str]) -> bool:
@@ -21,7 +39,10 @@ def matches_any(path: str, patterns: Iterable[str]) -> bool:
 def ends_with(path: str, patterns: Iterable[str]) -> bool:
     """Return whether the path, below an unknown folder, may match one of the patterns."""
     names = _parts(path)
-    return any(_fits(names[start:], _parts(pattern)) for pattern in patterns for start in range(len(names)))
+    return any(
+        fits(path, each) if is_full(each) else any(_fits(names[start:], _parts(each)) for start in range(len(names)))
+        for each in patterns
+    )
 
 
 def _fits(names: list[str], parts: list[str]) -> bool:
@@ -49,7 +70,7 @@ def literal_folder(pattern: str) -> str:
     """Return the folder above all matches: the parts before the first wildcard, without the last part."""
     parts = _parts(pattern)[:-1]
     wild = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    return "/".join(parts[:wild])
+    return "/" * is_full(pattern) + "/".join(parts[:wild])
 
 
 def _parts(path: str) -> list[str]:

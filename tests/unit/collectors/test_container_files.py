@@ -2,6 +2,7 @@
 
 import io
 import json
+import posixpath
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -26,6 +27,7 @@ class FilesEngine:
         """Nothing is mounted, and nothing fails."""
         self.files, self.mounts = files, list[dict[str, str]]()
         self.failing: dict[str, EngineError] = {}
+        self.links = dict[str, str]()
         self.changes, self.left = list[str](), dict[str, tuple[int, str]]()
 
     def __call__(self, _: str) -> "FilesEngine":
@@ -55,6 +57,8 @@ class FilesEngine:
 
     def archive(self, id_: str, path: str) -> Archive | None:
         """A tar of a folder."""
+        if path in self.links:
+            return Archive(posixpath.normpath(posixpath.join(posixpath.dirname(path), self.links[path])), iter([]))
         base, out = path.rpartition("/")[0], io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as tar:
             for name, content in self.files[id_].items():
@@ -62,18 +66,23 @@ class FilesEngine:
                     member = tarfile.TarInfo(name.removeprefix(f"{base}/"))
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
+            for name, to in self.links.items():
+                if name.startswith(f"{path}/"):
+                    member = tarfile.TarInfo(name.removeprefix(f"{base}/"))
+                    member.type, member.linkname = tarfile.SYMTYPE, to
+                    tar.addfile(member)
         return Archive("", iter([out.getvalue()]))
 
 
 def gathered(
-    engine: FilesEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: FilesEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: Sequence[str] = ("models/**/*",)
 ) -> tuple[dict[str, str], dict[str, str]]:
     """What is taken, by its name, with its source; what is lost, with the reason."""
     monkeypatch.setattr(container_files, "DockerEngine", engine)
     root, folder = tmp_path / "root", tmp_path / "staging"
     root.mkdir(exist_ok=True)
     folder.mkdir()
-    globs = {"models": ["models/**/*"], "logs": [], "artifacts": []}
+    globs = {"models": [*models], "logs": [], "artifacts": []}
     named = tuple((id_, id_) for id_ in engine.files)
     items = list(container_files.gather(Target("IR-1", str(root), "python", 0, globs, [], containers=named), folder))
     taken = {item.file.stored: item.file.source for item in items if isinstance(item, Taken)}
@@ -168,6 +177,32 @@ def test_what_patterns_take_and_what_lies_in_a_mount_is_no_change_of_the_layer(
     assert engine.left.keys() == {"containers/a/image", "containers/a/app/models/.hidden", "containers/a/v/"}
     assert engine.left["containers/a/app/models/.hidden"] == (3, "in a volume, and no pattern names it")
     assert engine.left["containers/a/v/"][1] == "a volume of n1, of which no pattern names a file"
+
+
+def test_a_pattern_that_begins_with_a_slash_reaches_a_volume_beside_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pattern reached a model there, and what lay beside it was not named."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/data").mkdir()
+    engine = FilesEngine(
+        a={"/data/v/x/m.onnx": b"x", "/data/v/x/vocab": b"voc", "/app/m.onnx": b"app", "/etc/shadow": b"s"},
+        b={"/data/v/x/m.onnx": b"x"},
+    )
+    engine.links = {"/data/v/now.onnx": "x/m.onnx", "/data/v/out.onnx": "/etc/shadow"}
+    engine.mounts = [{"Destination": "/data", "Source": "/elsewhere", "Type": "volume", "Name": "kept"}]
+    patterns = ["/data/v/*/*.onnx", "/data/v/*.onnx", "/data/v/x/m.onnx"]
+    taken, lost = gathered(engine, tmp_path, monkeypatch, patterns)
+    there = {name: source for name, source in taken.items() if not name.endswith(".log")}
+    assert there == {
+        "containers/a/from~root/data/v/now.onnx": "/data/v/now.onnx",
+        "containers/a/from~root/data/v/x/m.onnx": "/data/v/x/m.onnx",
+        "containers/b/from~root/data/v/now.onnx": "/data/v/now.onnx",
+        "containers/b/from~root/data/v/x/m.onnx": "/data/v/x/m.onnx",
+    }
+    assert lost.keys() == {"a:/data/v/out.onnx", "b:/data/v/out.onnx"}
+    assert engine.left["containers/a/data/v/x/vocab"] == (3, "in a volume, and no pattern names it")
+    assert engine.left["containers/a/data/"][1] == ("a volume of kept, of which patterns name /data/v, /data/v/x alone")
 
 
 def test_what_nobody_named_comes_after_what_patterns_name_in_every_container(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.acquisition.matching import matches
+from tasks.acquisition.matching import find_names, matches
 from tasks.custody.evidence.pattern import ends_with, fits, literal_folder
 
 NAMES = st.sampled_from(["a", "b.log", ".h", "models"])
@@ -32,6 +32,19 @@ def test_what_fits_is_what_the_disk_would_give(path: str, pattern: str) -> None:
 )
 def test_the_folder_that_all_lie_below(pattern: str, folder: str) -> None:
     assert literal_folder(pattern) == folder
+
+
+def test_a_pattern_from_the_root_of_a_container_names_full_paths_alone() -> None:
+    full = "/data/*/m.onnx"
+    assert fits("/data/a/m.onnx", full)
+    assert not fits("data/a/m.onnx", full)
+    assert literal_folder(full) == "/data"
+    assert ends_with("/data/a/m.onnx", [full])
+    assert not ends_with("/x/data/a/m.onnx", [full])
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "data/a").mkdir(parents=True)
+        Path(folder, "data/a/m.onnx").touch()
+        assert find_names(folder.encode(), [full, f"{folder}/data/a/m.onnx"]) == ([], [])
 
 
 def test_a_place_in_an_unknown_folder() -> None:
