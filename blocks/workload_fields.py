@@ -213,7 +213,8 @@ class WorkloadFields(Described):
     """Collectors without which the verdict is PARTIAL; those that say so of themselves if left out (processes, tree,
     open_files, packages, environment, logs, artifacts, models, code, folders)."""
     may_be_missing: list[str] = Field(default=[])
-    """Needed collectors for which finding no file at all is no loss."""
+    """Needed collectors for which finding no file at all is no loss. A model that the API names, or has open, is a loss
+    all the same if nobody takes it."""
 
     @field_validator("logs", "artifacts", "models")
     @classmethod

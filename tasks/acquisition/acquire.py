@@ -115,7 +115,7 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Los
             yield item
     if nothing and source.field not in target.elsewhere:
         more = f" or {len(patterns) - _NAMED} other patterns" if len(patterns) > _NAMED else ""
-        inside = _IN_CONTAINERS if target.container_selectors else ""
+        inside = _IN_CONTAINERS if target.container_selectors and not source.patterns else ""
         raise NothingThere(f"no file matches {', '.join(patterns[:_NAMED])}{more}{inside}")
 
 

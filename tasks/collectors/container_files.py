@@ -27,6 +27,7 @@ from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import (
     CHANGED,
+    CONTAINER_FILES,
     CONTAINERS,
     FOLDERS,
     FROM_ROOT,
@@ -340,7 +341,7 @@ def _name_changed(one: ContainerFolder, path: str) -> str:
 
 
 COLLECTOR = Collector(
-    name="container_files",
+    name=CONTAINER_FILES,
     answers="What did each container of the workload write: its log, models, artifacts, log files, and what else?",
     order=19,
     sources=(FunctionItems(gather, "containers"),),

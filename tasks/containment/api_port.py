@@ -1,5 +1,6 @@
-"""Check which process listens on the API's port after the stop (runbook §3)."""
+"""Check which process listens on the API's port after the stop (runbook §3), and note what it named."""
 
+import json
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -11,15 +12,19 @@ from blocks.workload import Workload
 from tasks.containment.members import Membership
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
+from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.log import CustodyLog
+from tasks.custody.models.contract import value_at
 from tasks.host.host import Host
 from tasks.host.process.known_programs import program
 from tasks.host.process.process import Listener
+from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
 _ANY: Final = 0
+_LONGEST: Final = 4096
 
 
 def note_listener(membership: Membership, log: CustodyLog, frozen: Mapping[Identity, Frozen]) -> tuple[str, ...]:
@@ -39,6 +44,18 @@ def note_listener(membership: Membership, log: CustodyLog, frozen: Mapping[Ident
     warning = f"the workload listens on port {others}, not on {port}: if that is the API, set {field} in the block"
     log.write("port unchecked", f"the API's port {port}", why=warning)
     return (warning,)
+
+
+def note_named(context: RunContext, answer: str) -> None:
+    """Record which model the API named at `model_at` before its freeze, by the text of its answer, if it names one.
+
+    On a port that nobody chose another program may have answered.
+    """
+    with suppress(ValueError, RecursionError):
+        name = value_at(json.loads(answer), context.workload.model_at) if answer else None
+        if isinstance(name, str) and name and counted_port(context.workload, context.state):
+            shown = redact(name[:_LONGEST], digests=True)
+            context.log.write("model named", shown, result=f"in its answer, at {context.workload.model_at}")
 
 
 def port_of(workload: Workload) -> int | None:

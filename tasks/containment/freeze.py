@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from tasks.containment.api_port import note_listener
+from tasks.containment.api_port import note_listener, note_named
 from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import IncidentCordon
@@ -27,6 +27,7 @@ from tasks.host.process.membership import Member
 from tasks.host.process.process import Process, handed_down, process_line
 from tasks.host.process.source import lineages
 from tasks.host.process.table import age_of, flow_run_of, is_part, ticks
+from tasks.prestart.hearing import ASKED_BY, Hearing
 from tasks.prestart.journal import read_early, take_over
 from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.frozen import load_frozen, with_earlier
@@ -55,8 +56,11 @@ def freeze(context: RunContext) -> Freeze:
     host, state, log, files = context.adapters.host, context.state, context.log, context.cordon_files
     early = read_early(files.early)
     fresh: dict[Identity, Frozen] = {}
+    hearing = None if early.frozen or early.containers else Hearing(context.workload.model_dump(include={*ASKED_BY}))
     groups, cordon = Groups(context), IncidentCordon(context)
     wrappers = Wrappers(host, state, cordon)
+    if hearing:
+        hearing.wait()
     groups.freeze()
     looks, settled = _settle(groups, fresh, early.frozen)
     units = Units(context)
@@ -90,6 +94,7 @@ def freeze(context: RunContext) -> Freeze:
         log.write("frozen", str(identity.pid), **what, **how, source=source)
     note_reboots(state, log)
     containers, trouble = WorkloadContainers(context).freeze(early.containers)
+    note_named(context, early.answer or (hearing.end() if hearing else ""))
     warnings = (*units.warnings, *unheard, *excused.warnings, *strangers.values())
     gpu = look_at_gpus(host, state, log, "freeze")
     context.first_try = FirstTry()

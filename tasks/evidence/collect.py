@@ -17,7 +17,17 @@ from tasks.acquisition.collector import Collector, Files, Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
-from tasks.custody.evidence.keys import CHANGED, CODE, CONTAINERS, FOLDERS, NOT_TAKEN, OPEN, unquote, volume_order
+from tasks.custody.evidence.keys import (
+    CHANGED,
+    CODE,
+    CONTAINER_FILES,
+    CONTAINERS,
+    FOLDERS,
+    NOT_TAKEN,
+    OPEN,
+    unquote,
+    volume_order,
+)
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.pattern import ends_with, matches_any
 from tasks.custody.evidence.secrets import Hit, Search
@@ -53,7 +63,8 @@ def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     living = "" if what.early else unended_key(state)
     living = ",".join(earlier_boots(state.home)) if what.while_frozen else living
     patterns = [_globs(block).get(source.field) for source in what.sources if isinstance(source, Files)]
-    containers = f":{block.containers}:{_globs(block)}" if what.of_containers else ""
+    containers = f":{block.containers}" if what.of_containers else ""
+    containers += f":{_globs(block)}" if what.name == CONTAINER_FILES else ""
     others = _other_lists(context.directory) if what.name == CODE else ()
     lists = f":{[digest(each) for each in others]}" if others else ""
     sensitive = block.sensitive if patterns or containers else ""

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
 from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.keys import TREE, volume_folder
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
@@ -39,28 +40,51 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
         config = kept_config(context.directory.path, was.identity)
         given = {"command": [config["Path"], *config["Args"]], "environment": config["Config"].get("Env") or []}
         looks = [_values(starts_kept(config)), _values([given])]
-        names = _names_inside(os.path.realpath(root), models, real_mounts(config))
+        names = names_inside(os.path.realpath(root), models, real_mounts(config))
         inside = {path: models[name] for path, name in names.items()}
         worked = config["Config"].get("WorkingDir") or "/"
         served = (served_before(look, worked, inside or models, folders) for look in looks)
         found = first_certain(each for each in served if each.names)
         return replace(found, names=tuple(dict.fromkeys(names.get(each, each) for each in found.names)))
-    frozen = [each for journal in context.state.frozen.of_boots() for each in journal]
+    frozen = frozen_before(context)
+    real = {os.path.relpath(os.path.realpath(f"{root}/{name}"), root): sha256 for name, sha256 in models.items()}
+    for ours in api_looks(context, volumes):
+        follow = partial(_follow, root, max((each.frozen_at or each.seen_at).timestamp() for each in frozen))
+        look = served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow)
+        if look.names or counts_newest(context):
+            return look
+    return ServedBefore()
+
+
+def frozen_before(context: RunContext) -> list[Frozen]:
+    """Return what the incident has frozen, in any boot."""
+    return [each for journal in context.state.frozen.of_boots() for each in journal]
+
+
+def thawed_at(context: RunContext) -> datetime | None:
+    """Return when the incident was thawed last: what was frozen before ran on."""
+    return max(
+        (datetime.fromisoformat(each["utc"]) for each in context.log.entries() if each["action"] == "thawed"),
+        default=None,
+    )
+
+
+def counts_newest(context: RunContext) -> bool:
+    """Return whether a recovery of this incident has let in what runs: the newest look counts then, else the first."""
+    return context.state.let_in.read() or bool(context.state.recovered.read())
+
+
+def api_looks(context: RunContext, volumes: Iterable[int]) -> Iterator[list[dict[str, Any]]]:
+    """Yield what each of these volumes saw of the API's processes since the last thaw, that which counts first."""
+    frozen = frozen_before(context)
     roles = {each.role for each in frozen} - {"training", "worker"}
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
-    real = {os.path.relpath(os.path.realpath(f"{root}/{name}"), root): sha256 for name, sha256 in models.items()}
-    thawed = [entry["utc"] for entry in context.log.entries() if entry["action"] == "thawed"]
-    since = max(map(datetime.fromisoformat, thawed)).timestamp() if thawed else 0.0
-    has_let_in = context.state.let_in.read() or bool(context.state.recovered.read())
-    for volume in sorted(volumes, reverse=has_let_in):
+    since = at.timestamp() if (at := thawed_at(context)) else 0.0
+    for volume in sorted(volumes, reverse=counts_newest(context)):
         rows = (row for tree in _trees(context.directory, volume, since) for row in _rows(tree))
         processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier look
         if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
-            follow = partial(_follow, root, max((each.frozen_at or each.seen_at).timestamp() for each in frozen))
-            look = served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow)
-            if look.names or has_let_in:
-                return look
-    return ServedBefore()
+            yield ours
 
 
 def _trees(directory: IncidentDirectory, volume: int, since: float) -> list[Path]:
@@ -81,7 +105,7 @@ def _values(starts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**each, "environment": [word.partition("=")[2] for word in each["environment"]]} for each in starts]
 
 
-def _names_inside(root: str, models: Iterable[str], mounts: Sequence[Mount]) -> dict[str, str]:
+def names_inside(root: str, models: Iterable[str], mounts: Sequence[Mount]) -> dict[str, str]:
     """Return the models by their paths in a container: its own, over which go those of the root that are mounted."""
     names = dict[str, str]()
     for name in sorted(models):  # those in the container come first

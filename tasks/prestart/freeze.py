@@ -34,10 +34,12 @@ from tasks.incident.last_word import THAWED, is_finished, last_word
 from tasks.incident.layout import CORDON, EARLY, FROZEN, INCIDENT, incidents_in
 from tasks.incident.run_lock import PAPER, at_work, owner, take_ownership
 from tasks.prestart.groups import freeze_in_place
+from tasks.prestart.hearing import Hearing
 from tasks.prestart.journal import (
     EarlyFreeze,
     close_lock,
     keep,
+    note_answer,
     note_unkept,
     rows_above,
     rows_for,
@@ -131,6 +133,7 @@ def _try_freeze(freeze: Callable[[], EarlyFreeze]) -> EarlyFreeze | None:
 
 
 def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str = "") -> EarlyFreeze:
+    hearing = Hearing(workload)
     with before_the_freeze():
         losses = uncover(Path(workload["root"]))
         evidence = _folder_of(workload)
@@ -142,11 +145,13 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str =
             raise NotNow(f"{incident[:80]!r} is unknown on this host, so the store is asked first")
         with _hold_lock(evidence, bases) as lock:
             homes = [home for base in bases for home in incidents_in(base) if last_word(home) != THAWED]
+            hearing.wait()
             early = _freeze(workload, evidence / EARLY, _finder(workload, bases), homes, tuple(losses))
             if workload.get("containers"):
                 from tasks.prestart.containers import pause_containers  # after the signals: its imports delay none
 
                 early = pause_containers(early, workload, homes)
+            note_answer(early, hearing.end())
             return replace(early, lock=lock)
 
 

@@ -113,7 +113,16 @@ def write_rows(early: EarlyFreeze, rows: Sequence[dict[str, Any]]) -> None:
     """
     own = {*early.frozen, *early.groups, *early.above, *early.losses}
     others = [row for row in rows_of(early.path, read_ours) if _find_subject(row) not in own]
-    _write(early.path, [*others, *rows])
+    stay = [row for row in others if rows or "answer" not in row]  # what it said goes with what it was thawed with
+    _write(early.path, [*stay, *rows])
+
+
+def note_answer(early: EarlyFreeze, answer: str) -> None:
+    """Write down what the API had answered when it was frozen, in place of what is written there of an earlier one."""
+    if answer and early.holds:
+        with suppress(OSError):  # then it is not known
+            rows = [row for row in rows_of(early.path, read_ours) if "answer" not in row]
+            _write(early.path, [*rows, {"answer": answer}])
 
 
 def _find_subject(row: Mapping[str, Any]) -> object:
@@ -126,7 +135,7 @@ class EarlyJournal:
 
     `frozen` are the processes that it has stopped, and when, `containers` those that it has paused, or was about to,
     `groups` the control groups that it has frozen in place. `above` ran above these processes, and `losses` is what
-    the evidence lacks by its doing.
+    the evidence lacks by its doing. `answer` is what the API said of its health before it was frozen.
     """
 
     frozen: dict[Identity, datetime]
@@ -134,6 +143,7 @@ class EarlyJournal:
     groups: list[str]
     above: set[Identity]
     losses: list[str]
+    answer: str = ""
 
 
 def read_early(path: Path) -> EarlyJournal:
@@ -145,6 +155,7 @@ def read_early(path: Path) -> EarlyJournal:
         groups=[str(row["group"]) for row in rows if "group" in row],
         above={identity for row in rows if (identity := Identity.of(row.get("above")))},
         losses=[str(row["lost"]) for row in rows if "lost" in row],
+        answer=next((str(row["answer"]) for row in rows if "answer" in row), ""),
     )
 
 

@@ -15,7 +15,7 @@ from tasks.collectors import discover
 from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
 from tasks.containment.suspects import suggest_line, tell_starter
-from tasks.custody.errors import EngineError, EvacuationError
+from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, loss, sound
 from tasks.custody.models.content import BEGINNING, looks_like_a_model
 from tasks.custody.models.inspection import (
@@ -40,9 +40,9 @@ from tasks.host.process.table import ticks, untouchable
 from tasks.models.inspect import read_model
 from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.readiness.check_target import CheckTarget
+from tasks.readiness.named_model import containers_on, find_uncollected, is_the_workloads
 from tasks.recovery.api_client import Api
 from tasks.recovery.image_api import new_container
-from tasks.recovery.recover import address_of
 from tasks.recovery.rehearsal import answers_of
 from tasks.system.declarations import FOLDER, account_for, of_root
 from tasks.system.declarations import read_declarations as read_declared
@@ -173,7 +173,7 @@ def check_port(target: CheckTarget) -> Finding:
 
 def _listener(target: CheckTarget, port: int, rest: Collection[int]) -> str:
     """Return which containers have a port, else whose proxies: `rest` are pids on it of which nothing else is known."""
-    if names := _containers_on(port, target):
+    if names := sorted(each.name for each in containers_on(port, target)):
         return f"container {', '.join(names)} has port {port}; nobody else listens there"
     proxies = [f"process {pid} {process_line(target.snapshot[pid], _SHOWN)}" for pid in rest if pid in target.snapshot]
     return f"on port {port} listens {'; '.join(proxies)}, of no container of the block" if proxies else ""
@@ -221,6 +221,9 @@ def check_models(target: CheckTarget) -> Finding:
     trust = f"if you trust what reads them 信頼するなら: {line} in the block; else " if line else ""
     number = f"{len(unjudged)} model{' is' if len(unjudged) == 1 else 's are'}"
     of_format = f"{number} of a format that is not judged" if unjudged else ""
+    if lost := find_uncollected(target):
+        matters = "the run ends Partial, whatever may_be_missing says"
+        return loss("; ".join(each.problem for each in lost), matters, "; ".join(each.cure for each in lost))
     if bad:
         cure = "model_imports in the block, if the imports are your own; else save the model again"
         target.model_cure, matters = cure, "no recovery starts on such a model, and latest/ goes without"
@@ -283,7 +286,7 @@ def check_restart(target: CheckTarget) -> Finding:
     """Look whether what a recovery needs to start the API is there."""
     block, apis = target.workload, [identity.pid for identity, each in target.members.items() if each.role == "api"]
     in_units = apis and {unit_of(target.snapshot[pid].cgroup) for pid in apis} <= {*block.units}
-    in_container = not block.api_image and _containers_on(port_of(block), target)
+    in_container = not block.api_image and containers_on(port_of(block), target)
     if reason := "; ".join(lacking(block, command=not (in_units or in_container))):
         return loss(reason, "a recovery could not start the API", "correct the block, save it, and run this again")
     if block.containers and not apis and not block.api_image:
@@ -307,24 +310,13 @@ def check_restart(target: CheckTarget) -> Finding:
     return sound("api_command and api_headers are there")
 
 
-def _containers_on(port: int | None, target: CheckTarget) -> list[str]:
-    """Return the names of the block's containers that publish a port, or have it on the host's network."""
-    if not port or not target.workload.containers:
-        return []
-    inside = {each.process.container for each in target.host.owners(port) if each.process}
-    try:
-        return sorted(each.name for each in target.containers if port in each.ports or each.id in inside)
-    except EngineError:  # a check of its own tells it
-        return []
-
-
 def check_api(target: CheckTarget) -> Finding:
     """Ask the API by GET, and for a prediction only with the block's canary_request. Reloads nothing."""
     matters = "a recovery could not be proven: PartlyRecovered or NotRecovered"
     cure = "start it, or correct the fields of the API in the block"
     try:
         headers = secret_headers(target.workload.api_headers)
-        if headers and not _is_the_workloads(target):
+        if headers and not is_the_workloads(target):
             return loss("no process of the workload listens there, so the key was not sent", matters, cure)
         with Api(target.workload, headers) as client:
             rows = answers_of(client, target.unsound)
@@ -335,8 +327,3 @@ def check_api(target: CheckTarget) -> Finding:
             cure = target.model_cure if len(bad) == 1 else f"{cure}; of the model: {target.model_cure}"
         return loss("; ".join(f"{what}: {why}" for what, why in bad.items()), matters, cure)
     return sound("; ".join(f"{what}: {why}" for what, (_, why) in rows.items()))
-
-
-def _is_the_workloads(target: CheckTarget) -> bool:
-    owners = target.host.owners(address_of(target.workload)[1])
-    return bool(owners) and all(each.process and each.process.identity in target.members for each in owners)

@@ -33,6 +33,7 @@ from tasks.custody.store.latest import Promotion
 from tasks.custody.store.receipts import Receipts
 from tasks.evidence.collect import is_needed
 from tasks.evidence.signing import find_signer, note_unsigned
+from tasks.evidence.uncollected_model import find_uncollected
 from tasks.evidence.written_since import describe_written, note_written
 from tasks.incident.thaw_refusal import why_not_thaw
 from tasks.record.content import Findings, RecordContent
@@ -161,7 +162,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
         ways_in=ways_in(findings.pause, findings.challenge, findings.watch),
         notes=(*notes_of(findings), *findings.warnings, *note_unsigned(findings.seals, find_signer(context.store))),
         first=findings.inspection.none_sound(block.model_imports, block.model_formats) if findings.inspection else "",
-        losses=[context.directory.not_followed] if context.directory.not_followed else (),
+        losses=[*filter(None, [context.directory.not_followed]), *find_uncollected(context, findings.evidence)],
     )
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)

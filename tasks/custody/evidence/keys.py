@@ -59,6 +59,7 @@ OPEN: Final = "open.files"
 """The files that processes had open for writing out of the root, by their full path, or deleted."""
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
 FOLDERS: Final = "folders"  # the block's field, and the collector of what no pattern names in them
+CONTAINER_FILES: Final = "container_files"  # the collector of files in containers
 CODE: Final = "code"  # the collector of what no pattern or folder names in the root
 
 

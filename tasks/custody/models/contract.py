@@ -65,7 +65,7 @@ def find_named_models(words: Iterable[str], root: str, names: Iterable[str]) -> 
     Each word is tried as a whole, after its first "=", and split at quotes and separators; relative to the root or
     absolute, also as a file:// URL.
     """
-    each = {part for words_in in words for word in (words_in, *words_in.split()) for part in _parts(word) if part}
+    each = {part for words_in in words for word in (words_in, *words_in.split()) for part in parts_of(word) if part}
     paths = {_path(root, part) for part in each} - {_path(root, ""), *_path(root, "").parents}
     return [name for name in names if paths & {_path(root, name), *_path(root, name).parents}]
 
@@ -95,7 +95,8 @@ def meant(name: str, folders: Iterable[str], is_there: Callable[[str], bool]) ->
     return found[0] if len(found) == 1 else name
 
 
-def _parts(word: str) -> list[str]:
+def parts_of(word: str) -> list[str]:
+    """Return a word of a start, what follows its first "=", and its parts at quotes and separators."""
     return [word, word.partition("=")[2], *_SEPARATORS.split(word)]
 
 
@@ -142,7 +143,7 @@ def served_before(  # noqa: PLR0913, PLR0917  what the words of a start may mean
     words[_TRACES["environment"]] += [meant(each, places, lambda at: at in sealed or is_there(at)) for each in given]
     for how in (_TRACES["command"], _TRACES["environment"]):
         parts = dict.fromkeys(part for word in words[how] for part in (word, *word.split()) if part)
-        paths = (posixpath.join(place, each) for part in parts for each in _parts(part) for place in (root, *worked))
+        paths = (posixpath.join(place, each) for part in parts for each in parts_of(part) for place in (root, *worked))
         ends = dict.fromkeys(filter(None, map(follow, dict.fromkeys(paths))))
         words[how] += [end for end in ends if find_named_models([end], root, models)]
     found = [each for how in words if (each := _trace(dict.fromkeys(words[how]), root, models, how)).names]
