@@ -3,17 +3,18 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from glob import escape
 from itertools import islice
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Final
 
 from blocks.workload_fields import WorkloadFields
 from tasks.cli.found import Found
 from tasks.custody.evidence.keys import placed_name
 from tasks.custody.evidence.pattern import matches_any
-from tasks.custody.models.inspection import BESIDE, formats_of
+from tasks.custody.models.inspection import BESIDE, formats_of, holds_a_model
 from tasks.host.host import Host
 from tasks.host.process.process import Process
 from tasks.system.files.open_beneath import real_name
@@ -35,6 +36,7 @@ _SUFFIX: Final = re.compile(r"\.[a-z][a-z0-9]{0,11}", re.ASCII | re.IGNORECASE)
 _AROUND_PICKLES: Final = frozenset({".ckpt", ".pt", ".pth"})
 MOST_NAMES: Final = 100_000
 _MOST_ALONE: Final = 20
+_DATA: Final = frozenset({"data", "dataset", "datasets"})
 _PASSED_OVER: Final = re.compile(r"\..*|v?env|node_modules|site-packages|__pycache__|evidence")
 
 
@@ -50,10 +52,30 @@ def held_open(found: Found, host: Host, processes: Sequence[Process]) -> list[Pu
     return [name for name in names if name.parts[0] != "evidence" and name.suffix not in {".lock", ".pid"}]
 
 
-def name_files(found: Found, held: Sequence[PurePath]) -> None:
+def models_open(found: Found, host: Host, processes: Sequence[Process]) -> list[PurePath]:
+    """Return the files below the root that these processes hold open, and that are models by their name."""
+    real = os.path.realpath(found.fields["root"])
+    held = {file for each in host.handles(processes).values() for file in each.below - each.written}
+    names = [PurePath(each).relative_to(real) for each in sorted(held) if each.startswith(f"{real}/")]
+    own = [each for each in names if each.parts[0] not in _DATA and not any(map(_PASSED_OVER.fullmatch, each.parts))]
+    return [each for each in own if holds_a_model(str(each)) and Path(real, each).is_file()]
+
+
+def globs_of(name: PurePath) -> dict[str, str]:
+    """Return a pattern by each kind of file that a name is of."""
+    return {kind: _glob_of(name) for kind, named in FILES.items() if re.fullmatch(named, str(name))}
+
+
+def name_files(
+    found: Found,
+    held: Sequence[PurePath],
+    opened: Sequence[PurePath] = (),
+    mounted: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> None:
     """Add patterns for the models, logs and results that lie there, and the folders that hold them.
 
-    In a folder of a usual name lies what it is named for, whatever the suffix. What no pattern names is counted.
+    In a folder of a usual name lies what it is named for, whatever the suffix. What no pattern names is counted. `held`
+    is open for writing, `opened` are models; `mounted` are patterns for what containers have outside the root.
     """
     root, unread = Path(found.fields["root"]), list[OSError]()
     names, folders = [*islice(_files(str(root), unread), MOST_NAMES)], set[str]()
@@ -73,10 +95,11 @@ def name_files(found: Found, held: Sequence[PurePath]) -> None:
         for kind, pattern_of_name in named.items():
             globs[kind].add(pattern_of_name)
         folders |= {name.parts[0]} if named and (name.parts[1:] or usual) else set()
+    models += map(str, opened)
     found.formats = sorted(formats_of(models) - _AROUND_PICKLES)
-    for name in held:
-        if str(name).isprintable() and not matches_any(str(name), (each for kind in globs.values() for each in kind)):
-            globs[_usual_kind(name.parts[0]) or "logs"].add(_glob_of_held(name))
+    _add_open(globs, held, opened)
+    for kind, of_kind in mounted.items():
+        globs[kind].update(of_kind)
     for kind, patterns in globs.items():
         if patterns:
             found.fields[kind] = _without_covered(patterns)
@@ -86,6 +109,15 @@ def name_files(found: Found, held: Sequence[PurePath]) -> None:
     if able:
         found.fields["folders"] = sorted({*WorkloadFields.model_fields["folders"].default, *able})
     _name_unlooked(found, folders - able, unread, hidden, full=len(names) == MOST_NAMES)
+
+
+def _add_open(globs: Mapping[str, set[str]], held: Sequence[PurePath], opened: Sequence[PurePath]) -> None:
+    for name in held:
+        if str(name).isprintable() and not matches_any(str(name), (each for kind in globs.values() for each in kind)):
+            globs[_usual_kind(name.parts[0]) or "logs"].add(_glob_of_held(name))
+    for name in opened:
+        if str(name).isprintable() and not matches_any(str(name), globs["models"]):
+            globs["models"].add(_glob_of(name))
 
 
 def _without_covered(patterns: Collection[str]) -> list[str]:
@@ -101,6 +133,12 @@ def _name_none(found: Found, kind: str, others: int, unread: Sequence[OSError]) 
     tops = {PurePath(os.path.relpath(error.filename, found.fields["root"])).parts[:1] for error in unread}
     if any(top and _usual_kind(top[0]) == kind for top in tops):
         found.missing[kind] = "its folder may not be read, so what lies there is not known: run this as who may read it"
+        return
+    if found.fields.get("containers"):
+        where = (
+            "none lie in the root now, nor in a mount that was looked into; what the containers hold was not looked at"
+        )
+        found.missing[kind] = f"{where}: name them in {kind}, or {kind} in may_be_missing if there are none"
         return
     found.fields.setdefault("may_be_missing", []).append(kind)
     but = (

@@ -8,7 +8,8 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from blocks.workload_fields import WorkloadFields
-from tasks.cli.first_files import held_open, name_files
+from tasks.cli.first_files import held_open, models_open, name_files
+from tasks.cli.first_volumes import name_beside, name_mounts
 from tasks.cli.found import Found
 from tasks.containment.members import description_of
 from tasks.containment.suspects import roster_now
@@ -17,6 +18,7 @@ from tasks.custody.evidence.redact import redact_command, redact_environment
 from tasks.custody.incident.description import NOTHING, USUAL_TRAINING, WORKER, pattern, unit
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.container.docker_engine import DockerEngine, may_be_there
+from tasks.host.container.membership import Container
 from tasks.host.host import Host, LinuxHost
 from tasks.host.process.handles import Handles
 from tasks.host.process.known_programs import SHELLS, is_one_of, program
@@ -24,7 +26,7 @@ from tasks.host.process.matcher import USUAL_INTERPRETERS
 from tasks.host.process.process import Process, family, parents_first, process_line
 from tasks.host.process.roster import Kind, Roster
 from tasks.host.process.suspect import count_more, describe_with, excuse, excuse_for, pattern_for
-from tasks.host.process.table import unseen_listeners
+from tasks.host.process.table import unix_sockets_of, unseen_listeners
 from tasks.host.starter import WAITERS
 from tasks.system.declarations import account_for
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
@@ -46,11 +48,18 @@ def look_at(root: Path) -> Found:
     described = {top for top in servers[:MOST] if found.ask("/openapi.json", ports[top][0]).good}
     api = min(servers, key=lambda top: (top not in described, ports[top]), default=None)
     _name_units(found, roster, there)
-    _name_processes(found, roster, families, ports, api)
+    listens: dict[Process, list[int | str]] = {top: [*ports[top]] for top in tops}
+    for top in tops:
+        own = [each for each in families[top] if each == top or is_one_of(SHELLS, there[each.parent])]
+        listens[top] += unix_sockets_of(each.pid for each in own)  # not what a training has as its helper
+    _name_processes(found, roster, families, listens, api)
     if api:
         found.port = ports[api][0]
         _describe_api(found, api, host.handles([api]).get(api.identity, Handles()).called)
-    if "interpreter" not in found.fields and not any(os.access(root / each, os.F_OK) for each in USUAL_INTERPRETERS):
+    usual = any(os.access(root / each, os.F_OK) for each in USUAL_INTERPRETERS)
+    if not usual:
+        _name_environment(found, host, near)
+    if "interpreter" not in found.fields and not usual:
         found.fields["may_be_missing"] = ["packages"]
         found.missing["interpreter"] = "no virtual environment: no list of packages is collected"
     if "training_pattern" not in found.fields:
@@ -58,12 +67,16 @@ def look_at(root: Path) -> Found:
     found.missing["lock"] = "the default; it is yours alone only if no other workload of this host has it"
     if api and unit_of(api.cgroup) not in found.fields.get("units", []):
         _name_refusal(found, api)
-    containers = _name_containers(found, host, roster)
+    containers, inside = _name_containers(found, host, roster)
     if not found.port:
         unseen = _describe_unseen(host, roster)
         found.missing["api_command"] = f"nothing listens here{unseen}: start the API, and run this again"
-    name_files(found, held_open(found, host, near))
-    _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields), containers))
+    named = [each for each in containers if each.id in inside]
+    mounts = name_mounts(found, named)
+    if named:
+        name_beside(found, named, containers)
+    name_files(found, held_open(found, host, near), models_open(found, host, near), mounts)
+    _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields), inside))
     return found
 
 
@@ -71,7 +84,7 @@ def _name_processes(
     found: Found,
     roster: Roster,
     families: Mapping[Process, Sequence[Process]],
-    ports: Mapping[Process, list[int]],
+    ports: Mapping[Process, Sequence[int | str]],
     api: Process | None,
 ) -> None:
     """Add each family of processes, by its top, with its role, and the patterns that recognise the roles.
@@ -176,8 +189,11 @@ def _describe_api(found: Found, api: Process, started: str) -> None:
             found.add("api_environment", public)
 
 
-def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
-    """Add the containers that have the root, a folder above or below it, or the API's port. Return their ids."""
+def _name_containers(found: Found, host: Host, roster: Roster) -> tuple[Sequence[Container], list[str]]:
+    """Add the containers that have the root, a folder above or below it, or the API's port.
+
+    Return all that the engine has, and the ids of these.
+    """
     real = PurePath(os.path.realpath(found.fields["root"]))
     try:
         with closing(DockerEngine()) as engine:
@@ -186,7 +202,7 @@ def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
                 found.add("docker_host", given)  # the shell of the night may lack the variable
     except (EngineError, OSError) as error:
         found.missing["containers"] = f"Docker does not answer: {getattr(error, 'got', error)}"
-        return []
+        return (), []
     inside = list[str]()
     for each in everyone:
         folders = [PurePath(mount.source) for mount in each.mounts]
@@ -196,7 +212,18 @@ def _name_containers(found: Found, host: Host, roster: Roster) -> list[str]:
             found.port = found.port or min(each.ports | host.ports(own), default=None)
             inside.append(each.id)
             found.fields["containers"] = [*found.fields.get("containers", []), f"name={each.name}"]
-    return inside
+    return everyone, inside
+
+
+def _name_environment(found: Found, host: Host, processes: Sequence[Process]) -> None:
+    """Add the virtual environment, of any name, that a process runs from, unless the API has named one."""
+    started = host.handles(processes)
+    for each in processes:
+        words = (started.get(each.identity, Handles()).called, *each.command[:1])
+        for word in filter(None, words) if "interpreter" not in found.fields else ():
+            program = Path(each.cwd, word)
+            if "/" in word and os.access(program.parent.parent / "pyvenv.cfg", os.F_OK):
+                found.add("interpreter", str(program))
 
 
 def _describe_unseen(host: Host, roster: Roster) -> str:

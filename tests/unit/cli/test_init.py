@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import chdir
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import psutil
@@ -26,7 +26,7 @@ from tasks.cli.init import EXAMPLES, _pointer, compose_file
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.evidence.pattern import matches_any
 from tasks.custody.incident.exit_codes import REFUSED
-from tasks.host.container.membership import Container
+from tasks.host.container.membership import Container, Mount
 from tasks.host.process.table import unseen_listeners
 from tasks.system.declarations import VARIABLE
 from tests.support.workloads import SmallWorkload, free_port, wait_until
@@ -682,3 +682,81 @@ def test_formats_that_are_not_read_get_a_line_to_answer_by(house: SmallWorkload,
     assert "model_formats" not in fields_of(tmp_path / "w.toml")
     (tmp_path / "w.toml").write_text(answered)
     assert fields_of(tmp_path / "w.toml")["model_formats"] == [".npz", ".onnx"]
+
+
+HUB = """
+import socket, time
+held = open("zoo/prod/weights v1.npz", "rb")
+door = socket.socket(socket.AF_UNIX); door.bind("hub.sock"); door.listen()
+time.sleep(600)
+"""
+
+
+def test_a_model_that_a_process_has_open_and_a_server_on_a_socket_are_seen(
+    serving: SmallWorkload, tmp_path: Path
+) -> None:
+    """The model was said not to lie there, and the server behind the API's proxy to be a training."""
+    for name in ("zoo/prod/weights v1.npz", "zoo/spare.npz", "data/x.npz"):
+        (serving.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (serving.root / name).touch()
+    (serving.root / "hub.py").write_text(HUB)
+    hub = serving.start(["venv/bin/python", "hub.py"])
+    wait_until((serving.root / "hub.sock").exists, what="its socket")
+    shown = typed("init", serving.root, "--output", tmp_path / "w.toml")
+    assert shown.returncode == 0
+    fields = fields_of(tmp_path / "w.toml")
+    assert {"zoo/prod/weights v1.npz", "zoo/spare.npz"} <= taken(tmp_path / "w.toml")
+    assert "data/x.npz" not in taken(tmp_path / "w.toml")
+    assert "hub" not in fields["training_pattern"]
+    assert re.search(rf"process {hub.pid}: .*it listens on \['hub.sock'\] and would be stopped", shown.stdout)
+
+
+@pytest.mark.parametrize("name", ["kenv", "tools/env 3"])
+def test_an_environment_of_any_name_is_known_by_what_runs_from_it(
+    house: SmallWorkload, tmp_path: Path, name: str
+) -> None:
+    (house.root / name).parent.mkdir(exist_ok=True)
+    shutil.move(house.root / "venv", house.root / name)
+    (house.root / name / "pyvenv.cfg").touch()
+    shutil.rmtree(house.root / ".venv")
+    house.start([f"{name}/bin/python", "jobs/fit.py"])
+    assert typed("init", house.root, "--output", tmp_path / "w.toml").returncode == 0
+    fields = fields_of(tmp_path / "w.toml")
+    assert fields["interpreter"] == str(house.root / name / "bin/python")
+    assert "packages" not in fields.get("may_be_missing", [])
+
+
+def test_what_a_containers_mounts_hold_is_counted_and_named_from_its_root(
+    house: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a volume of models not a word was said, and models were let be missing."""
+    for folder in ("models", "logs", "weights", "runs", "artifacts", "outputs"):
+        shutil.rmtree(house.root / folder)
+    volume = tmp_path / "volume"
+    for name in ("voices/a/m.onnx", "voices/b/m.onnx", "logs/a.log", "active"):
+        (volume / name).parent.mkdir(parents=True, exist_ok=True)
+        (volume / name).write_text("1234")
+    mounts = (Mount(str(volume), PurePath("/data"), True), Mount(str(house.root), PurePath("/app"), True))
+    project = {"com.docker.compose.project": "voice"}
+
+    def box(number: int, **fields: Any) -> Container:
+        return Container(ContainerIdentity(str(number), "t"), f"c{number}", "i", "sha256:0", "running", **fields)
+
+    there = (
+        box(1, mounts=mounts, labels=project),
+        box(2, labels=project),
+        box(3, mounts=mounts[:1]),
+        box(4, labels={"com.docker.compose.project": "x"}),
+    )
+    monkeypatch.setattr(Engine, "containers", lambda *_, **__: there)
+    monkeypatch.setattr(first_look, "DockerEngine", Engine)
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    fields, text = fields_of(tmp_path / "w.toml"), (tmp_path / "w.toml").read_text()
+    assert fields["models"] == ["/data/voices/**/*.onnx"]
+    assert fields["logs"] == ["/data/logs/**/*.log"]
+    assert not {"models", "logs", "artifacts"} & {*fields.get("may_be_missing", [])}
+    assert re.search(r"/data in c1: .*volume is mounted there: 4 files of 16 bytes: taken are logs = .*models = ", text)
+    assert "artifacts: none lie in the root now" in text
+    assert "container c2: it is of the compose project voice too, and is not named" in text
+    assert re.search(r'container c3: it has .*/volume too.*containers = \["name=c1", "name=c3"\]', text)
+    assert "container c4" not in text
