@@ -1,7 +1,7 @@
 """Ask the API by GET, in the moment before its freeze, which model it serves: only its answer tells what it has loaded.
 
-The freeze waits a fifth of a second for it, of the limit that all before it shares: later it is not known. No key is
-sent. Standard library alone.
+It is asked while the look is prepared, and the freeze waits 20 ms at most for it: an answer that comes later is not
+known. No key is sent. Standard library alone.
 """
 
 import socket
@@ -18,7 +18,7 @@ from tasks.system.time_limit import time_limit
 ASKED_BY: Final = frozenset({"api_url", "api_command", "api_environment", "health_path", "model_at"})
 """Fields of the block."""
 _SECONDS: Final = 1.0
-_PATIENCE: Final = 0.2
+_PATIENCE: Final = 0.02
 _READ_SECONDS: Final = 0.1
 _MOST: Final = 1 << 16
 _END: Final = b"\r\n\r\n"
