@@ -1,5 +1,7 @@
 """Incident ids: what is one, what is not, and how a new one is named."""
 
+import re
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.custody.errors import Refused
-from tasks.custody.incident.incident import SKEW, Incident, is_ahead, new_id, parse_id
+from tasks.custody.incident.incident import SKEW, Incident, is_ahead, new_id, parse_id, require_issued
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -99,3 +101,22 @@ def test_an_id_is_from_the_future_when_its_time_is_further_off_than_clocks_may_d
         assert is_ahead(new_id(at, host), at - SKEW + timedelta(seconds=seconds)) is ahead
     assert not is_ahead("", at)
     assert is_ahead("a name that sorts after every id", at)
+
+
+@pytest.mark.parametrize(
+    ("incident", "suffix", "newest", "cure"),
+    [
+        ("IR-20260102T030405Z", "", "", ""),
+        ("IR-20260102T030405Z-h1", "h1", "IR-20260102T030404Z", ""),
+        ("IR-20260102T030405Z", "h1", "", "Give …Z-h1."),
+        ("IR-20260103T030405Z", "", "", "Leave incident_id and new_incident out"),
+        ("IR-20200102T030405Z", "", "", "Leave incident_id and new_incident out"),
+        ("IR-20260102T030405Z", "", "IR-20260102T030405Z", "Leave new_incident out to carry that incident on"),
+    ],
+)
+def test_the_id_of_a_new_incident_is_of_its_time_and_workload(
+    incident: str, suffix: str, newest: str, cure: str
+) -> None:
+    now = datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)
+    with pytest.raises(Refused, match=re.escape(cure)) if cure else nullcontext():
+        require_issued(incident, now, suffix, newest)

@@ -48,3 +48,18 @@ def test_a_process_whose_mounts_are_not_known_makes_no_other_one_the_workloads(
     assert Place.CWD in (seen[gone] or ()), "what is not known is held against it"
     assert seen[stranger] == frozenset()
     assert seen[inside] == frozenset({Place.CWD})
+
+
+@pytest.mark.parametrize("is_absolute", [True, False])
+def test_a_word_leads_below_by_a_file_there_or_by_what_it_links_to(tmp_path: Path, *, is_absolute: bool) -> None:
+    (tmp_path / "root").mkdir()
+    for name in ("root/train.py", "other.py"):
+        (tmp_path / name).touch()
+    for name, to in {"link.py": "root/train.py", "away.py": "other.py", "root/out.py": "../other.py"}.items():
+        (tmp_path / name).symlink_to(tmp_path / "root" / to if to.startswith("..") else tmp_path / to)
+    looked = Places(tmp_path / "root")
+    names = ("root/train.py", "root/none.py", "root/out.py", "other.py", "link.py", "away.py", "none.py", "none/x.py")
+    with waiting(tmp_path) as pid:
+        words = {name: str(tmp_path / name) if is_absolute else name for name in names}
+        found = {name for name, word in words.items() if looked.leads_below(looked.view(pid), str(tmp_path), word)}
+    assert found == {"root/train.py", "root/out.py", "link.py"}
