@@ -9,11 +9,14 @@ from tasks.system.time_limit import time_limit
 
 
 def own_folders(parent: Path, start: str) -> list[Path]:
-    """Return the folders of this account whose names begin with `start`, by name. Told is what no time is left for."""
-    found, limit = [], time_limit()
+    """Return the folders of this account whose names begin with `start`, by name.
+
+    Where others may have made folders too, told is what no time is left for.
+    """
+    found, limit, is_shared = [], time_limit(), not is_private(parent)
     with suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
-            if not limit.remaining():
+            if is_shared and not limit.remaining():
                 limit.lose(f"{parent} could not be read to its end in time: what is ours there may not be known")
                 break
             if entry.name.startswith(start) and is_private(parent / entry.name):

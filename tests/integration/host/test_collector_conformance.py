@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import time
 from collections import Counter
@@ -102,7 +103,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         repository(root)
         (root / "train.py").write_text(f"password = '{CANARY}'\n")
         secret = ["--api-token", CANARY, f"--db=pg://u:{CANARY}@h/", f"--data=s3://u:{CANARY}@h/x"]
-        workload.start([*workload.training_command, *secret], WORKERS="1", HF_TOKEN=CANARY, SCIKIT_LEARN_DATA="data")
+        command = shlex.join([*workload.training_command, *secret])
+        away = f"exec 9>{shlex.quote(str(home / 'away.txt'))}; echo epoch 1 >&9; exec {command}"
+        workload.start(["sh", "-c", away], WORKERS="1", HF_TOKEN=CANARY, SCIKIT_LEARN_DATA="data")
         with case_of(workload.block(evidence_dir=home / "evidence")) as context:
             freeze.fn(context)
             before = picture(root)

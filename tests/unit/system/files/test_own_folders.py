@@ -28,6 +28,9 @@ def test_what_no_time_is_left_for_is_told_once(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(time_limit, "SECONDS", 0.0)
     (tmp_path / "ours-1").mkdir()
     with before_the_freeze() as limit:
+        assert own_folders(tmp_path, "ours-") == [tmp_path / "ours-1"], "nobody else has made any here"
+        assert limit.losses == []
+        tmp_path.chmod(0o777)
         assert own_folders(tmp_path, "ours-") == own_folders(tmp_path, "ours-") == []
     (loss,) = limit.losses
     assert loss.startswith(f"{tmp_path} could not be read to its end in time")
