@@ -89,7 +89,7 @@ def test_a_refused_run_says_what_stood_frozen_meanwhile_and_one_that_froze_nothi
 
     def start() -> None:
         with freeze_before_import((str(file), "", None)):
-            assert all(each.status() == psutil.STATUS_STOPPED for each in small.living())
+            wait_until(lambda: {each.status() for each in small.living()} <= {psutil.STATUS_STOPPED}, what="the freeze")
             raise Refused("a field", "a misspelt one", "Correct it.")
 
     def refused() -> str:
