@@ -183,7 +183,7 @@ def test_help_names_every_command_and_each_has_examples(capsys: pytest.CaptureFi
         (["version"], {"version", "python", "prefect"}),
         (["status", "FILE"], {"workloads", "credentials"}),
         (["audit", "FILE"], {"place", "incidents", "fleets"}),
-        (["pull", "FILE", "INTO"], {"place", "into", "complete", "summary", "files"}),
+        (["pull", "FILE", "INTO"], {"place", "into", "complete", "summary", "held", "files"}),
         (["rollback", "FILE", "--dry-run"], {"place", "dry_run", "changes", "summary"}),
     ],
 )
