@@ -333,7 +333,7 @@ def test_an_alarms_run_that_ended_unverified_is_proven_by_its_retry_and_not_join
     assert (over.name, over.type.value) == ("Finished", "COMPLETED"), over.message
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("moment", ["tasks.models.inspect._second_look", "tasks.evidence.seal._files"])
 @pytest.mark.parametrize(
     "name", ["models/model_builtin.joblib", "weights/model.pkl", "artifacts/cv_results_builtin.csv"]

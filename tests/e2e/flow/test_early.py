@@ -129,7 +129,7 @@ def test_what_is_frozen_early_is_let_go_unless_the_run_takes_it_over(scene: Scen
     assert psutil.STATUS_STOPPED not in states(scene)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "way",
     [

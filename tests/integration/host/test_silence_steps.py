@@ -137,6 +137,7 @@ def test_who_writes_by_short_lived_children_is_named_with_the_way_to_end_it(
     assert "more changes after everything was stopped" in str(seen.alive)
 
 
+@pytest.mark.sample(2)
 @am_root
 @pytest.mark.parametrize("file", [LOG, "old/beat.txt"])
 @pytest.mark.parametrize("is_answered", [True, False], ids=["answered", "named"])

@@ -112,7 +112,7 @@ def try_as_its_account(stranger: Stranger, suspects: Suspects, folder: Path) -> 
 BOTH: tuple[Suspects, ...] = ("include", "name")
 
 
-@pytest.mark.sample(7)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("stranger", "suspects"), cases(BOTH, quick=True))
 def test_as_root_nothing_survives_and_no_word_is_false(stranger: Stranger, suspects: Suspects, tmp_path: Path) -> None:
     try_as_root(stranger, suspects, tmp_path / "place")

@@ -29,6 +29,7 @@ def told(*command: str) -> str:
     return done.stderr
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "command",
     [
