@@ -40,6 +40,7 @@ def test_what_a_run_had_no_time_for_before_its_freeze_is_in_its_verdict(
     monkeypatch.setattr("tasks.system.time_limit.SECONDS", 0.0)
     monkeypatch.setattr("tasks.incident.layout.MEMORY", tmp_path / "memory")
     (tmp_path / "memory/evacuation-x").mkdir(parents=True)
+    (tmp_path / "memory").chmod(0o1777)
     scene.small.start()
     state = scene.evacuate()
     assert state.name == "Verified", state.message
