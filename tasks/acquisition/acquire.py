@@ -29,6 +29,7 @@ from tasks.acquisition.room import Room
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.evidence.keys import quote
+from tasks.custody.evidence.pattern import patterns_of
 from tasks.custody.store.manifest import digest_bytes
 
 _IN_CONTAINERS: Final = (
@@ -99,7 +100,7 @@ def _store(room: Room, stored: str, data: bytes, limit: int) -> Iterator[StoredF
 
 
 def _copying(target: Target, room: Room) -> Copying:
-    patterns = [each for globs in target.globs.values() for each in globs]
+    patterns = patterns_of(target.globs)
     return Copying(os.fsencode(target.root), room, target.limit, owners_of(target), target.search_limit, patterns)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tasks.acquisition.remainder import CACHE, Remainder, is_cache, why_unread
 from tasks.custody.evidence.keys import CONTAINERS, quote
-from tasks.custody.evidence.pattern import full_only, matches_any
+from tasks.custody.evidence.pattern import matches_inside
 
 _DELETED: Final = 2
 """Kind of a change by which the container has less than its image, as the engine numbers it."""
@@ -93,8 +93,7 @@ class Layer:
             self.leave(f"{cache}/", files, 0, f"{CACHE}; its size was not asked for")
 
     def _is_named(self, path: str) -> bool:
-        below = posixpath.relpath(path, self.workdir)
-        return matches_any(below, self.patterns) or matches_any(path, full_only(self.patterns))
+        return matches_inside(path, self.workdir, self.patterns)
 
 
 def _is_of(root: str, mount: Mapping[str, Any]) -> bool:

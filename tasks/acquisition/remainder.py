@@ -17,6 +17,7 @@ from tasks.acquisition.matching import INSTEAD, UNREAD, build_loss, find_names, 
 from tasks.acquisition.room import size_on_disk
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote, unquote, volume_order
+from tasks.custody.evidence.pattern import patterns_of
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import visible
 from tasks.system.files.open_beneath import folder_below, real_name
@@ -75,17 +76,18 @@ class RootWalk:
     _apart: frozenset[bytes] = frozenset()
     _others_names: frozenset[bytes] = frozenset()
     _whole: frozenset[bytes] = frozenset()
+    _folders_names: list[bytes] = field(default_factory=list)
 
     def walk(self) -> "RootWalk":
         """Walk once; no link is followed, no other file system entered, nothing read but names and sizes."""
         self._until = time.monotonic() + self.seconds
         self._device, self._real = os.stat(self.root).st_dev, os.path.realpath(self.root)
         self._apart = frozenset(map(os.fsencode, self.apart))
-        patterns = [*self.others, *(each for name, globs in self.globs.items() if name != FOLDERS for each in globs)]
-        names, losses = find_names(self.root, patterns)
+        names, losses = find_names(self.root, [*self.others, *patterns_of(self.globs, without=FOLDERS)])
         self._others_names = frozenset(names)
         self._whole = frozenset(map(os.fsencode, self.globs[FOLDERS]))
-        self._name_links(names, [*losses, *find_names(self.root, self.globs[FOLDERS])[1]])
+        self._folders_names, unread = find_names(self.root, self.globs[FOLDERS])
+        self._name_links(names, [*losses, *unread])
         folders = [b""]
         while folders:
             folders += reversed(list(self._look(folders.pop())))
@@ -157,17 +159,22 @@ class RootWalk:
 
     def tell_other(self, status: os.stat_result) -> str:
         """Return under which other name, by a link or hard link, the block has a file taken; empty if it has not."""
-        patterns = [each for globs in self.globs.values() for each in globs]
+        patterns = patterns_of(self.globs)
         for name in self._names_taken.get((status.st_dev, status.st_ino), ()):
             if (real := real_name(self.root, name)) and not is_hidden(name, real, patterns):
                 return f"; taken as {quote(name)}, which the block names: the same file"
         return ""
 
+    @property
+    def left_over(self) -> list[bytes]:
+        """What lies in the folders that go whole to the snapshot, and no pattern names."""
+        return [name for name in self._folders_names if name not in self._others_names]
+
     @cached_property
     def _names_taken(self) -> dict[tuple[int, int], list[bytes]]:
         """What patterns and folders take, by device and inode. It is asked for of few files alone."""
         names = dict[tuple[int, int], list[bytes]]()
-        for name in (*self._others_names, *find_names(self.root, self.globs[FOLDERS])[0]):
+        for name in (*self._others_names, *self._folders_names):
             with suppress(OSError):
                 status = os.stat(os.path.join(self.root, name))
                 names.setdefault((status.st_dev, status.st_ino), []).append(name)

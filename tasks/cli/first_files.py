@@ -14,13 +14,13 @@ from blocks.workload_fields import WorkloadFields
 from tasks.cli.found import Found
 from tasks.custody.evidence.keys import placed_name
 from tasks.custody.evidence.pattern import matches_any
-from tasks.custody.models.inspection import BESIDE, formats_of, holds_a_model
+from tasks.custody.models.inspection import BESIDE, SUFFIXES, formats_of, holds_a_model
 from tasks.host.host import Host
 from tasks.host.process.process import Process
 from tasks.system.files.open_beneath import real_name
 
 FILES: Final = {
-    "models": r".*\.(joblib|pkl|pickle|pt|pth|ckpt|onnx|safetensors|h5|keras|gguf|pmml|cbm|ubj)",
+    "models": f".*({'|'.join(map(re.escape, SUFFIXES))})",
     "logs": r".*\.log",
     "artifacts": r"(artifacts?|outputs?|results?|reports?|metrics)/.*\.(json|csv|png|html)",
 }

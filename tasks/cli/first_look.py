@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path, PurePath
 from typing import Final
@@ -11,6 +11,7 @@ from blocks.workload_fields import WorkloadFields
 from tasks.cli.first_files import held_open, models_open, name_files
 from tasks.cli.first_volumes import name_beside, name_mounts
 from tasks.cli.found import Found
+from tasks.collectors.sockets import of_process
 from tasks.containment.members import description_of
 from tasks.containment.suspects import roster_now
 from tasks.custody.errors import EngineError, Refused
@@ -26,11 +27,12 @@ from tasks.host.process.matcher import USUAL_INTERPRETERS
 from tasks.host.process.process import Process, family, parents_first, process_line
 from tasks.host.process.roster import Kind, Roster
 from tasks.host.process.suspect import count_more, describe_with, excuse, excuse_for, pattern_for
-from tasks.host.process.table import unix_sockets_of, unseen_listeners
+from tasks.host.process.table import unseen_listeners
 from tasks.host.starter import WAITERS
 from tasks.system.declarations import account_for
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
 
+_OWN_SOCKET: Final = re.compile(r"^@|/pymp-[^/]*/|listener-[^/]*$")
 MOST: Final = 5  # questions of a kind, over HTTP: each answer may take its time
 
 
@@ -51,7 +53,7 @@ def look_at(root: Path) -> Found:
     listens: dict[Process, list[int | str]] = {top: [*ports[top]] for top in tops}
     for top in tops:
         own = [each for each in families[top] if each == top or is_one_of(SHELLS, there[each.parent])]
-        listens[top] += unix_sockets_of(each.pid for each in own)  # not what a training has as its helper
+        listens[top] += _find_socket_files(own)  # not what a training has as its helper
     _name_processes(found, roster, families, listens, api)
     if api:
         found.port = ports[api][0]
@@ -78,6 +80,16 @@ def look_at(root: Path) -> Found:
     name_files(found, held_open(found, host, near), models_open(found, host, near), mounts)
     _name_the_rest(found, roster_now(host, WorkloadFields(**found.fields), inside))
     return found
+
+
+def _find_socket_files(processes: Iterable[Process]) -> list[str]:
+    """Return the files of the sockets on which these processes listen, but for those of Python's multiprocessing."""
+    found = set[str]()
+    for each in processes:
+        with suppress(OSError):
+            rows = (row for row in of_process(each.pid) if row["kind"] == "unix" and row["state"] == "listening")
+            found |= {row["local"] for row in rows if row["local"] and not _OWN_SOCKET.search(row["local"])}
+    return sorted(found)
 
 
 def _name_processes(

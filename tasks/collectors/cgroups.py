@@ -38,12 +38,16 @@ def make(target: Target) -> bytes:
 
 
 def _places(pid: int) -> Iterator[tuple[str, str]]:
-    """Yield hierarchy and path from /proc/PID/cgroup; version 2 has an empty name."""
+    """Yield where a process is; version 2 has an empty name."""
     with suppress(OSError):
-        for line in filter(None, text(pid, "cgroup").split("\n")):
-            _, _, rest = line.partition(":")
-            hierarchy, _, path = rest.partition(":")
-            yield hierarchy, path
+        yield from groups_in(text(pid, "cgroup"))
+
+
+def groups_in(text: str) -> Iterator[tuple[str, str]]:
+    """Yield hierarchy and path of each group, from the text of /proc/PID/cgroup."""
+    for line in filter(None, text.split("\n")):
+        hierarchy, _, path = line.partition(":")[2].partition(":")
+        yield hierarchy, path
 
 
 def mounts(mountinfo: str) -> dict[str, tuple[str, str]]:

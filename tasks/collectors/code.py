@@ -7,7 +7,7 @@ See docs/adr/0052.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,12 @@ from pathlib import Path
 from tasks.acquisition.acquire import owners_of, take
 from tasks.acquisition.collector import MIB, Collector, FunctionItems, FunctionOutput, Item, Taken, Target
 from tasks.acquisition.copying import Copying
-from tasks.acquisition.matching import left_over
 from tasks.acquisition.remainder import Remainder, RootWalk, document, in_a_line, read_other_list
 from tasks.acquisition.room import Room
 from tasks.acquisition.searching import is_sensitive, withhold
 from tasks.collectors.lockfiles import PATTERNS
 from tasks.custody.evidence.acquisition import Loss, Outcome
-from tasks.custody.evidence.keys import CODE, CONTAINERS, FOLDERS, NOT_TAKEN, unquote
+from tasks.custody.evidence.keys import CODE, CONTAINERS, NOT_TAKEN, unquote
 from tasks.custody.store.manifest import canonical
 
 
@@ -35,7 +34,7 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     walk, room = survey(target), Room.of(target, folder)
     remainders = [*walk.remainders, *(Remainder(unquote(each.source), 1, 0, each.reason) for each in walk.losses)]
     yield from walk.losses
-    remainders += _too_large(target)
+    remainders += _too_large(target, walk.left_over)
     for each in map(Path, target.other_lists):
         try:
             remainders += read_other_list(each)
@@ -62,12 +61,9 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
         yield Loss(NOT_TAKEN, Outcome.WITHHELD, line)
 
 
-def _too_large(target: Target) -> Iterator[Remainder]:
-    """Yield the files of named folders that are above the size that the block lets go along."""
-    if target.largest is None:
-        return
-    beside = [each for name, globs in target.globs.items() if name != FOLDERS for each in globs]
-    for name in left_over(os.fsencode(target.root), target.globs[FOLDERS], beside)[0]:
+def _too_large(target: Target, names: Iterable[bytes]) -> Iterator[Remainder]:
+    """Yield those of these files that are above the size that the block lets go along."""
+    for name in names if target.largest is not None else ():
         with suppress(OSError):
             status = (Path(target.root) / os.fsdecode(name)).lstat()
             if stat.S_ISREG(status.st_mode) and not target.goes_along(status.st_size):

@@ -36,7 +36,7 @@ from tasks.custody.evidence.keys import (
     quote,
     stored_name,
 )
-from tasks.custody.evidence.pattern import fits, is_full, literal_folder
+from tasks.custody.evidence.pattern import fits, is_full, literal_folder, patterns_of
 from tasks.custody.evidence.room import ContentPlace, places
 from tasks.custody.store.manifest import canonical
 from tasks.host.container.docker_engine import DockerEngine, Engine
@@ -116,8 +116,7 @@ class Taking:
         """Store the matched files, folder by folder, each requested once."""
         inspection = engine.inspect(id_)
         workdir = inspection["Config"]["WorkingDir"] or "/"
-        named = (patterns for field, patterns in self.target.globs.items() if field != FOLDERS)
-        patterns = [pattern for patterns in named for pattern in patterns]
+        patterns = patterns_of(self.target.globs, without=FOLDERS)
         layer, walked = Layer(name, workdir, self.target.root, inspection["Mounts"], patterns), list[str]()
         for below in sorted({literal_folder(pattern) for pattern in patterns}):
             inside = posixpath.normpath(posixpath.join(workdir, below))
@@ -243,8 +242,7 @@ class Taking:
                 reason = f"a link that leads out of the workload, to {quote(archive.link.encode())}"
                 return Loss(one.summary(path), Outcome.DENIED, reason)
             real = archive.link if is_full(path) else posixpath.relpath(archive.link, one.workdir)
-            patterns = [each for globs in self.target.globs.values() for each in globs]
-            if is_hidden(os.fsencode(path), os.fsencode(real), patterns):
+            if is_hidden(os.fsencode(path), os.fsencode(real), patterns_of(self.target.globs)):
                 reason = f"left out, a link to {quote(archive.link.encode())}, which is {UNREAD}"
                 return Loss(one.summary(path), Outcome.WITHHELD, reason)
             archive = one.engine.archive(one.id, archive.link)

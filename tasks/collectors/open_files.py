@@ -106,21 +106,21 @@ def _is_there(name: bytes, key: tuple[int, int]) -> bool:
 
 def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Copy the small files, then write the list of the others. Yields nothing if there are none."""
-    room, remainders, left, files = Room.of(target, folder), list[Remainder](), _MOST_BYTES, 0
+    room, remainders, bytes_left, files = Room.of(target, folder), list[Remainder](), _MOST_BYTES, 0
     for each in find(target):
         if isinstance(each, Loss):
             yield each
             continue
         size, name = each.status.st_size, PurePath(os.fsdecode(each.name)).name
         why = UNREAD if names_a_secret(name) else "" if size <= LARGEST else f"above {LARGEST >> 20} MiB"
-        if not why and (files >= _MOST_FILES or size > left):
+        if not why and (files >= _MOST_FILES or size > bytes_left):
             why = f"after the first {_MOST_FILES} files or {_MOST_BYTES >> 20} MiB that no pattern names"
         if not why:
-            match _take(each, room, left):
+            match _take(each, room, bytes_left):
                 case Taken() as item if is_sensitive(item.search):
                     why = withhold(item, folder).reason
                 case Taken() as item:
-                    files, left = files + 1, left - item.file.size
+                    files, bytes_left = files + 1, bytes_left - item.file.size
                     yield item
                 case Loss() as loss:
                     why = loss.reason

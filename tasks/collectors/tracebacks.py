@@ -26,10 +26,11 @@ _TRACEBACKS: Final = 3
 _LINES: Final = 40
 _LONGEST: Final = 2000
 _LONGEST_TRACEBACK: Final = 400
-_HEAD: Final = "Traceback (most recent call last):"
-_BETWEEN: Final = re.compile(
+HEAD: Final = "Traceback (most recent call last):"
+BETWEEN: Final = re.compile(
     r"\s*|\"\"\"|'''|.*(?:direct cause of the following exception|another exception occurred):\s*"
 )
+"""A line between two tracebacks of one chain."""
 
 
 def tracebacks(lines: Iterable[str]) -> list[list[str]]:
@@ -38,7 +39,7 @@ def tracebacks(lines: Iterable[str]) -> list[list[str]]:
     between: list[str] | None = None
     inside = False
     for line in lines:
-        if _HEAD in line:
+        if HEAD in line:
             if inside or between is not None:
                 blocks[-1] += [*(between or ()), line]
             else:
@@ -49,7 +50,7 @@ def tracebacks(lines: Iterable[str]) -> list[list[str]]:
             inside = line.startswith((" ", "\t", "|", "+")) or not line.strip()
             between = None if inside else []
         elif between is not None:
-            if _BETWEEN.fullmatch(line):
+            if BETWEEN.fullmatch(line):
                 between.append(line)
             else:
                 between = None
@@ -60,9 +61,9 @@ def unfold(text: str) -> Iterator[str]:
     """Yield the lines of a log; a JSON object with a traceback becomes the traceback's lines."""
     for line in text.split("\n"):
         texts = None
-        if line.startswith("{") and _HEAD in line:
+        if line.startswith("{") and HEAD in line:
             with suppress(ValueError, RecursionError):
-                texts = [value for value in json.loads(line).values() if isinstance(value, str) and _HEAD in value]
+                texts = [value for value in json.loads(line).values() if isinstance(value, str) and HEAD in value]
         yield from redact("\n".join(texts)).split("\n") if texts else [line]
 
 

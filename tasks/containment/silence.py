@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path, PurePath
-from typing import Final
+from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
 from tasks.containment.cordon import IncidentCordon
@@ -16,7 +16,6 @@ from tasks.containment.members import Membership
 from tasks.containment.suspects import account_of
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End
-from tasks.custody.incident.log import CustodyLog
 from tasks.custody.step_result import StepResult
 from tasks.host.host import Host, lives
 from tasks.host.listening import Listening
@@ -78,16 +77,17 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
     is_excused, is_bystanders = _excuses_now(Membership(context))
     ended = {*load_frozen(state), *back, *held}
     if not all(each.lineage for each in heard.events):
-        earlier = (*heard.earlier, *_read_recorded(host, context.log))
-        heard = replace(heard, earlier=earlier, killed=_read_killed(context.log))
+        entries = context.log.entries()
+        earlier = (*heard.earlier, *_read_recorded(host, entries))
+        heard = replace(heard, earlier=earlier, killed=_read_killed(entries))
     silence = judge_silence(heard, is_excused, ended, is_at_work, is_bystanders)
     silence = replace(silence, broken=_with_sources(host, silence.broken))
     for change in _to_log(silence, listening.logged):
         listening.logged.add((change.file, change.pid))
         lineage = [asdict(each.identity) for each in change.lineage]
         at, result = change.at.isoformat(), str(change)
-        still = (each for each in change.lineage if change in silence.broken and lives(host, each.identity))
-        source = [asdict(each.identity) for each in islice(still, 1)]
+        writers = change.lineage if change in silence.broken else ()
+        source = [asdict(each.identity) for each in islice((each for each in writers if lives(host, each.identity)), 1)]
         context.log.write("changed", change.file, at=at, pid=change.pid, lineage=lineage, source=source, result=result)
     notes = dict.fromkeys((*seen.notes, *silence.notes))
     return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
@@ -101,19 +101,19 @@ def _to_log(silence: Silence, logged: Collection[tuple[str, int]]) -> list[Chang
     return [each for each in silence.broken if (each.file, each.pid) not in logged] + firsts
 
 
-def _read_recorded(host: Host, log: CustodyLog) -> list[Change]:
+def _read_recorded(host: Host, entries: Iterable[Mapping[str, Any]]) -> list[Change]:
     """Return the changes of an incident's log, by what still lives of each writer and its ancestors."""
     living = {each.identity: each for each in host.snapshot().values() if each.alive}
     found = []
-    for row in (each for each in log.entries() if each["action"] == "changed"):
+    for row in (each for each in entries if each["action"] == "changed"):
         lineage = tuple(living[each] for each in map(Identity.of, row.get("lineage", ())) if each in living)
         found.append(Change(row["object"], datetime.fromisoformat(row["at"]), row["pid"], lineage))
     return found
 
 
-def _read_killed(log: CustodyLog) -> dict[int, datetime]:
+def _read_killed(entries: Iterable[Mapping[str, Any]]) -> dict[int, datetime]:
     """Return when each process that had come back was killed, by pid; the last to have it."""
-    rows = (each for each in log.entries() if each["action"] == "came back" and each.get("end") == End.KILLED)
+    rows = (each for each in entries if each["action"] == "came back" and each.get("end") == End.KILLED)
     return {int(each["object"]): datetime.fromisoformat(each["utc"]) for each in rows if each["object"].isdecimal()}
 
 

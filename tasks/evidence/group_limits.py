@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
-from tasks.collectors.cgroups import mounts
+from tasks.collectors.cgroups import groups_in, mounts
 from tasks.system.kernel_tables import read_table, unescape
 
 Limits: TypeAlias = dict[str, int | float | str]
@@ -32,7 +32,7 @@ _DEVICES: Final = {
     "blkio.throttle.write_iops_device": "wiops",
 }
 _UNITS: Final = {
-    "limit of processes": "processes",
+    _PROCESSES: "processes",
     "processor limit": "processors",
     "rbps": "bytes per second",
     "wbps": "bytes per second",
@@ -49,8 +49,7 @@ _SHARES: Final = (15, 33)
 
 def places_of(text: str) -> list[Place]:
     """Return where a process is, from the text of /proc/PID/cgroup."""
-    rows = (line.split(":", 2)[1:] for line in text.split("\n") if line.count(":") > 1)
-    return [(hierarchy, path) for hierarchy, path in rows if not _CONTROLLERS.isdisjoint(hierarchy.split(","))]
+    return [each for each in groups_in(text) if not _CONTROLLERS.isdisjoint(each[0].split(","))]
 
 
 def limits_of(places: Iterable[Place]) -> Limits:

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
 from tasks.custody.containment.identity import Identity
-from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.keys import TREE, volume_folder
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
@@ -21,6 +20,7 @@ from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import paths_inside, real_mounts
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_before
 
 _LINKS: Final = 40
 _LONGEST: Final = 4096
@@ -46,7 +46,7 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
         served = (served_before(look, worked, inside or models, folders) for look in looks)
         found = first_certain(each for each in served if each.names)
         return replace(found, names=tuple(dict.fromkeys(names.get(each, each) for each in found.names)))
-    frozen = frozen_before(context)
+    frozen = [*frozen_before(context.state)]
     real = {os.path.relpath(os.path.realpath(f"{root}/{name}"), root): sha256 for name, sha256 in models.items()}
     for ours in api_looks(context, volumes):
         follow = partial(_follow, root, max((each.frozen_at or each.seen_at).timestamp() for each in frozen))
@@ -54,11 +54,6 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
         if look.names or counts_newest(context):
             return look
     return ServedBefore()
-
-
-def frozen_before(context: RunContext) -> list[Frozen]:
-    """Return what the incident has frozen, in any boot."""
-    return [each for journal in context.state.frozen.of_boots() for each in journal]
 
 
 def thawed_at(context: RunContext) -> datetime | None:
@@ -76,7 +71,7 @@ def counts_newest(context: RunContext) -> bool:
 
 def api_looks(context: RunContext, volumes: Iterable[int]) -> Iterator[list[dict[str, Any]]]:
     """Yield what each of these volumes saw of the API's processes since the last thaw, that which counts first."""
-    frozen = frozen_before(context)
+    frozen = [*frozen_before(context.state)]
     roles = {each.role for each in frozen} - {"training", "worker"}
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
     since = at.timestamp() if (at := thawed_at(context)) else 0.0

@@ -44,10 +44,10 @@ def _carries(above: Start, start: Start) -> bool:
 
 def pair(starts: Sequence[Start], now: Iterable[Start]) -> list[tuple[Start, Start]]:
     """Return each start that runs now with what has its command line, no process twice; {} if nothing has."""
-    left, found = [*now], list[tuple[Start, Start]]()
+    unpaired, found = [*now], list[tuple[Start, Start]]()
     for start in starts:
-        same = next((each for each in left if _is_same(start, each)), {})
-        left = [each for each in left if each is not same]
+        same = next((each for each in unpaired if _is_same(start, each)), {})
+        unpaired = [each for each in unpaired if each is not same]
         found.append((start, same))
     return found
 

@@ -69,7 +69,7 @@ class Collection:
     @property
     def has_model(self) -> bool:
         """Whether a file among them is a model by its name, or by the block's patterns."""
-        return any(holds_a_model(name) or matches_any(name, self.models) for name in self.names)
+        return _has_model(self.names, self.models)
 
     def has(self, path: str) -> bool:
         """Return whether the file at a path of the host is among them, by any name, or a file of the folder there."""
@@ -85,6 +85,15 @@ class Collection:
         return any(f"/{each}".endswith(f"/{name}") for each in self.names)
 
 
+def _has_model(names: Iterable[str], patterns: Sequence[str]) -> bool:
+    return any(holds_a_model(name) or matches_any(name, patterns) for name in names)
+
+
+def word_of(answer: str) -> str:
+    """Return the path, or the name, in an API's answer."""
+    return answer.removeprefix("file://").rstrip("/")
+
+
 def _key_of(path: str) -> tuple[int, int] | None:
     with suppress(OSError, ValueError):
         status = os.stat(path)  # noqa: PTH116  a name of any bytes
@@ -98,7 +107,7 @@ def find_unnamed(answer: str, collection: Collection, places: Iterable[str]) -> 
     It may be a path, also relative to one of these `places`, or a base name. One that names no file of a model is
     believed where a model was collected.
     """
-    word = answer.removeprefix("file://").rstrip("/")
+    word = word_of(answer)
     paths = (os.path.normpath(posixpath.join(place, word)) for place in (collection.root, *places))
     above = {collection.root, *map(str, PurePath(collection.root).parents)}
     there = [each for each in dict.fromkeys(paths) if _key_of(each) and each not in above]
@@ -168,8 +177,8 @@ def find_uncollected(context: RunContext, evidence: Iterable[Evidence]) -> tuple
         if path not in found and not collection.has(path)
     }
     lost = {path: tell_uncollected(path, path, how, block) for path, how in found.items()}
-    if answer and (left := find_unnamed(answer, collection, places)):
-        shown, path = left
+    if answer and (missing := find_unnamed(answer, collection, places)):
+        shown, path = missing
         lost.setdefault(os.path.realpath(path) if path else shown, tell_uncollected(shown, path, ANSWER, block))
     return tuple(map(str, lost.values()))
 
@@ -228,8 +237,8 @@ def _find_inside(
     found = (_find_lost(context, was, container, word) for word in dict.fromkeys(words))
     lost = [*dict.fromkeys(path for path in found if path)]
     yield from (tell_uncollected_inside(path, path, _START, block) for path in lost)
-    if answer and (left := container.find_unnamed(answer)) and left[1] not in lost:
-        yield tell_uncollected_inside(*left, ANSWER, block)
+    if answer and (missing := container.find_unnamed(answer)) and missing[1] not in lost:
+        yield tell_uncollected_inside(*missing, ANSWER, block)
 
 
 def _find_lost(context: RunContext, was: FrozenContainer, container: "ModelsInside", word: str) -> str:
@@ -285,12 +294,12 @@ class ModelsInside:
 
     def find_unnamed(self, answer: str, is_there: Callable[[str], bool] | None = None) -> tuple[str, str] | None:
         """Return the model that the API's answer means, and its path if that is known, unless it is collected."""
-        word = answer.removeprefix("file://").rstrip("/")
+        word = word_of(answer)
         paths = self.paths(word)
         if any(map(self.has, paths)) or self.ends_with(word):
             return None
         is_file = holds_a_model(word) or word.startswith("/")
-        if not is_file and any(holds_a_model(each) or matches_any(each, self.models) for each in self.names):
+        if not is_file and _has_model(self.names, self.models):
             return None
         exists = is_there or (lambda path: _key_of(self.place(path)) is not None)
         there = word if word.startswith("/") else next((each for each in paths if exists(each)), "")

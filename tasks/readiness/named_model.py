@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from tasks.acquisition.matching import find_names
 from tasks.containment.api_port import port_of
 from tasks.custody.errors import EngineError, EvacuationError
-from tasks.custody.evidence.pattern import full_only, literal_folder, matches_any, of_root
+from tasks.custody.evidence.pattern import literal_folder, matches_inside, of_root
 from tasks.custody.models.inspection import holds_a_model
 from tasks.evidence.uncollected_model import (
     ANSWER,
@@ -20,6 +20,7 @@ from tasks.evidence.uncollected_model import (
     is_model_there,
     tell_uncollected,
     tell_uncollected_inside,
+    word_of,
 )
 from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import Container
@@ -66,8 +67,9 @@ def find_uncollected(target: CheckTarget) -> list[Uncollected]:
         if is_model_there(path) and not collection.has(path)
     }
     places = [*(each.cwd for each in apis), *(str(block.root / literal_folder(each)) for each in of_root(block.models))]
-    if answer and (left := find_unnamed(answer, collection, places)):
-        lost.setdefault(os.path.realpath(left[1]) if left[1] else "", tell_uncollected(*left, ANSWER, block))
+    if answer and (missing := find_unnamed(answer, collection, places)):
+        path = os.path.realpath(missing[1]) if missing[1] else ""
+        lost.setdefault(path, tell_uncollected(*missing, ANSWER, block))
     return [*lost.values()]
 
 
@@ -88,13 +90,12 @@ def _ask(target: CheckTarget) -> str:
 def _find_inside(target: CheckTarget, container: Container, answer: str, collection: Collection) -> Uncollected | None:
     """Return what the API of a container names and no pattern reaches there, by the root where that is mounted."""
     block, worked = target.workload, container.folder
-    patterns, word = [*block.models, *block.artifacts, *block.logs], answer.removeprefix("file://").rstrip("/")
+    patterns, word = [*block.models, *block.artifacts, *block.logs], word_of(answer)
     inside = ModelsInside(worked, container.mounts, frozenset(), block.models)
 
     def is_named(path: str) -> bool:
-        below, place = posixpath.relpath(path, worked), inside.place(path)
-        named = matches_any(below, of_root(patterns)) or matches_any(path, full_only(patterns))
-        return named or bool(place and collection.has(place))
+        place = inside.place(path)
+        return matches_inside(path, worked, patterns) or bool(place and collection.has(place))
 
     with suppress(EngineError), closing(DockerEngine(block.docker_host)) as engine:
 
@@ -106,8 +107,8 @@ def _find_inside(target: CheckTarget, container: Container, answer: str, collect
         reached = [posixpath.join(worked, each) for each, folder in folders.items() if is_there(folder)]
         if any(map(is_named, there)) or (not there and any(_may_be(word, each) for each in reached)):
             return None
-        if left := inside.find_unnamed(answer, is_there):
-            return tell_uncollected_inside(*left, ANSWER, block)
+        if missing := inside.find_unnamed(answer, is_there):
+            return tell_uncollected_inside(*missing, ANSWER, block)
     return None
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from tasks.collectors.tracebacks import BETWEEN, HEAD
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.redact import redact_fields
 from tasks.custody.store.manifest import digest_bytes
@@ -16,8 +17,6 @@ logger = logging.getLogger(__name__)
 
 _LIMIT: Final = 1 << 20
 _INTERRUPT: Final = "KeyboardInterrupt"
-_HEAD: Final = "Traceback (most recent call last):"
-_BETWEEN: Final = ("During handling of the above", "The above exception")
 _FILES: Final = 20
 
 
@@ -86,7 +85,7 @@ def find_tracebacks(text: str) -> tuple[tuple[str, str], ...]:
 
 def _cut_interrupts(lines: Sequence[str]) -> Sequence[str]:
     while lines and lines[-1].startswith(_INTERRUPT):
-        first = max((at for at, line in enumerate(lines) if _HEAD in line), default=0)
-        kept = [at for at, line in enumerate(lines[:first]) if line.strip() and not line.startswith(_BETWEEN)]
+        first = max((at for at, line in enumerate(lines) if HEAD in line), default=0)
+        kept = [at for at, line in enumerate(lines[:first]) if not BETWEEN.fullmatch(line)]
         lines = lines[: max(kept, default=-1) + 1]
     return lines

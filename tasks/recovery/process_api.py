@@ -1,7 +1,7 @@
 """§7: start the API as a process of this host, tell it apart from other processes, and end it."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,7 +15,6 @@ from blocks.workload import Workload
 from tasks.containment.containers.pause import keeps_api
 from tasks.containment.members import Membership
 from tasks.custody.containment.identity import NOBODY, Identity
-from tasks.custody.containment.receipt import Frozen
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.pattern import fits, literal_folder, of_root
 from tasks.custody.evidence.redact import command_line, redact_command
@@ -36,6 +35,7 @@ from tasks.incident.layout import STARTS
 from tasks.recovery.api_client import NotRecovered, failure
 from tasks.recovery.models_folder import HostFolder
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_before
 from tasks.runtime.state import IncidentState
 from tasks.silence.events import call
 from tasks.system.accounts import clean_environment
@@ -218,8 +218,9 @@ class ProcessApi:
 
     def why_ended(self) -> str:
         """Return how the process has ended; of one that left others, or failed in nothing, also that it has to stay."""
-        code, left = exit_code(self.identity.pid), any(process.alive for process in self._family())
-        rule = "; api_command has to stay in the foreground フォアグラウンド実行が必要" if left or code == 0 else ""
+        code = exit_code(self.identity.pid)
+        has_to_stay = code == 0 or any(process.alive for process in self._family())
+        rule = "; api_command has to stay in the foreground フォアグラウンド実行が必要" if has_to_stay else ""
         return f"it ended{'' if code is None else f' with {code}'}{rule}"
 
     def listens(self, port: int) -> bool:
@@ -254,14 +255,14 @@ class ProcessApi:
         snapshot, own = self.host.snapshot(), self._own_children
         leader = snapshot.get(self.identity.pid)
         is_free = leader is None or leader.identity == self.identity
-        left = (
+        orphans = (
             each.identity
             for each in snapshot.values()
             if each.identity.start >= self.identity.start
             if (is_free and each.session == self.identity.pid)
             or (own is not None and each.parent == os.getpid() and each.identity not in own)
         )
-        return [snapshot[each] for each in family(snapshot, {self.identity, *left} if self._started else ())]
+        return [snapshot[each] for each in family(snapshot, {self.identity, *orphans} if self._started else ())]
 
 
 def listening_ports(pid: int) -> set[int]:
@@ -280,11 +281,6 @@ def new_log(block: Workload) -> str:
     candidates |= {f"{literal_folder(each)}/{new}.log".lstrip("/"): each for each in logs}
     candidates |= {each.replace("**/", "").replace("*", new): each for each in logs}
     return str(block.root / next((name for name, pattern in candidates.items() if fits(name, pattern)), f"{new}.log"))
-
-
-def frozen_before(state: IncidentState) -> Iterator[Frozen]:
-    """Yield every process that the incident froze, in any boot; those of the last boot first."""
-    return (process for journal in reversed(state.frozen.of_boots()) for process in journal)
 
 
 def find_kept_before(context: RunContext) -> tuple[str, str]:

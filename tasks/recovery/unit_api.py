@@ -6,8 +6,9 @@ from blocks.workload import Workload
 from tasks.containment.units import Units, wakers
 from tasks.custody.containment.receipt import Frozen
 from tasks.recovery.api_client import failure
-from tasks.recovery.process_api import ProcessApi, frozen_before
+from tasks.recovery.process_api import ProcessApi
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_before
 from tasks.runtime.state import IncidentState
 
 

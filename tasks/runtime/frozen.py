@@ -1,6 +1,6 @@
 """Read what this incident has frozen and stopped so far, from its journals (runbook §2, §3)."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -47,6 +47,11 @@ def _key(identities: Collection[Identity], containers: Collection[ContainerIdent
 def load_frozen(state: IncidentState) -> dict[Identity, Frozen]:
     """Return all that this incident has frozen in this boot, in any of its runs; `with_earlier_boots` adds the rest."""
     return {process.identity: process for process in state.frozen.read()}
+
+
+def frozen_before(state: IncidentState) -> Iterator[Frozen]:
+    """Yield every process that the incident froze, in any boot; those of the last boot first."""
+    return (process for journal in reversed(state.frozen.of_boots()) for process in journal)
 
 
 def frozen_containers(state: IncidentState) -> dict[ContainerIdentity, FrozenContainer]:

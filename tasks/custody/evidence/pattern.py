@@ -5,7 +5,8 @@ One that begins with a slash counts from the root of a container, and so matches
 
 import fnmatch
 import glob
-from collections.abc import Iterable
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def fits(path: str, pattern: str) -> bool:
@@ -21,6 +22,11 @@ def is_full(path: str) -> bool:
     return path.startswith("/")
 
 
+def patterns_of(globs: Mapping[str, Sequence[str]], without: str = "") -> list[str]:
+    """Return all patterns of a block, which has them by its fields, but for those of the field `without`."""
+    return [each for field, patterns in globs.items() if field != without for each in patterns]
+
+
 def of_root(patterns: Iterable[str]) -> list[str]:
     """Return the patterns that count from the workload's root, in a container from its working directory."""
     return [each for each in patterns if not is_full(each)]
@@ -29,6 +35,11 @@ def of_root(patterns: Iterable[str]) -> list[str]:
 def full_only(patterns: Iterable[str]) -> list[str]:
     """Return the patterns that count from the root of a container."""
     return [each for each in patterns if is_full(each)]
+
+
+def matches_inside(path: str, workdir: str, patterns: Sequence[str]) -> bool:
+    """Return whether one of the globs would find a full path of a container that works in `workdir`."""
+    return matches_any(posixpath.relpath(path, workdir), of_root(patterns)) or matches_any(path, full_only(patterns))
 
 
 def matches_any(path: str, patterns: Iterable[str]) -> bool:

@@ -17,14 +17,13 @@ JUDGED: Final = "pickles, also compressed or written by joblib (.joblib, .pickle
 """The formats that are judged, in words."""
 OTHER_FORMAT: Final = "of a format that is not read here"
 TRUSTED_FORMAT: Final = "of a format that the block trusts, not read"
-SUFFIXES: Final = frozenset(
-    f".{each}"
-    for each in (
-        *("joblib", "pkl", "pickle", "pt", "pth", "ckpt", "onnx", "safetensors", "h5", "keras", "gguf", "pmml", "cbm"),
-        *("ubj", "npz", "npy", "bin", "tflite", "pb", "bst", "mar"),
-    )
+SUFFIXES: Final = (
+    *(".joblib", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".onnx", ".safetensors", ".h5", ".keras", ".gguf", ".pmml"),
+    *(".cbm", ".ubj"),
 )
-"""Suffixes of files that are models where a process of the API names or holds them."""
+"""Suffixes of files that are models, and nothing else as a rule."""
+_SUFFIXES_IN_USE: Final = frozenset({*SUFFIXES, ".npz", ".npy", ".bin", ".tflite", ".pb", ".bst", ".mar"})
+"""Those of files that are models where a process of the API names or holds them."""
 _PACKAGES: Final = frozenset({"site-packages", "dist-packages", "node_modules"})
 BESIDE: Final = frozenset({"", ".md", ".toml", ".txt", ".yaml", ".yml"})
 """Suffixes of text that lies beside a model, as MLmodel or conda.yaml does."""
@@ -129,7 +128,7 @@ def is_named_as_model(stored: str) -> bool:
 def holds_a_model(name: str) -> bool:
     """Return whether a file may be a model of any usual format, by its suffix; what a package brings along is none."""
     path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and _PACKAGES.isdisjoint(path.parts)
+    return path.suffix.lower() in _SUFFIXES_IN_USE and _PACKAGES.isdisjoint(path.parts)
 
 
 def of_another_format(finding: ModelFinding) -> bool:

@@ -36,9 +36,6 @@ _FEW_FILES: Final = 256
 _TOGETHER: Final = 32
 _RELAY_SECONDS: Final = 0.02
 GONE: Final = (FileNotFoundError, ProcessLookupError)
-_UNIX_FLAGS, _UNIX_INODE, _UNIX_PATH = 3, 6, 7
-_ACCEPTS: Final = 0x10000  # __SO_ACCEPTCON
-_OWN_SOCKET: Final = re.compile(r"^@|/pymp-[^/]*/|listener-[^/]*$")
 
 
 def boot_id() -> str:
@@ -119,17 +116,6 @@ def ports_of(pids: Iterable[int]) -> frozenset[int]:
     """Return the TCP ports on which these processes listen, as far as their files are readable."""
     listening = {name: port for name, port, _ in _listening()}
     return frozenset(port for pid in pids for port in _ports(place_of(pid), listening))
-
-
-def unix_sockets_of(pids: Iterable[int]) -> list[str]:
-    """Return the files of the sockets on which these processes listen, but for those of Python's multiprocessing."""
-    named = dict[str, str]()
-    with suppress(OSError):
-        for line in Path("/proc/net/unix").read_text(errors="backslashreplace").splitlines()[1:]:
-            words = line.split(maxsplit=_UNIX_PATH)
-            if len(words) > _UNIX_PATH and int(words[_UNIX_FLAGS], 16) & _ACCEPTS and not _OWN_SOCKET.search(words[-1]):
-                named[f"socket:[{words[_UNIX_INODE]}]"] = words[-1]
-    return sorted({named[name] for pid in pids if named for name in named.keys() & {*_files(place_of(pid))}})
 
 
 def _listening(ports: frozenset[int] | None = None) -> Iterator[tuple[str, int, int]]:

@@ -75,7 +75,7 @@ def taken(context: RunContext, found: Evidence) -> dict[str, bytes]:
     return {file.path: context.directory.locate(1, file).read_bytes() for file in rows}
 
 
-def left(context: RunContext) -> dict[str, str]:
+def not_taken_of(context: RunContext) -> dict[str, str]:
     code: Evidence = made(collect.fn(context, "code"))
     told: list[dict[str, Any]] = json.loads(context.directory.locate(1, code.files[-1]).read_bytes())["not_taken"]
     return {row["name"]: row["reason"] for row in told}
@@ -99,7 +99,7 @@ def test_each_file_is_taken_or_named_once_and_no_other(context: RunContext, away
     notes = {file.path: file.note for file in found.files if file.source}
     assert notes[f"{away}/state.txt"] == f"open for writing in process {pid}, out of the root"
     assert notes[f"{root}/ghost.tmp (deleted)"].endswith("deleted, and with the process gone")
-    rows = left(context)
+    rows = not_taken_of(context)
     assert "withheld unread" in rows[f"{away}/a.env"]
     assert "withheld: value of a secret-looking name" in rows[f"{away}/conf.ini"]
     assert not [name for name in rows if "state.txt" in name or "read.txt" in name or "own.log" in name]
