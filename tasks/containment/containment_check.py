@@ -15,8 +15,9 @@ from tasks.containment.members import Membership, Snapshot, excluded_pids, insid
 from tasks.containment.silence import listen, with_silence
 from tasks.containment.starters import Starters, find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left, started_again
-from tasks.containment.suspects import suggest_line, take_roster, tell_starter
+from tasks.containment.suspects import account_of, suggest_line, take_roster, tell_starter
 from tasks.containment.units import standing_units
+from tasks.containment.writers import find_writers
 from tasks.custody.containment.gpu import GpuUse
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End, Unknown
@@ -124,7 +125,7 @@ def _fold_suspects(roster: Roster, alive: Mapping[Identity, str]) -> list[tuple[
 def _unknown(membership: Membership, log: CustodyLog, roster: Roster, starters: Starters) -> tuple[Unknown, ...]:
     """Return the processes that a person has to answer, and log each."""
     found, frozen = {each.identity: each for each in starters.unknown}, load_frozen(membership.state).values()
-    for process, why in roster.of(Kind.UNKNOWN):
+    for process, why in (*roster.of(Kind.UNKNOWN), *_find_writers(membership, log, roster)):
         reason = f"{why}; {who_started(roster.snapshot, process.pid)}"
         line = excuse_with_source(roster.snapshot, process, partial(excuse, roster))
         started = {each.role for each in frozen if process.identity in {above.identity for above in each.lineage}}
@@ -135,6 +136,17 @@ def _unknown(membership: Membership, log: CustodyLog, roster: Roster, starters: 
     for each in found.values():
         log.write("unknown", str(each.identity.pid), command=each.command, why=each.why)
     return tuple(found.values())
+
+
+def _find_writers(membership: Membership, log: CustodyLog, roster: Roster) -> list[tuple[Process, str]]:
+    """Return who has changed a file after the stop, lives, and is judged by no other fact, with the change."""
+    found = find_writers(log.entries(), roster.snapshot, account_of(membership.workload))
+    judged = {Kind.MEMBER, Kind.SUSPECT, Kind.UNKNOWN, Kind.EXCUSED, Kind.OURS}
+    spared = membership.bystander_pids(roster.snapshot) if found else frozenset[int]()
+    kinds = {identity: each.kind for identity, each in roster.judgements.items()}
+    return [
+        (each, why) for each, why in found.items() if kinds.get(each.identity) not in judged and each.pid not in spared
+    ]
 
 
 def _notes(membership: Membership, log: CustodyLog, roster: Roster, parents: Mapping[Process, str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from tasks.containment.members import Membership, Snapshot
 from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.starters import find_starters, may_end
 from tasks.containment.supervisors import may_stop
+from tasks.containment.writers import hears_unknown
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End, Returned, Source, Stop, Watch
 from tasks.custody.incident.log import CustodyLog
@@ -33,6 +34,8 @@ from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 
+UNKNOWN_SECONDS: Final = 10.0
+"""How long a run watches if an earlier one has heard somebody write whom nobody knows, and who may live and pause."""
 _POLL_SECONDS: Final = 0.1
 _GONE_SECONDS: Final = 10.0
 _ROUNDS: Final = 8
@@ -53,6 +56,8 @@ def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     context.first_try.watch = watching
     watching.stop_starters()
     watching.go_on(stopped.at if stopped else datetime.now(UTC))
+    if hears_unknown(context.log.entries(), context.listening.logged if context.listening else ()):
+        watching.go_on(datetime.now(UTC), UNKNOWN_SECONDS)
     watching.wrappers.give_back()
     _log_caught(watching.cordon.newcomers(), context.state, context.log)
     result = watching.result()
@@ -79,9 +84,9 @@ class Watching:
         self.stopped: dict[Source, None] = {}
         self.containers = ContainerReturns(context)
 
-    def go_on(self, since: datetime) -> None:
+    def go_on(self, since: datetime, at_least: float = 0.0) -> None:
         """Look repeatedly. Each return restarts the watch, a limited number of times."""
-        seconds = self.context.workload.watch_seconds
+        seconds = max(at_least, self.context.workload.watch_seconds)
         passed = (datetime.now(UTC) - since).total_seconds()
         deadline = time.monotonic() + seconds - max(0.0, passed)
         rounds = 0

@@ -52,15 +52,20 @@ def find_origin(snapshot: Mapping[int, Process], pid: int, newcomers: Container[
         if above is None or above.pid not in newcomers:
             break
         top = above
-    for _ in range(_DEEPEST):
-        further = snapshot.get(above.parent) if above else None
-        if above is None or further is None or not _passes_on(above, further):
-            break
-        above = further
-    if above and above.pid > 1 and program(above) != "systemd":
-        return Started(top, source_of(above))
+    if by := climb(snapshot, above):
+        return Started(top, source_of(by))
     unit = unit_of(top.cgroup)
     return Started(top, Source(unit) if unit else None)
+
+
+def climb(snapshot: Mapping[int, Process], process: Process | None) -> Process | None:
+    """Return the process, or the first above it that does not only pass on what it starts; None for the system's."""
+    for _ in range(_DEEPEST):
+        further = snapshot.get(process.parent) if process else None
+        if process is None or further is None or not _passes_on(process, further):
+            break
+        process = further
+    return process if process and process.pid > 1 and program(process) != "systemd" else None
 
 
 def _passes_on(process: Process, above: Process) -> bool:

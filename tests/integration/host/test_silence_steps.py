@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,10 +24,10 @@ from tasks.containment.cordon import IncidentCordon, cordon
 from tasks.containment.cordon_trial import challenge
 from tasks.containment.freeze import freeze
 from tasks.containment.members import Membership
-from tasks.containment.silence import rehearse_silence
+from tasks.containment.silence import listen, rehearse_silence
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
-from tasks.custody.containment.receipt import Containment, End
+from tasks.custody.containment.receipt import Containment, End, Stop
 from tasks.host.silence import SETTLE_SECONDS, Change, Heard
 from tasks.incident.current import note_opened
 from tasks.record.dry_run_plan import plan
@@ -351,3 +352,95 @@ def test_another_account_names_the_file_and_not_the_writer(*, hidden: bool) -> N
     broken, notes = json.loads(told.splitlines()[-1])
     assert [line.startswith(f"{LOG} was changed at") and "not known" in line for line in broken] == [True] * hidden
     assert [note for note in notes if "who writes is not known" in note]
+
+
+SLOW = """
+import os, time
+print(os.getpid(), flush=True)
+os.close(1)
+while True:
+    exec(open("write.py").read())
+    time.sleep(3)
+"""
+
+
+@contextmanager
+def slow_writer(file: Path, elsewhere: Path, *, by_children: bool) -> Iterator[int]:
+    """What writes each three seconds, itself or by a child that it waits for, and does not name the root; its pid."""
+    (elsewhere / "write.py").write_text(f"with open({str(file)!r}, 'a') as log: log.write('x')")
+    if by_children:
+        with shell_loop(elsewhere, f"'{sys.executable}' -I -S write.py; sleep 3", "loop.sh") as pid:
+            yield pid
+        return
+    (elsewhere / "slow.py").write_text(SLOW)
+    words = ["setsid", "--fork", sys.executable, "-I", "-S", "slow.py"]
+    pid = int(subprocess.run(words, cwd=elsewhere, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    try:
+        yield pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def hears_its_source(context: RunContext) -> bool:
+    """Look, and tell whether it is known by now who wrote, or what started that."""
+    made(prove_still_contained.fn(context))
+    return any(each.get("source") for each in context.log.entries() if each["action"] == "changed")
+
+
+@contextmanager
+def next_run(context: RunContext) -> Iterator[None]:
+    """Another run of the incident: it has heard nothing of what the first one heard."""
+    context.stop_listening()
+    listen(context, armed=True)
+    context.stop_listening()
+    context.listening = Replay(Heard(datetime.now(UTC)))  # type: ignore[assignment]
+    yield
+
+
+@am_root
+@pytest.mark.parametrize("by_children", [False, True], ids=["itself", "by children"])
+def test_who_wrote_after_the_stop_and_lives_is_asked_about_by_a_run_that_listens_in_its_pause(
+    small: SmallWorkload, tmp_path: Path, *, by_children: bool
+) -> None:
+    """The line that carries on was typed until a run fell into the pause: Verified, beside the writer."""
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    with slow_writer(small.root / LOG, elsewhere, by_children=by_children) as pid:
+        with stopped(small) as context:
+            wait_until(lambda: hears_its_source(context), what="a writer that is looked up")
+            with next_run(context):
+                seen: Containment = made(prove_contained.fn(context))
+                (one,) = seen.unknown
+                assert one.identity.pid == pid
+                assert f"changed {LOG} at " in one.why
+                assert not broken_by(seen, LOG)
+                answer_bystander(context, pid)
+                assert not made(prove_contained.fn(context)).unknown
+            context.state.answers.write([])
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", what="its end")
+            assert not made(prove_contained.fn(context)).unknown
+        if by_children:
+            (elsewhere / "pid").unlink()
+
+
+@am_root
+def test_a_run_after_one_that_heard_nobody_known_watches_for_longer(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second of a later run fell between two lines of who wrote."""
+    monkeypatch.setattr("tasks.containment.watch.UNKNOWN_SECONDS", 2.5)
+    with stopped(small, watch_seconds=0.1) as context:
+        ended = Stop(datetime.now(UTC) - timedelta(minutes=1), ())
+        began = time.monotonic()
+        made(watch.fn(context, ended))
+        assert time.monotonic() - began < 2.5
+        context.log.write("changed", LOG, at=datetime.now(UTC).isoformat(), pid=0, lineage=[], source=[], result="")
+        began = time.monotonic()
+        made(watch.fn(context, ended))
+        assert time.monotonic() - began >= 2.5
+        assert context.listening
+        context.listening.logged.add((LOG, 0))
+        began = time.monotonic()
+        made(watch.fn(context, ended))
+        assert time.monotonic() - began < 2.5, "by this run, which is red"
