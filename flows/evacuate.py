@@ -28,6 +28,7 @@ from tasks.custody.incident.ending import EXPIRED
 from tasks.custody.store.latest import LatestPolicy
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, seal, volumes_to_seal
+from tasks.evidence.written_since import note_between_runs
 from tasks.latest.promote import promote
 from tasks.models.inspect import judge_models
 from tasks.people.announce import announce_containment
@@ -158,6 +159,7 @@ def carry_out(  # noqa: PLR0913  what the flow asks for
     announce_containment(context.incident, context.run, _name(), stopped, contained)
 
     # §4 collect in parallel, the rest of the folders after the evidence; judge the models, then seal
+    note_between_runs(context, stopped)
     collected = known + looked + [collect.submit(name, wait_for=[allow_failure(stopped)]) for name in later]
     rest = collect.submit(FOLDERS, wait_for=[allow_failure(collected)])
     evidence = every_collector(steps)

@@ -170,6 +170,11 @@ class RootWalk:
         """What lies in the folders that go whole to the snapshot, and no pattern names."""
         return [name for name in self._folders_names if name not in self._others_names]
 
+    @property
+    def all_names(self) -> set[bytes]:
+        """What is taken of the root by patterns, with folders, or unnamed, before sizes are looked at."""
+        return {*self.names, *self._folders_names, *self._others_names}
+
     @cached_property
     def _names_taken(self) -> dict[tuple[int, int], list[bytes]]:
         """What patterns and folders take, by device and inode. It is asked for of few files alone."""

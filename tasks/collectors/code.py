@@ -7,10 +7,11 @@ See docs/adr/0052.
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.acquisition.acquire import owners_of, take
 from tasks.acquisition.collector import MIB, Collector, FunctionItems, FunctionOutput, Item, Taken, Target
@@ -20,18 +21,35 @@ from tasks.acquisition.room import Room
 from tasks.acquisition.searching import is_sensitive, withhold
 from tasks.collectors.lockfiles import PATTERNS
 from tasks.custody.evidence.acquisition import Loss, Outcome
-from tasks.custody.evidence.keys import CODE, CONTAINERS, NOT_TAKEN, unquote
+from tasks.custody.evidence.keys import CODE, CONTAINERS, FOLDERS, NOT_TAKEN, unquote
 from tasks.custody.store.manifest import canonical
 
+if TYPE_CHECKING:
+    from blocks.workload_fields import WorkloadFields
 
-def survey(target: Target) -> RootWalk:
-    """Walk through the root, by names and sizes alone."""
-    return RootWalk(target.root.encode(errors="surrogateescape"), target.globs, target.apart, PATTERNS).walk()
+
+def globs_of(block: "WorkloadFields") -> dict[str, list[str]]:
+    """Return the patterns and folders of a block, by its fields."""
+    return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models, FOLDERS: block.folders}
+
+
+def apart_of(block: "WorkloadFields") -> tuple[str, ...]:
+    """Return the real paths of our own folders, which may lie in the root."""
+    return tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place)
+
+
+def survey(block: "WorkloadFields") -> RootWalk:
+    """Walk through a workload's root, by names and sizes alone."""
+    return _walk(str(block.root), globs_of(block), apart_of(block))
+
+
+def _walk(root: str, globs: Mapping[str, Sequence[str]], apart: Iterable[str]) -> RootWalk:
+    return RootWalk(root.encode(errors="surrogateescape"), globs, apart, PATTERNS).walk()
 
 
 def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Copy what may be copied, then write what is left, and tell it in one line."""
-    walk, room = survey(target), Room.of(target, folder)
+    walk, room = _walk(target.root, target.globs, target.apart), Room.of(target, folder)
     remainders = [*walk.remainders, *(Remainder(unquote(each.source), 1, 0, each.reason) for each in walk.losses)]
     yield from walk.losses
     remainders += _too_large(target, walk.left_over)

@@ -16,6 +16,7 @@ from blocks.workload import Workload
 from tasks.acquisition.collector import Collector, Files, Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
+from tasks.collectors.code import apart_of, globs_of
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.evidence.keys import (
     CHANGED,
@@ -54,7 +55,7 @@ _MARGIN: Final = 4
 def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     """What the incident has frozen, what of it may still write (of a look the boots), and what the block asks for.
 
-    Results that were written after they were taken count as they are now.
+    Files that were written after they were taken count as they are now.
 
     A look belongs to its boot, in which nothing may have been frozen yet.
     """
@@ -62,14 +63,14 @@ def _key(_: Any, parameters: Mapping[str, Any]) -> str:
     block, state = context.workload, context.state
     living = "" if what.early else unended_key(state)
     living = ",".join(earlier_boots(state.home)) if what.while_frozen else living
-    patterns = [_globs(block).get(source.field) for source in what.sources if isinstance(source, Files)]
+    patterns = [globs_of(block).get(source.field) for source in what.sources if isinstance(source, Files)]
     containers = f":{block.containers}" if what.of_containers else ""
-    containers += f":{_globs(block)}" if what.name == CONTAINER_FILES else ""
+    containers += f":{globs_of(block)}" if what.name == CONTAINER_FILES else ""
     others = _other_lists(context.directory) if what.name == CODE else ()
     lists = f":{[digest(each) for each in others]}" if others else ""
     sensitive = block.sensitive if patterns or containers else ""
-    lost = f":{sources}" if (sources := _lost_files(_globs(block), state.lost_in_place.read(), what)) else ""
-    written = _lost_files(_globs(block), state.written_since.read(), what)
+    lost = f":{sources}" if (sources := _lost_files(globs_of(block), state.lost_in_place.read(), what)) else ""
+    written = _lost_files(globs_of(block), state.written_since.read(), what)
     again = f":{ {name: state_of(context.directory.root, name) for name in written} }" if written else ""
     chosen = _other_settings(block, what)
     return f"{what.name}:{frozen_key(state)}:{living}:{patterns}{containers}:{sensitive}{lost}{again}{chosen}{lists}"
@@ -85,8 +86,8 @@ def _other_settings(block: Workload, what: Collector) -> str:
         "needed": not what.while_frozen and is_needed(block, what) != what.needed,
         "may be missing": not what.while_frozen and what.name in block.may_be_missing,
         "units": what.of_units and block.units,
-        "folders": what.name == FOLDERS and (_globs(block), block.folder_file_mb),
-        "beside": what.name == CODE and (_globs(block), block.folder_file_mb),
+        "folders": what.name == FOLDERS and (globs_of(block), block.folder_file_mb),
+        "beside": what.name == CODE and (globs_of(block), block.folder_file_mb),
         "interpreter": what.of_interpreter and block.interpreter != usual and block.interpreter,
     }
     return "".join(f":{name}={value}" for name, value in differs.items() if value)
@@ -116,10 +117,6 @@ def required_folders(block: Workload) -> list[str]:
     """Return the folders that the block names beside the usual ones, unless it lets them be missing."""
     usual = {*Workload.model_fields[FOLDERS].default, *(block.folders if FOLDERS in block.may_be_missing else ())}
     return [each for each in block.folders if each not in usual]
-
-
-def _globs(block: Workload) -> dict[str, list[str]]:
-    return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models, FOLDERS: block.folders}
 
 
 def worth_repeating(_: Any, __: Any, state: State[Any]) -> bool:
@@ -182,7 +179,7 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
         # what was taken because a container had changed it, no pattern names
         named = (each for each in files if each.source and each.stored.split("/")[::2][:2] != [CONTAINERS, CHANGED])
         inside = [unquote(file.source).decode(errors="surrogateescape") for file in named]
-        kinds = {kind for kind, globs in _globs(block).items() if any(ends_with(path, globs) for path in inside)}
+        kinds = {kind for kind, globs in globs_of(block).items() if any(ends_with(path, globs) for path in inside)}
         state.container_files.write(sorted(kinds | set(state.container_files.read())))
     return evidence
 
@@ -208,7 +205,7 @@ def _attempt(
         root=str(block.root),
         interpreter=interpreter_of(block.root, block.interpreter),
         owner=block.root.stat().st_uid,
-        globs=_globs(block),
+        globs=globs_of(block),
         frozen=[(identity.pid, identity.start) for identity in sorted(load_frozen(state))],
         seconds=seconds,
         limit=what.limit,
@@ -222,7 +219,7 @@ def _attempt(
         margin=block.reserve_mb * MIB // _MARGIN,
         copies=not context.directory.volatile,
         units=tuple(block.units),
-        apart=tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place),
+        apart=apart_of(block),
         largest=block.folder_file_mb and block.folder_file_mb * MIB,
         salt=str(context.directory.path / SALT),
         patterns=tuple(block.patterns),

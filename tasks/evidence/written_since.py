@@ -1,30 +1,67 @@
-"""§4: find results that were written after they were taken: the next run of the incident takes them again."""
+"""§4: find files of the root that were written after they were taken: the next run of the incident takes them again."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
-from blocks.workload import Workload
+from tasks.collectors.code import survey
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.artifact import unsteady
-from tasks.custody.evidence.keys import unquote
-from tasks.custody.evidence.pattern import ends_with
-from tasks.custody.models.inspection import is_named_as_model
+from tasks.custody.evidence.keys import quote, unquote
 from tasks.evidence.left_alone import steady
+from tasks.evidence.seal import read_manifest
 from tasks.runtime.context import RunContext
+
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
 
 
 def note_written(context: RunContext, evidence: Sequence[Evidence]) -> None:
-    """Keep which results are no longer as they were taken, for this run's verdict and for the next run to collect.
+    """Keep which files of the root are not as they were taken, for this run's verdict and for the next to collect.
 
     Not once the API is back, which may write what it likes.
     """
-    if context.run.dry_run or context.state.recovered.read() or context.state.recovered_containers.read():
+    if _may_write_again(context):
         return
-    last = {file.source: file for item in evidence for file in item.files if _is_result(file, context.workload)}
-    since = {source: file.path for source, file in last.items() if _is_older(context.directory.root, file)}
+    since = _find_older(context.directory.root, (file for item in evidence for file in item.files))
     context.written_since = tuple(sorted(since.values()))
+    _keep(context, since)
+
+
+def note_between_runs(context: RunContext, stopped: "PrefectFuture[Any]") -> None:
+    """Keep which files of the root came, or were written, since earlier runs took its files; once all is stopped.
+
+    Between two runs nobody listens. What no run has taken, because of its size or name, counts only if it is new.
+    """
+    if context.run.volume == 1 or _may_write_again(context):
+        return
+    stopped.wait()
+    volumes = range(1, context.run.volume)
+    sealed = [file for each in volumes for file in read_manifest(context.directory, each).files]
+    taken = {unquote(each.source) for each in sealed if _is_of_root(each)}
+    root = context.directory.root
+    since = _find_older(root, sealed)
+    walk = survey(context.workload)
+    for name in (walk.all_names | {each.name for each in walk.remainders}) - taken:
+        if (now := _look_at(root, name)) and now.st_ctime > context.incident.opened_at.timestamp():
+            since[quote(name)] = os.fsdecode(name)
+    _keep(context, since)
+
+
+def _may_write_again(context: RunContext) -> bool:
+    state = context.state
+    return context.run.dry_run or bool(state.recovered.read() or state.recovered_containers.read())
+
+
+def _find_older(root: PurePath, files: Iterable[StoredFile]) -> dict[str, str]:
+    """Return the source and path of each file of the root that is not as it was when it was taken last."""
+    last = {file.source: file for file in files if _is_of_root(file)}
+    return {source: file.path for source, file in last.items() if _is_older(root, file)}
+
+
+def _keep(context: RunContext, since: dict[str, str]) -> None:
     before = context.state.written_since.read()
     if not since.keys() <= {*before}:
         context.state.written_since.write(sorted({*before, *since}))
@@ -34,13 +71,13 @@ def note_written(context: RunContext, evidence: Sequence[Evidence]) -> None:
 
 def state_of(root: PurePath, source: str) -> str:
     """Return size and time of a source as it is now; empty if it is gone."""
-    now = _look_at(root, source)
+    now = _look_at(root, unquote(source))
     return f"{now.st_size}.{now.st_mtime_ns}" if now else ""
 
 
-def _look_at(root: PurePath, source: str) -> os.stat_result | None:
+def _look_at(root: PurePath, name: bytes) -> os.stat_result | None:
     with suppress(OSError):
-        return os.stat(os.path.join(os.fsencode(root), unquote(source)))  # noqa: PTH116, PTH118  a hostile name is bytes
+        return os.stat(os.path.join(os.fsencode(root), name))  # noqa: PTH116, PTH118  a hostile name is bytes
     return None
 
 
@@ -55,13 +92,12 @@ def describe_written(paths: Sequence[str]) -> str:
     )
 
 
-def _is_result(file: StoredFile, block: Workload) -> bool:
-    """Return whether a file is a result of the root: those in containers are not."""
-    own = bool(file.source) and not unquote(file.source).startswith(b"/")
-    return own and (is_named_as_model(file.stored) or ends_with(file.path, (*block.artifacts, *block.models)))
+def _is_of_root(file: StoredFile) -> bool:
+    """Return whether a file was copied from the root: what is in a container, or out of the root, was not."""
+    return bool(file.source) and not unquote(file.source).startswith(b"/") and not file.note.startswith("in container ")
 
 
 def _is_older(root: PurePath, file: StoredFile) -> bool:
-    if not (now := _look_at(root, file.source)):
+    if not (now := _look_at(root, unquote(file.source))):
         return False
     return bool(unsteady(file.stored, file.note)) or not steady(file, now.st_size, now.st_mtime_ns)

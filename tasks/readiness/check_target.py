@@ -13,7 +13,7 @@ from tasks.acquisition.collector import Target
 from tasks.acquisition.estimate import estimate
 from tasks.acquisition.remainder import RootWalk
 from tasks.collectors import discover
-from tasks.collectors.code import COLLECTOR, survey
+from tasks.collectors.code import COLLECTOR, apart_of, globs_of, survey
 from tasks.containment.containers.named import find_named
 from tasks.containment.members import Snapshot, description_of
 from tasks.containment.suspects import roster_now
@@ -44,12 +44,10 @@ _OWN_FILES: Final = 1_000
 
 def files_target(block: "WorkloadFields") -> Target:
     """Return what a collector of files would know of a workload."""
-    globs = {field: getattr(block, field) for field in ("logs", "artifacts", "models", "folders")}
     interpreter = interpreter_of(block.root, block.interpreter)
     largest = block.folder_file_mb and block.folder_file_mb << 20
-    apart = tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place)
     facts = str(block.root), interpreter, block.root.stat().st_uid
-    return Target("", *facts, globs, [], apart=apart, largest=largest)
+    return Target("", *facts, globs_of(block), [], apart=apart_of(block), largest=largest)
 
 
 @dataclass
@@ -119,7 +117,7 @@ class CheckTarget:
     @cached_property
     def root_walk(self) -> RootWalk:
         """What of the root no pattern and no folder of the block names."""
-        return survey(files_target(self.workload))
+        return survey(self.workload)
 
     @cached_property
     def _copy_sizes(self) -> dict[str, tuple[int, int]]:

@@ -141,7 +141,7 @@ class RunContext:
         """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out.
 
         `losses` will say what the run began without, because nothing may delay its freeze; `written_since` which
-        results were written after they were taken.
+        files were written after they were taken.
         """
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log

@@ -54,7 +54,7 @@ MEANINGS: Final = {
     "look brought": "The look of an incident whose id another host had claimed was taken along, and how many files",
     "offloaded": "The files of a manifest were taken by the store",
     "lost": "A file that was hashed in place had changed or gone before it could be sent",
-    "written since": "A result was written after it was taken; the next run of the incident takes it again",
+    "written since": "A file of the root came, or was written, after it was taken; a later run takes it again",
     "ended unfinished uploads": "Interrupted uploads in the store were aborted; no object was changed",
     "not retained": "The store cannot protect objects from deletion as the block asks, and why",
     "store not trusted": "Why a folder is no proof as a store: which place of it another account can change",

@@ -336,7 +336,15 @@ def test_an_alarms_run_that_ended_unverified_is_proven_by_its_retry_and_not_join
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("moment", ["tasks.models.inspect._second_look", "tasks.evidence.seal._files"])
 @pytest.mark.parametrize(
-    "name", ["models/model_builtin.joblib", "weights/model.pkl", "artifacts/cv_results_builtin.csv"]
+    "name",
+    [
+        "models/model_builtin.joblib",
+        "weights/model.pkl",
+        "artifacts/cv_results_builtin.csv",
+        "features/store.bin",
+        "logs/more.log",
+        "notes/read me.md",
+    ],
 )
 def test_a_result_that_was_written_after_it_was_taken_is_named_and_taken_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, moment: str, name: str
@@ -345,7 +353,7 @@ def test_a_result_that_was_written_after_it_was_taken_is_named_and_taken_again(
     (path := scene.small.root / name).parent.mkdir(exist_ok=True)
     before, whole = pickle.dumps([1]), pickle.dumps([*range(9)])
     path.write_bytes(before)
-    scene.save(workload=scene.small.block(folders=[path.parent.name]))
+    scene.save(workload=scene.small.block(folders=[path.parent.name] if path.parent.name != "notes" else []))
     module, _, function = moment.rpartition(".")
     real = getattr(import_module(module), function)
     monkeypatch.setattr(moment, lambda *args, **options: (path.write_bytes(whole), real(*args, **options))[1])
@@ -355,10 +363,38 @@ def test_a_result_that_was_written_after_it_was_taken_is_named_and_taken_again(
     state = scene.evacuate(incident_id=scene.home.name)
     assert state.name == "Verified", state.message
     assert "採取後に変更" not in str(state.message)
-    assert (scene.home / "evidence.2" / name).read_bytes() == whole
+    assert (scene.home / "evidence.2" / name.replace(" ", "%20")).read_bytes() == whole
     state = scene.evacuate(incident_id=scene.home.name)
     assert not (scene.home / "evidence.3").exists()
-    assert steps_of(state)["§4 collect models"] == "Cached"
+    assert {steps_of(state)[f"§4 collect {each}"] for each in ("models", "logs", "code", "folders")} == {"Cached"}
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("name", ["features/store.bin", "logs/more.log", "notes/read me.md"])
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "changed"])
+def test_what_came_or_was_written_between_two_runs_is_taken_by_the_second(
+    scene: Scene, name: str, *, is_new: bool
+) -> None:
+    """Nobody listens then: Verified, and the store without it, or with an old copy."""
+    for folder in ("features", "notes"):
+        (scene.small.root / folder).mkdir()
+    path = scene.small.root / name
+    if not is_new:
+        path.write_bytes(pickle.dumps([1]))
+    (scene.small.root / "logs/token.txt").write_text("withheld by its name, and nothing new")
+    scene.save(workload=scene.small.block(folders=["features"]))
+    assert scene.evacuate().name == "Verified"
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert {steps_of(state)[f"§4 collect {each}"] for each in ("models", "logs", "code", "folders")} == {"Cached"}
+    path.write_bytes(whole := pickle.dumps([*range(9)]))
+    (scene.small.root / "models/other.pkl").write_bytes(whole)
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Verified", state.message
+    assert '"models/"' in (scene.home / "evidence.2/not_taken.json").read_text(), "no pattern names the new one"
+    assert "採取後に変更" not in str(state.message)
+    assert (scene.home / "evidence.2" / name.replace(" ", "%20")).read_bytes() == whole
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert not (scene.home / "evidence.3").exists()
 
 
 def test_a_torn_model_that_stays_as_it_was_is_not_taken_again(scene: Scene) -> None:
