@@ -265,6 +265,15 @@ def test_bytes_that_may_be_changed_are_passed_over_and_taken_for_no_opcodes() ->
     assert outcome(held[:40]) is Soundness.TORN
 
 
+def test_a_pickle_whose_arrays_lie_in_another_file_is_not_decided() -> None:
+    apart = list[pickle.PickleBuffer]()
+    data = pickle.dumps({"a": pickle.PickleBuffer(bytearray(b"x" * 99))}, protocol=5, buffer_callback=apart.append)
+    assert apart
+    found = judged(data)
+    assert found["outcome"] is Soundness.UNKNOWN, found
+    assert "its arrays lie outside the file" in str(found)
+
+
 @pytest.mark.parametrize("name", [b"__builtin__\nset", b"__builtin__\nunicode", b"copy_reg\n_reconstructor"])
 def test_names_of_python_2_are_todays_up_to_protocol_2_and_nobodys_after_it(name: bytes) -> None:
     found = {protocol: outcome(b"\x80%cc%b\n." % (protocol, name)) for protocol in (2, 3)}

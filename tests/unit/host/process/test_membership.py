@@ -13,7 +13,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.host.process.known_programs import may_write, program, quotes, runs_prefect
 from tasks.host.process.matcher import Matcher, WorkloadDescription
-from tasks.host.process.membership import Exceptions, Member, Members, find_excused
+from tasks.host.process.membership import Exceptions, Member, Members, find_excused, find_excused_families
 from tasks.host.process.process import Process, ancestry, descendants
 from tasks.host.process.roster import Look, Roster
 from tasks.host.process.source import keeps_only, lineages
@@ -483,6 +483,18 @@ def test_an_orphan_in_a_session_that_a_member_leads_belongs() -> None:
     assert found(table(replace(leader, state="Z"), orphan)) == []
     assert found(table(leader, child, parent)) == [10, 14, 13]
     assert found(table(leader, orphan), 11) == [10]
+
+
+def test_what_a_bystander_has_started_is_of_its_family_and_what_may_be_the_workloads_is_not() -> None:
+    snapshot = table(
+        process(10, 1, "x"),
+        process(11, 10, "y", cwd="/"),
+        process(12, 11, "z"),
+        process(13, 10, *TRAINING),
+    )
+    excused = Exceptions(excused=frozenset({Identity(10, 100)}))
+    assert find_excused_families(snapshot, WORKLOAD, excused) == {10, 11, 12}
+    assert find_excused_families(snapshot, WORKLOAD, Exceptions()) == frozenset()
 
 
 def test_an_answer_of_a_person_ends_a_process_and_its_descendants_and_excuses_another() -> None:

@@ -370,3 +370,18 @@ def test_a_thread_with_mounts_of_its_own_that_works_in_the_root_is_in_the_root(t
     code = "root = os.path.dirname(root) + '/any'\n" + UNPACKING.format(leave=LEAVES[leave], name="/own")
     with doing(layer, code) as (process, _):
         assert process.is_rooted
+
+
+MAPPED = """
+for name, how in (("code.so", mmap.PROT_READ | mmap.PROT_EXEC), ("data.bin", mmap.PROT_READ)):
+    with open(root + "/" + name, "r+b") as file:
+        kept.append(mmap.mmap(file.fileno(), 0, prot=how))
+"""
+
+
+def test_what_is_mapped_to_be_run_is_code_and_what_is_mapped_to_be_read_is_not(tmp_path: Path) -> None:
+    for name in ("code.so", "data.bin"):
+        (tmp_path / name).write_bytes(bytes(mmap.PAGESIZE))
+    with holding(tmp_path, MAPPED) as handles:
+        assert str(tmp_path / "code.so") in handles.code
+        assert str(tmp_path / "data.bin") not in handles.code

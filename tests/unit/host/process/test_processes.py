@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tasks.custody.containment.place import Place
 from tasks.host.process import table as processes
 from tasks.host.process.places import Places
 from tasks.host.process.process import Process, ancestry
@@ -196,3 +197,30 @@ def test_a_script_by_the_number_of_a_descriptor_is_the_processs_own_and_not_ours
         os.close(each)
     assert seen
     assert seen.places == frozenset()
+
+
+def test_a_script_by_the_number_of_its_own_descriptor_lies_where_that_leads(tmp_path: Path) -> None:
+    (path := tmp_path / "script").write_text("read line")
+    with (
+        path.open() as script,
+        subprocess.Popen(
+            ["sh", f"/dev/fd/{script.fileno()}"], pass_fds=[script.fileno()], cwd="/", stdin=subprocess.PIPE
+        ) as child,
+    ):
+        try:
+            seen = processes.read_process(child.pid, None, Places(tmp_path))
+        finally:
+            child.kill()
+    assert seen
+    assert seen.places == frozenset({Place.SCRIPT})
+
+
+def test_a_look_leaves_no_file_open(tmp_path: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        before = len([*Path("/proc/self/fd").iterdir()])
+        for _ in range(3):
+            processes.read_processes(frozenset({port}), Places(tmp_path))
+        assert len([*Path("/proc/self/fd").iterdir()]) == before

@@ -763,6 +763,20 @@ def test_row_9_the_unknown(case: Case) -> None:
     check(case)
 
 
+def test_what_one_that_is_not_known_has_started_is_not_known_either_unless_root_calls_it_harmless() -> None:
+    unknown = replace(NODE, identity=Identity(41, 410), session=41)
+    child, tool = replace(one("/opt/child", pid=42), parent=41), replace(host("tail", pid=43, cwd="/"), parent=41)
+    orphan, stranger = one("/opt/orphan", pid=44, session=41), one("/opt/stranger", pid=45)
+    init = one("init", pid=1, user=0, executable="/sbin/init")
+    everybody = placed({each.pid: each for each in (init, unknown, child, tool, orphan, stranger)}, ROOT)
+    looked = replace(LOOK, handles={each.identity: OWN for each in everybody.values()})
+    found = Roster.judge(everybody, WORKLOAD, NOBODY, looked)
+    whys = {identity.pid: why for identity, why in found.unknown.items()}
+    assert whys.keys() == {41, 42, 44}
+    assert whys[42] == "child of 41, in the session of one that is not known"
+    assert whys[44] == "its parent is gone, in the session of one that is not known"
+
+
 @table(
     Case("reads a log", one("/opt/reader"), Kind.TOLD, "it only reads there", READS),
     Case("reads elsewhere", one("/opt/reader"), None, handles=replace(OWN, read=frozenset({"/var/log/syslog"}))),
