@@ -4,6 +4,7 @@ See docs/adr/0004.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tasks.custody.containment.receipt import Recovery
@@ -23,196 +24,168 @@ class Ending:
     then: str
 
 
-VERIFIED: Final = Ending(
+_completed, _failed = partial(Ending, completed=True), partial(Ending, completed=False)
+
+VERIFIED: Final = _completed(
     "Verified",
-    completed=True,
     means="Contained, everything needed collected, every object proven by the store's own digest, the record stored",
     then="Write the postmortem (`evacuation postmortem`); recover if wanted",
 )
-PARTIAL: Final = Ending(
+PARTIAL: Final = _failed(
     "Partial",
-    completed=False,
     means="Contained and every object proven, but something needed was lost; the message names it",
     then="Fix the cause, carry the incident on",
 )
-UNVERIFIED: Final = Ending(
-    "Unverified",
-    completed=False,
-    means="At least one object, or the record, is not proven to be in the store, or that is a folder which another "
-    "account can change. It is on this host",
-    then="Do what the message says of it, carry the incident on",
-)
-UNANSWERED: Final = Ending(
+UNANSWERED: Final = _failed(
     "Unanswered",
-    completed=False,
     means="Everything that is known of the workload is stopped and every object proven, but processes in its root, "
     "or not proven to be outside of it, are neither known to belong to it nor known to be harmless; the message names "
     "them. `latest/` waits",
     then="Answer each by the line that the message gives: bystander or end; the incident is carried on by it",
 )
-NOT_CONTAINED: Final = Ending(
+UNVERIFIED: Final = _failed(
+    "Unverified",
+    means="At least one object, or the record, is not proven to be in the store, or that is a folder which another "
+    "account can change. It is on this host",
+    then="Do what the message says of it, carry the incident on",
+)
+NOT_CONTAINED: Final = _failed(
     "NotContained",
-    completed=False,
     means="Something of the workload runs or comes back, another process holds the lock, a launch was not caught, or "
     "something that starts training is not paused. The storage may still be verified",
     then="Stop by hand what the message names (such as a supervisor; first find out whose it is, where it says so), "
     "carry the incident on",
 )
-THAWED: Final = Ending(
+THAWED: Final = _completed(
     "Thawed",
-    completed=True,
     means="The evacuation was called off before anything was stopped: the workload goes on as it was, the incident "
     "is over",
     then="Write the postmortem (`evacuation postmortem`); the next evacuation is an incident of its own",
 )
-PARTLY_THAWED: Final = Ending(
+PARTLY_THAWED: Final = _failed(
     "PartlyThawed",
-    completed=False,
     means="The workload goes on and the incident is over, but something in Prefect is still paused, or the store has "
     "no record of it; the message names it",
     then="Resume by hand what is named, or `evacuation uncordon`",
 )
-DRY_RUN: Final = Ending(
-    "DryRun", completed=True, means="Nothing was touched", then="Read the artifacts `verdict-ID` and `plan-ID`"
-)
-JOINED: Final = Ending(
+DRY_RUN: Final = _completed("DryRun", means="Nothing was touched", then="Read the artifacts `verdict-ID` and `plan-ID`")
+JOINED: Final = _completed(
     "Joined",
-    completed=True,
     means="Another run is working on this workload, or an incident has already contained what the alarm reports; "
     "this run did nothing",
     then="Look at the incident that the message names",
 )
-RECOVERED: Final = Ending(
+RECOVERED: Final = _completed(
     "Recovered",
-    completed=True,
     means="The API is back and proven, the record stored",
     then="Write the postmortem (`evacuation postmortem`)",
 )
-PARTLY_RECOVERED: Final = Ending(
+PARTLY_RECOVERED: Final = _failed(
     "PartlyRecovered",
-    completed=False,
     means="The API is back and stays up, but the message names what was not proven: it needs a key, gave no "
     "prediction, refused the made-up row or to reload, does not name its model, there is no sound model, it runs under "
     "other conditions than before, something is still paused",
     then="If the message has a line that names the model, and it is the right one, type that; else correct the API's "
     "fields in the workload block and run `recover` again, or prove it by hand",
 )
-NOT_RECOVERED: Final = Ending(
+NOT_RECOVERED: Final = _failed(
     "NotRecovered",
-    completed=False,
     means="The evidence is as safe as the message says, but the API did not come back; the workload is contained again"
     ", or an API of an earlier recovery stays as it was, and the message says so",
     then="Read the message and the API's log that it names, fix the cause, run `recover` again",
 )
-PROVEN: Final = Ending(
+PROVEN: Final = _completed(
     "Proven",
-    completed=True,
     means="An audit: nothing contradicts the incident's documents, each is signed by an allowed signer, or covered by "
     "a later closing that is, and all that they name is there",
     then="Keep what the audit has printed; `--json` is for a file",
 )
-BROKEN: Final = Ending(
-    "Broken", completed=False, means="An audit: something was changed or removed", then="Read its findings (audit.md)"
+BROKEN: Final = _failed(
+    "Broken", means="An audit: something was changed or removed", then="Read its findings (audit.md)"
 )
-INDETERMINATE: Final = Ending(
+INDETERMINATE: Final = _failed(
     "Indeterminate",
-    completed=False,
     means="An audit: nothing is contradicted, but something could not be proven",
     then="Read its findings (audit.md), supply what was missing, audit again",
 )
-UNFINISHED: Final = Ending(
+UNFINISHED: Final = _failed(
     "Unfinished",
-    completed=False,
     means="An audit: nothing is contradicted, and the incident itself says that not all of it was proven to be in the "
     "store; its findings name what the host still has to send",
     then="Carry the incident on from its host (`evacuate` with its id), audit again",
 )
-LISTED: Final = Ending(
+LISTED: Final = _completed(
     "Listed",
-    completed=True,
     means="An audit without an incident id: what the store holds is listed",
     then="Read the artifact `incidents`; audit one of them",
 )
-REFUSED: Final = Ending(
+REFUSED: Final = _completed(
     "Refused",
-    completed=True,
     means="A training was not started: a cordon stands, another process holds the lock, training_command takes the "
     "lock that the flow holds, or the block, its host or training_command is wrong",
     then="Train again when the cordon is lifted; leave the lock to the flow or to training_command; else give what the "
     "message asks for",
 )
-REHEARSED: Final = Ending(
+REHEARSED: Final = _completed(
     "Rehearsed",
-    completed=True,
     means="A drill: the sample workload was evacuated and all of it proven, and the dry run of the workload was done",
     then="Read the artifacts `verdict-ID` and `plan-ID`",
 )
-NOT_REHEARSED: Final = Ending(
+NOT_REHEARSED: Final = _failed(
     "NotRehearsed",
-    completed=False,
     means="A drill did not prove what it should, or the dry run was refused; the message says which",
     then="Read the run's log, fix the cause, and run the drill again: an evacuation would fail in the same way",
 )
-MIRRORED: Final = Ending(
+MIRRORED: Final = _completed(
     "Mirrored",
-    completed=True,
     means="What the workload no longer has was deleted from `latest/`, as a person approved; it is held elsewhere",
     then="`evacuation rollback` takes it back",
 )
-DECLINED: Final = Ending(
+DECLINED: Final = _completed(
     "Declined",
-    completed=True,
     means="A person was asked and said no; nothing was done",
     then="Run it again if the answer changes",
 )
-EXPIRED: Final = Ending(
+EXPIRED: Final = _failed(
     "Expired",
-    completed=False,
     means="A fleet's order was not begun in time: the host did not answer, or came back too late; its run did nothing. "
     "Of a fleet: its worst host ended so",
     then="Look at the host by hand; `evacuation fleet retry NAME` orders it again",
 )
-FINISHED: Final = Ending(
+FINISHED: Final = _failed(
     "Finished",
-    completed=False,
     means="A retry of a run whose incident is finished: nothing was done. It has the type that the run had before",
     then="Run the deployment, not the old run, to evacuate again",
 )
-WRITTEN: Final = Ending(
+WRITTEN: Final = _completed(
     "Written",
-    completed=True,
     means="The postmortem is on record: signed where there is a key, chained and stored; the message names the fields "
     "that are still open",
     then="Read the artifact `postmortem-ID`; write again what is still open",
 )
-STALE: Final = Ending(
+STALE: Final = _failed(
     "Stale",
-    completed=False,
     means="An alarm was older than `alarm_max_age` when its run could begin: nothing was frozen, no incident opened",
     then="Look at the workload; if it still has to be evacuated, run the line that the message gives",
 )
-SILENT: Final = Ending(
+SILENT: Final = _failed(
     "Silent",
-    completed=False,
     means="A fleet: at least one host gives no sign of life, and what runs on it is not known",
     then="Cut it off from the network or look at it by hand; `evacuation fleet retry NAME` orders it again",
 )
-READY: Final = Ending(
+READY: Final = _completed(
     "Ready",
-    completed=True,
     means="A doctor's look: an evacuation that began now would work, and everything that it needs was looked at",
     then="Nothing",
 )
-DEGRADED: Final = Ending(
+DEGRADED: Final = _failed(
     "Degraded",
-    completed=False,
     means="A doctor's look: an evacuation would work, but lose what the message names, or something could not be "
     "looked at",
     then="Read the artifact `ready-NAME`: each loss has the line that cures it",
 )
-NOT_READY: Final = Ending(
+NOT_READY: Final = _failed(
     "NotReady",
-    completed=False,
     means="A doctor's look: an evacuation would not begin, not contain the workload, or not prove its evidence",
     then="Cure what the message names now, before it is needed, and run `evacuation doctor` again",
 )
@@ -250,60 +223,29 @@ def ending_of(
 
 
 OF_PREFECT: Final = (
-    Ending(
+    _completed(
         "Completed",
-        completed=True,
         means="A training has ended with exit code 0, or a doctor's canary has run",
         then="Use its model",
     ),
-    Ending(
+    _failed(
         "Failed",
-        completed=False,
         means="Refused before anything was touched (a wrong name, host or id), or a training that failed by itself",
         then="Give what the message asks for; for a training, watch the evacuation that its alarm starts",
     ),
-    Ending(
+    _failed(
         "Cancelled",
-        completed=False,
         means="A training that an evacuation has stopped, which raises no alarm; or a run that a person cancelled: its "
         "log and the artifact `verdict-ID` say how far it got, as in `contained, not stored`",
         then="Train again when the cordon is lifted; carry a cancelled incident on",
     ),
-    Ending(
+    _failed(
         "Crashed",
-        completed=False,
         means="The process of the run was killed, or sent no heartbeat for 90 s",
         then="Run the deployment again: the incident continues where it stopped",
     ),
 )
 """States with Prefect's own names."""
 
-ENDINGS: Final = (
-    *OF_WORD.values(),
-    PARTLY_THAWED,
-    DRY_RUN,
-    JOINED,
-    RECOVERED,
-    PARTLY_RECOVERED,
-    NOT_RECOVERED,
-    PROVEN,
-    BROKEN,
-    INDETERMINATE,
-    UNFINISHED,
-    LISTED,
-    REFUSED,
-    REHEARSED,
-    NOT_REHEARSED,
-    MIRRORED,
-    DECLINED,
-    EXPIRED,
-    FINISHED,
-    WRITTEN,
-    STALE,
-    SILENT,
-    READY,
-    DEGRADED,
-    NOT_READY,
-    *OF_PREFECT,
-)
-"""All endings, in the order of the reference."""
+ENDINGS: Final = (*(each for each in [*globals().values()] if isinstance(each, Ending)), *OF_PREFECT)
+"""All endings, in the order of the reference, which is the one in which they stand above."""
