@@ -19,52 +19,47 @@ JAPANESE: Final = {
     Word.THAWED: "解凍済み",
 }
 COMPLETE: Final = "このポストモーテムを完成させる。"
-VERDICTS: Final = {
+_VERDICTS: Final = {
     Word.VERIFIED: (
         Tone.GOOD,
-        Both(
-            f"{JAPANESE[Word.VERIFIED]}: 封じ込め・採取・保全のすべてを確認",
-            "contained, everything needed collected, every object proven",
-        ),
+        "封じ込め・採取・保全のすべてを確認",
+        "contained, everything needed collected, every object proven",
         f"{COMPLETE}API を戻すには recover を実行する。",
     ),
     Word.PARTIAL: (
         Tone.FAIR,
-        Both(
-            f"{JAPANESE[Word.PARTIAL]}: 保全は確認済み、ただし必要な証跡に欠けあり",
-            "every object proven, but something needed was lost",
-        ),
+        "保全は確認済み、ただし必要な証跡に欠けあり",
+        "every object proven, but something needed was lost",
         "欠落の原因を除き、同じ incident_id で撤収をもう一度実行する。",
     ),
     Word.UNANSWERED: (
         Tone.BAD,
-        Both(
-            f"{JAPANESE[Word.UNANSWERED]}: 判明分は停止し保全済み、root 内 (か不明) に正体不明のプロセスが残る",
-            "what is known is stopped, every object proven; processes in its root, or perhaps there, are not known",
-        ),
+        "判明分は停止し保全済み、root 内 (か不明) に正体不明のプロセスが残る",
+        "what is known is stopped, every object proven; processes in its root, or perhaps there, are not known",
         "ここに挙げた各プロセスについて evacuation answer で bystander (無関係) か end (終了) を答える。",
     ),
     Word.UNVERIFIED: (
         Tone.BAD,
-        Both(f"{JAPANESE[Word.UNVERIFIED]}: 保全を確認できていない", "it is not proven that the store has everything"),
+        "保全を確認できていない",
+        "it is not proven that the store has everything",
         "保存先かネットワークを直し、同じ incident_id で撤収をもう一度実行する。完了した手順は繰り返されない。",
     ),
     Word.NOT_CONTAINED: (
         Tone.BAD,
-        Both(
-            f"{JAPANESE[Word.NOT_CONTAINED]}: ワークロードがまだ動いている、または再開しうる",
-            "something of the workload lives, or may start again",
-        ),
+        "ワークロードがまだ動いている、または再開しうる",
+        "something of the workload lives, or may start again",
         "ここに挙げたものを手で止め、同じ incident_id で撤収をもう一度実行する。",
     ),
     Word.THAWED: (
         Tone.GOOD,
-        Both(
-            f"{JAPANESE[Word.THAWED]}: 停止せずに解放し、ワークロードは元の状態に戻った",
-            "called off before anything was stopped; the workload goes on as it was",
-        ),
+        "停止せずに解放し、ワークロードは元の状態に戻った",
+        "called off before anything was stopped; the workload goes on as it was",
         COMPLETE,
     ),
+}
+VERDICTS: Final = {
+    word: (tone, Both(f"{JAPANESE[word]}: {ja}", en), following)
+    for word, (tone, ja, en, following) in _VERDICTS.items()
 }
 RUN_ENDS: Final = {
     DRY_RUN.name: (
