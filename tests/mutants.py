@@ -46,7 +46,7 @@ SETS = {
     "acts": ["tasks/containment", "tasks/guard", "tasks/storage/verify.py", "tasks/latest/promote.py"],
 }
 THEN = {
-    "laws": ["tests/unit/custody", "tests/unit/host", "tests/unit/audit"],
+    "laws": ["tests/unit/custody", "tests/unit/host", "tests/unit/audit", "tests/unit/cli"],
     "acts": ["tests/unit", "tests/integration/host"],
 }
 """What is tried on a mutant that the tests of its own package have not noticed."""

@@ -12,6 +12,18 @@ from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.exit_codes import EXIT_CODES, INCOMPLETE, INTERRUPTED, NOT_AS_WANTED, REFUSED
 from tests.support.pages import PROJECT, Page
 
+ZERO = "Verified Recovered Thawed DryRun Proven Listed Rehearsed Written Mirrored Ready Completed"
+ONE = "Failed Crashed"
+FROM_THREE_ON = (
+    "Partial Unverified NotContained Cancelled Joined PartlyRecovered NotRecovered PartlyThawed Broken Indeterminate "
+    "NotRehearsed Refused Declined Expired Silent Degraded NotReady Unanswered Stale Finished Unfinished"
+)
+
+
+def test_a_script_finds_each_code_as_it_was() -> None:
+    told = {name: number for number, name in enumerate(FROM_THREE_ON.split(), 3)}
+    assert {**dict.fromkeys(ZERO.split(), 0), **dict.fromkeys(ONE.split(), 1), **told} == EXIT_CODES
+
 
 def test_every_state_has_a_code_and_no_other_name_has() -> None:
     assert set(EXIT_CODES) == {each.name for each in ENDINGS}
