@@ -31,8 +31,8 @@ def test_one_that_ends_while_it_is_read_is_not_taken_for_one_that_may_not_be_loo
         # in the middle of its exec it has none yet
         wait_until(lambda: Path(f"/proc/{child.pid}/cmdline").read_bytes(), what="its command line")
 
-        def ends_then(where: int | str, name: str) -> bytes:
-            data = read(where, name)
+        def ends_then(where: int | str, name: str, *limit: int) -> bytes:
+            data = read(where, name, *limit)
             if name == "cmdline":
                 child.kill()
                 child.wait()
@@ -72,12 +72,12 @@ def test_one_whose_threads_end_as_they_are_read_is_alive(
     """One thread at a time that starts the next and exits was no process to each look, or a zombie."""
     read, met = processes._bytes, 0
 
-    def ends_before(where: int | str, what: str) -> bytes:
+    def ends_before(where: int | str, what: str, *limit: int) -> bytes:
         nonlocal met
         if "/task/" in str(where) and what == name and met < relays:
             met += 1
             raise FileNotFoundError
-        return read(where, what)
+        return read(where, what, *limit)
 
     monkeypatch.setattr(processes, "_bytes", ends_before)
     process = processes.read_process(headless)
