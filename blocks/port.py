@@ -130,6 +130,10 @@ class Versioned(Protocol):
 class Answering(Protocol):
     """A store behind a network, which may be silent."""
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether it has answered anything at all, be it that it cannot."""
+
     def find_silence(self) -> StoreSilence | None:
         """Return what the store has not answered, None if it answers. Asks nothing."""
 

@@ -31,6 +31,11 @@ class RehearsalStore:
         """The real place."""
         return self._store.place
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the real store has answered."""
+        return not isinstance(self._store, Answering) or self._store.has_answered
+
     def find_silence(self) -> "StoreSilence | None":
         """What the real store has not answered."""
         return self._store.find_silence() if isinstance(self._store, Answering) else None

@@ -34,6 +34,8 @@ class Answers:
     _tries: int = 0
     _last: str = ""
     _fault: bool = False
+    answered: bool = False
+    """Whether it has answered anything at all, be it that it cannot."""
 
     @contextmanager
     def await_answer(self, seconds: float) -> Iterator[None]:
@@ -58,14 +60,14 @@ class Answers:
         """Note an answer, or that the store takes what is sent."""
         with self._lock:
             self._heard, self._since, self._tries = self.now(), 0.0, 0
-            self._last, self._fault = "", False
+            self._last, self._fault, self.answered = "", False, True
 
     def _miss(self, words: str, *, fault: bool) -> None:
         with self._lock:
             began, _ = self._under_way.get(get_ident(), (self.now(), 0.0))
             self._since = self._since or max(began, self._heard)
             self._tries += 1
-            self._last, self._fault = words, fault
+            self._last, self._fault, self.answered = words, fault, self.answered or fault
 
     def judge(self, error: Exception) -> None:
         """Note what an error of a client tells: no answer if it may pass, else one."""
@@ -97,5 +99,5 @@ class Answers:
             since = self._since or (max(oldest, self._heard) if oldest else 0.0)
             if not since or self.now() - since < _SOON:
                 return None
-            until = oldest + seconds if oldest else 0.0
-            return StoreSilence(place, since, self._tries, self._last, until, seconds, self._fault)
+            until = max((began + each for began, each in self._under_way.values()), default=0.0)
+            return StoreSilence(place, since, self._tries, self._last, until, seconds, self._fault, self.answered)

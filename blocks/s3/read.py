@@ -70,6 +70,11 @@ class S3Reader:
         """Return what the store has not answered, None if it answers."""
         return self._answers.find_silence(self.place)
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the store has answered anything at all, be it that it cannot."""
+        return self._answers.answered
+
     def head(self, key: str, version: str = "") -> StoredObject | None:
         """Return the object with the digest that the store computed. A digest that failed the canary test is None.
 

@@ -18,7 +18,7 @@ _PHASES: Final = frozenset(
 ) | {"record", "recover", "prove_contained_again"}
 _PREFECTS: Final = ("prefect.flow_runs", "prefect.task_runs")
 _WIDTH: Final = 150
-_WIDTH_AT_WORK: Final = 400
+_WIDTH_AT_WORK: Final = 700
 _SILENT_SECONDS: Final = 20.0
 _ENDED: Final = "Finished in state", "Task run failed with state"
 
@@ -27,7 +27,7 @@ class Phases(logging.Handler):
     """Print the end of each phase, with the seconds since the command was typed.
 
     After `silence` seconds without a line, print which steps are at work, again and again, and of a store that they ask
-    since when it does not answer, and until when it is tried.
+    since when it does not answer, until when it is tried, and what is known already.
     """
 
     def __init__(self, silence: float = _SILENT_SECONDS) -> None:

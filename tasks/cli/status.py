@@ -194,7 +194,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
             for identity, process in alive_now.items()
         ),
         suspects=tuple(_tell_suspects(roster, suspects)),
-        writers=tuple(_find_writers(home, host)) if verdict == NOT_CONTAINED else (),
+        writers=tuple(_find_writers(home, host)) if verdict == NOT_CONTAINED or at_work else (),
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _count_paused(containers)) if alone else "",

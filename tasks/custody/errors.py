@@ -10,7 +10,8 @@ EvacuationError
 │   └── ContainerGone          no such container, or it no longer runs
 └── StoreError           the store did not take or give an object
     ├── TransientStoreError    a retry may help
-    │   └── BusyStoreError         the store asks to come later
+    │   ├── BusyStoreError         the store asks to come later
+    │   └── SilentStoreError       the store has answered nothing in the whole run
     ├── PermanentStoreError    a retry does not help; the message says what does
     │   └── Denied             this identity lacks a permission
     └── Conflict               the key exists with other content; never overwritten
@@ -77,6 +78,10 @@ class TransientStoreError(StoreError):
 
 class BusyStoreError(TransientStoreError):
     """The store answers that it takes no such request now."""
+
+
+class SilentStoreError(TransientStoreError):
+    """The store has answered nothing in the whole run, and is not waited for any longer: a later run may help."""
 
 
 class PermanentStoreError(StoreError):

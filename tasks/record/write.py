@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +50,7 @@ from tasks.runtime.step import step
 from tasks.runtime.store_access import StoreAccess
 from tasks.runtime.wait_for_store import waits_for_store
 from tasks.storage.prove_object import create_kept, require_kept
+from tasks.system.cancellation import PATIENCE_SECONDS
 from tasks.system.files.atomic_files import sync_folder, write_whole
 
 logger = logging.getLogger(__name__)
@@ -90,7 +92,7 @@ class Record(StepResult):
 def record(context: RunContext, content: RecordContent) -> Record:
     """Write record/NNN/ to disk, closing.json last, then send it. A failing store does not undo the record on disk.
 
-    What is closed is not written again: a second try only sends it.
+    What is closed is not written again: a second try only sends it. A run that is cancelled meanwhile leaves it unsent.
     """
     verdict, folder = content.verdict, context.directory.record_dir(context.run.number)
     is_closed = (folder / CLOSING).exists()
@@ -118,7 +120,7 @@ def record(context: RunContext, content: RecordContent) -> Record:
     if context.cancelled:
         return replace(result, reason="not sent: the run was cancelled")
     try:
-        waits_for_store(_send)(context)
+        context.cancelled.run_bounded(partial(waits_for_store(_send), context), PATIENCE_SECONDS)
     except Exception as error:  # noqa: BLE001  the record must end on disk whatever the store does
         why = f"not in the store: {error}" if _is_new(error, verdict) else _SAME
         if context.first_try.not_sent != why:

@@ -27,6 +27,7 @@ from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.runtime.context import RunContext
 from tasks.runtime.own_results import keep_results
 from tasks.runtime.retry import transient
+from tasks.runtime.so_far import describe_so_far
 from tasks.system.cancellation import PATIENCE_SECONDS, RunCancelled, await_result
 
 logger = logging.getLogger(__name__)
@@ -271,13 +272,17 @@ def words(state: State[Any]) -> str:
 
 
 def _silence_of(context: RunContext, step_id: StepId, retries: int, delay: float) -> Callable[[], str]:
-    """Return what tells that the store which this try of a step asks does not answer; empty if it does."""
+    """Return what tells that the store which this try of a step asks does not answer, and what is known so far.
+
+    Empty if it answers.
+    """
     running = TaskRunContext.get()
     remaining = max(0, retries + 1 - (running.task_run.run_count if running else 1))
 
     def tell() -> str:
         silence = context.store.find_silence() if step_id in _ASKS_STORE else None
-        return silence.tell_waiting(remaining, delay) if silence else ""
+        words = (silence.tell_waiting(remaining, delay), describe_so_far(context, step_id)) if silence else ()
+        return "; ".join(filter(None, words))
 
     return tell
 

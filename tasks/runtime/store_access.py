@@ -11,6 +11,7 @@ from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
 from tasks.incident.store_folder import note_own_account, why_not_trusted
 from tasks.prefect_side.saved_blocks import SavedStore
+from tasks.runtime.store_patience import patient
 
 if TYPE_CHECKING:
     from blocks.port import Store
@@ -45,8 +46,9 @@ class StoreAccess:
 
     @cached_property
     def evidence(self) -> "Store":
-        """The store, with the credentials that write evidence."""
-        return self._guard(self.block.open())
+        """The store, with the credentials that write evidence; it is asked first, and by it a silent one is known."""
+        store = self.block.open()
+        return self._guard(patient(store) if isinstance(store, Answering) else store)
 
     @cached_property
     def latest(self) -> "Store":

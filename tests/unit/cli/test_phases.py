@@ -72,8 +72,9 @@ def test_of_a_store_that_does_not_answer_it_says_since_when_and_until_when_it_is
     with phases(silence=0.01):
         tell = {"begins": True, "silence": lambda: "" if answers else silence.tell_waiting(1, 1.0)}
         STEPS.debug("§5 claim", extra=tell)
-        line = "§5 claim; the store does not answer 保全先の応答なし since 00:00:00Z, tried until 00:02:05Z"
-        wait_until(partial(is_told, f"at work 実行中: {line}: s3://evidence/lab\n"), what="the line")
+        end = "tried in this step until about 00:02:05Z この工程の目安: s3://evidence/lab"
+        line = f"§5 claim; the store does not answer 保全先の応答なし since 00:00:00Z, {end}"
+        wait_until(partial(is_told, f"at work 実行中: {line}\n"), what="the line")
         answers = True
         wait_until(partial(is_told, "at work 実行中: §5 claim\n"), what="the line of a store that answers again")
 

@@ -125,6 +125,8 @@ def test_a_run_that_is_cancelled_waits_no_longer() -> None:
 class Silent(MemoryStore):
     """Takes no object and says since when it has been silent, as one behind a network does."""
 
+    has_answered = True
+
     def find_silence(self) -> StoreSilence:
         """Say so."""
         return StoreSilence("s3://evidence", 0.0, 4, "ReadTimeoutError: no answer in time")
