@@ -199,7 +199,7 @@ def facts_of(home: Path, on: Stage) -> dict[str, Any]:
     record = json.loads(closings(home)[-1].with_name(VERDICT).read_bytes())
     return {
         "incident": home.name,
-        **{name: record[name] for name in FIGURES},
+        **{name: record[name] for name in FIGURES if name in record},
         "files": len(items),
         "bytes": sum(item["bytes"] for item in items),
         "evidence": home / "evidence",

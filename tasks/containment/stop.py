@@ -59,6 +59,7 @@ class StopTarget:
     way: Way = Way.SIGNALS
     stuck: bool = False
     delay: str = ""
+    seen_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def end(self) -> End:
@@ -73,6 +74,24 @@ class StopTarget:
     def signals(self) -> tuple[tuple[str, datetime], ...]:
         """Signals that it was sent, after those that an earlier run had announced."""
         return (*self.announced, *self.sent)
+
+    @property
+    def ran(self) -> Mapping[str, object]:
+        """How long it ran during the stop, and until when at the latest; empty if it stood frozen until its end.
+
+        A newcomer that was not held ran from when it was seen.
+        """
+        since: datetime | None = self.seen_at if self.newcomer else None
+        until: datetime | None = None
+        seconds = 0.0
+        moments = [each for each in self.signals if each[0] in {SIGCONT.name, SIGSTOP.name}]
+        for name, at in (*moments, (SIGSTOP.name, self.gone_at or datetime.now(UTC))):
+            if name == SIGCONT.name:
+                since = since or at
+            elif since:
+                seconds, until = seconds + (at - since).total_seconds(), at
+                since = None
+        return {"ran_s": round(seconds, 3), "ran_until": until.isoformat()} if until else {}
 
     def note_guard(self, at: datetime) -> None:
         """Note the SIGKILL that the guard of the cordon sent to a process that was thawed again and again."""
@@ -121,13 +140,15 @@ def stop(context: RunContext) -> Stop:
     stopping.wrappers.give_back()
     listen(context, armed=True)
     stopped_at, earlier = datetime.now(UTC), stopping.earlier
-    fresh = [target.receipt() for target in stopping.targets.values() if target.identity not in earlier]
+    new = [target for target in stopping.targets.values() if target.identity not in earlier]
+    fresh, ran = [target.receipt() for target in new], {target.identity: target.ran for target in new}
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     context.state.stopped.write([receipt for receipt in receipts if receipt.end is not End.SURVIVED])
     context.state.stopping.write([receipt for receipt in fresh if receipt.end is End.SURVIVED])
     for receipt in fresh:
         signals = [name for name, _ in receipt.signals]
-        context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, signals=signals, way=receipt.way)
+        details = {"signals": signals, "way": receipt.way, **ran[receipt.identity]}
+        context.log.write("stopped", str(receipt.identity.pid), end=receipt.end, **details)
     gpu = look_at_gpus(context.adapters.host, context.state, context.log, "stop")
     result = Stop(stopped_at, tuple(receipts), containers.result(), (*stopping.units.warnings, *stopping.warnings), gpu)
     context.first_try = FirstTry()

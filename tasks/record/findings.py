@@ -25,7 +25,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.question import answers
 from tasks.custody.incident.stance import ALL_FROZEN, ALL_STOPPED, REST_FROZEN
 from tasks.custody.incident.steps import StepId
-from tasks.custody.incident.timeline import seconds_taken
+from tasks.custody.incident.timeline import describe_ran_on, seconds_taken
 from tasks.custody.incident.verdict import Verdict, Word, judge, ways_in
 from tasks.custody.models.inspection import Inspection
 from tasks.custody.step_result import StepResult
@@ -207,6 +207,8 @@ def content_of(log: CustodyLog, verdict: Verdict, findings: Findings) -> RecordC
     whole = findings.containment is not None and findings.containment.is_complete
     contained = whole and verdict.word is not Word.NOT_CONTAINED
     seconds = seconds_taken(log.entries(), datetime.now(UTC), contained=contained)
+    if ran_on := describe_ran_on(seconds):
+        verdict = replace(verdict, notes=(ran_on, *verdict.notes))
     checks = (findings.containment, findings.pause, findings.challenge, findings.watch, findings.freeze, findings.stop)
     names = ("containment", "pause", "challenge", "watch", "freeze", "stop")
     facts = {

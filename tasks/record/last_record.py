@@ -79,6 +79,7 @@ def build_recovery_content(  # noqa: PLR0913  what a recovery adds to what is kn
         verdict = last.verdict.after_failed_recovery(incident.id, remaining, unknown, workload=incident.workload)
     if verdict.word is Word.NOT_CONTAINED:
         facts["contained_s"] = None
+        facts.pop("stopped_s", None)
     if isinstance(containment, Containment):
         facts["containment"] = asdict(containment)
     findings = replace(findings_in(facts), seals=seals, recovery=recovery)

@@ -37,8 +37,16 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
         state.stopping_containers.write([])
     for each in fresh:
         details = {"signals": [name for name, _ in each.signals], "removed": each.removed, "reason": each.reason}
+        details |= _describe_run(each)
         context.log.write("stopped", each.identity.id, end=each.end, exit_code=each.exit_code, **details)
     return tuple(receipts)
+
+
+def _describe_run(stopped: StoppedContainer) -> dict[str, object]:
+    """Return how long it ran after it was asked to end, and until when; empty if it was killed where it stood."""
+    since = next((at for name, at in stopped.signals[:1] if name != _SIGKILL), None)
+    until = stopped.gone_at or datetime.now(UTC)
+    return {"ran_s": round((until - since).total_seconds(), 3), "ran_until": until.isoformat()} if since else {}
 
 
 class StoppingContainer:

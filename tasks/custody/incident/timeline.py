@@ -28,7 +28,11 @@ class Moment(StrEnum):
     NONE_LEFT = "none left"
 
 
-FIGURES: Final = ("contained_s", "total_s")
+FIGURES: Final = ("contained_s", "stopped_s", "total_s")
+RAN_ON: Final = "the grace let some of it run on 猶予中に稼働を再開"
+"""How the note on that begins."""
+_SHORT_SECONDS: Final = 1.0
+"""What a grace may let run, after it stood, without being told."""
 _PAUSED: Final = "container paused"
 _HOLDS: Final = frozenset({"frozen", _PAUSED, "engine not asked"})
 """What a freeze writes; `denied` says why something did not stand."""
@@ -155,8 +159,11 @@ def seconds_taken(entries: Iterable[Mapping[str, Any]], until: datetime, *, cont
     `contained_s` ends when the last process or container stood. It ends with the check that first found the workload
     contained after one that did not, or after a freeze that something was denied to. It is None unless it is
     `contained`. `total_s` ends with `until`. Both are None if no run says when it was asked for.
+
+    `stopped_s` ends when the last process or container had ended at the latest, or stood again, that a grace let run
+    after it stood. It is left out if none ran for more than a second.
     """
-    began, last, doubted = None, None, False
+    began, last, doubted, ran_on = None, None, False, list[datetime]()
     for entry in entries:
         if began is None and "triggered" in entry:
             began = last = moment(entry["triggered"])
@@ -165,10 +172,21 @@ def seconds_taken(entries: Iterable[Mapping[str, Any]], until: datetime, *, cont
         elif last and entry["action"] in _ENDS and step_of(entry)[0] in _CHECKS:
             done = entry["action"] == "step done"
             last, doubted = max(last, moment(entry["utc"])) if done and doubted else last, not done
+        elif entry["action"] == "stopped" and entry.get("ran_s", 0) > _SHORT_SECONDS:
+            ran_on.append(moment(entry["ran_until"]))
     if began is None or last is None:
-        return dict.fromkeys(FIGURES)
-    frozen, total = ((at - began).total_seconds() for at in (last, until))
-    return {"contained_s": round(frozen, 3) if contained else None, "total_s": round(total, 3)}
+        return {"contained_s": None, "total_s": None}
+    frozen, stopped, total = ((at - began).total_seconds() for at in (last, max([last, *ran_on]), until))
+    shown = {"stopped_s": round(stopped, 3)} if contained and stopped > frozen else {}
+    return {"contained_s": round(frozen, 3) if contained else None, **shown, "total_s": round(total, 3)}
+
+
+def describe_ran_on(seconds: Mapping[str, float | None]) -> str:
+    """Return that a grace let something run after all had stood, by the figures of `seconds_taken`; empty if not."""
+    if (stopped := seconds.get("stopped_s")) is None:
+        return ""
+    stood = f"contained_s={seconds['contained_s']:.2f}"
+    return f"{RAN_ON} after all stood ({stood}), until stopped_s={stopped:.2f} at the latest, and may have written"
 
 
 def requests(entries: Iterable[Mapping[str, Any]]) -> int:

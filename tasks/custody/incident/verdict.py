@@ -24,6 +24,7 @@ from tasks.custody.incident.commands import (
     postmortem_line,
     run_line,
 )
+from tasks.custody.incident.timeline import RAN_ON
 from tasks.custody.store.receipts import NOT_THERE, ObjectReceipt, displaced_objects, lost_once, unproven
 from tasks.custody.visible import visible
 
@@ -81,7 +82,8 @@ class Verdict:
             parts.append(f"Safe: {_list_sentences(self.safe)}.")
         if others:
             parts.append(f"Also missing: {_list_sentences(others)}.")
-        parts += [f"{each.rstrip('. ')}." for each in more if each]
+        ran_on = [each[:1].upper() + each[1:] for each in self.notes if each.startswith(RAN_ON)]
+        parts += [f"{each.rstrip('. ')}." for each in (*ran_on, *more) if each]
         return " ".join([*parts, f"Next: {self.next}"])
 
     def after_recovery(self, summary: str, named: str = "") -> "Verdict":

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.soak  # five minutes of both processors; other scenes s
 PROJECT = Path(__file__).parents[3]
 DRILL = [sys.executable, "-m", "flows.cli", "drill"]
 LAST = re.compile(
-    r"VERIFIED incident=(?P<incident>IR-\d{8}T\d{6}Z) contained_s=(?P<contained>[\d.]+) total_s=[\d.]+ "
+    r"VERIFIED incident=(?P<incident>IR-\d{8}T\d{6}Z) contained_s=(?P<contained>[\d.]+) (?:stopped_s=[\d.]+ )?"
+    r"total_s=[\d.]+ "
     r"files=(?P<files>\d+) bytes=\d+ evidence=(?P<evidence>/.*) store=s3://(?P<bucket>[^/]+)/(?P<prefix>.*)"
 )
 

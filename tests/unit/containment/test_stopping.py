@@ -4,13 +4,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Any
 
 import pytest
 
 from tasks.containment import stop as steps
-from tasks.containment.stop import Stopping
+from tasks.containment.stop import Stopping, StopTarget
 from tasks.containment.units import ASKED
 from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import End, Frozen
@@ -177,6 +178,41 @@ def test_the_guards_kill_stands_in_the_receipt_although_another_was_signalled(ru
     assert "by the guard" in receipts[killed.identity].reason
     told = {each["object"] for each in run.log.entries() if each["action"] == "stopped"}
     assert told == {str(killed.pid), str(living.pid)}
+
+
+@pytest.mark.parametrize("policy", ["graceful", "kill"])
+def test_the_log_says_how_long_the_grace_let_one_run(run: RunContext, policy: Policy) -> None:
+    run.run, run.workload.grace_seconds = replace(run.run, policy=policy), 0.3
+    deaf, at = add(run, 1, masks=DEAF), run.incident.opened_at
+    run.state.frozen.write([Frozen(deaf.identity, "training", "train", 0, at, at)])
+    steps.stop.fn(run)
+    (entry,) = (each for each in run.log.entries() if each["action"] == "stopped")
+    assert ("ran_s" in entry) == ("ran_until" in entry) == (policy == "graceful")
+    assert policy == "kill" or 0.3 <= entry["ran_s"] < 5
+
+
+def seconds(number: float) -> datetime:
+    return datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=number)
+
+
+@pytest.mark.parametrize(
+    ("signals", "newcomer", "ran"),
+    [
+        ([("SIGKILL", 5)], False, None),
+        ([("SIGTERM", 1), ("SIGCONT", 2), ("SIGKILL", 32)], False, (30.5, 32.5)),
+        ([("SIGCONT", 2), ("SIGSTOP", 4), ("SIGKILL", 32)], False, (2.0, 4.0)),
+        ([("SIGCONT", 2), ("SIGSTOP", 4), ("SIGCONT", 30)], False, (4.5, 32.5)),
+        ([("SIGCONT", 2), ("SIGCONT", 3)], False, (30.5, 32.5)),
+        ([], True, (32.5, 32.5)),
+        ([("SIGSTOP", 0.25), ("SIGKILL", 32)], True, (0.25, 0.25)),
+    ],
+)
+def test_it_is_known_how_long_one_ran_during_the_stop(
+    signals: list[tuple[str, float]], ran: tuple[float, float] | None, *, newcomer: bool
+) -> None:
+    target = StopTarget(Identity(7, 7), "training", "train", newcomer=newcomer, alive=False, seen_at=seconds(0))
+    target.sent, target.gone_at = [(name, seconds(at)) for name, at in signals], seconds(32.5)
+    assert target.ran == ({"ran_s": ran[0], "ran_until": seconds(ran[1]).isoformat()} if ran else {})
 
 
 def test_one_that_ends_between_two_looks_is_no_trouble(run: RunContext) -> None:

@@ -6,6 +6,7 @@ import re
 import resource
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tasks.incident.current import note_opened
 from tasks.incident.layout import INCIDENT
 from tasks.record.content import RecordContent
 from tasks.record.final_state import final_state, recovered_state
+from tasks.record.findings import content_of, verdict_of
 from tasks.record.last_record import build_recovery_content, last_record
 from tasks.record.postmortem import PICTURE
 from tasks.record.render import HTML, MARKDOWN
@@ -38,6 +40,7 @@ from tests.support.flushes import flushes
 from tests.support.memory_store import MemoryStore
 from tests.support.report_factory import NOW, WHO, story
 from tests.support.run_context import case_of, made
+from tests.support.sealed_runs import contained_findings
 
 PAGES = {MARKDOWN, HTML, PICTURE}
 OTHERS = {VERDICT, SEGMENT}
@@ -100,6 +103,25 @@ def test_nothing_is_written_into_an_incident_that_another_host_has_claimed(conte
     assert [each.key for each in store.list(home)] == [claim_key(context.incident.id)]
     assert context.state.claimed.read()
     assert set(closed(context)) == PAGES | OTHERS
+
+
+@pytest.mark.parametrize("ran_s", [30.0, 0.4])
+def test_what_a_grace_let_run_on_is_in_message_record_and_page(context: RunContext, ran_s: float) -> None:
+    asked = context.incident.opened_at
+    context.log.write("run opened", context.incident.id, triggered=asked.isoformat())
+    context.log.write("frozen", "7", at=(asked + timedelta(seconds=2.07)).isoformat())
+    context.log.write("stopped", "7", ran_s=ran_s, ran_until=(asked + timedelta(seconds=32.8)).isoformat())
+    found = contained_findings(asked)
+    judged = content_of(context.log, verdict_of(context, found), found)
+    told = made(record.fn(context, judged))
+    folder = context.directory.record_dir(context.run.number)
+    page, facts = (folder / MARKDOWN).read_text().replace("\\", ""), json.loads((folder / VERDICT).read_bytes())
+    said = str(final_state(context, judged.verdict, told, None).message)
+    words = "The grace let some of it run on 猶予中に稼働を再開 after all stood (contained_s=2.07)"
+    assert facts["contained_s"] == 2.07
+    assert facts.get("stopped_s") == (32.8 if ran_s > 1 else None)
+    assert (words in said) == (f"{words}, until stopped_s=32.80 at the latest" in said) == (ran_s > 1)
+    assert ("contained_s=2.07  stopped_s=32.80  total_s=" in page) == (words[1:] in page) == (ran_s > 1)
 
 
 def test_the_custody_log_is_on_disk_before_a_segment_of_it(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.incident.timeline import requests, seconds_taken, took
+from tasks.custody.incident.timeline import describe_ran_on, requests, seconds_taken, took
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -31,6 +31,10 @@ def denied(action: str = "frozen") -> dict[str, Any]:
 def paused(seconds: float | None, written: float = 3) -> dict[str, Any]:
     when = "None" if seconds is None else at(seconds)
     return {"action": "container paused", "utc": at(written), "at": when, "denied": ""}
+
+
+def stopped(seconds: float, ran: float) -> dict[str, Any]:
+    return {"action": "stopped", "utc": at(99), "ran_s": ran, "ran_until": at(seconds)}
 
 
 def check(seconds: float, action: str, step: str = "prove_contained") -> dict[str, Any]:
@@ -61,6 +65,30 @@ def test_contained(entries: list[dict[str, Any]], seconds: float) -> None:
     told = seconds_taken(entries, START + timedelta(seconds=100), contained=True)
     assert told == {"contained_s": seconds, "total_s": 100.0}
     assert seconds_taken(entries, START + timedelta(seconds=100), contained=False) == {**told, "contained_s": None}
+
+
+@pytest.mark.parametrize(
+    ("entries", "seconds"),
+    [
+        ([stopped(32.8, 30.0), stopped(5, 2.0), {"action": "stopped", "utc": at(40)}], 32.8),
+        ([stopped(6, 1.5), stopped(7, 0.3)], 6.0),  # a second is not told
+        ([stopped(6, 0.9)], None),
+        ([stopped(2, 1.5), frozen(3)], None),  # of a run before the one in which all stood
+        ([{"action": "stopped", "utc": at(40)}], None),  # it never ran, or an earlier version wrote it
+    ],
+)
+def test_what_a_grace_let_run_after_all_stood_is_told_until_it_had_ended(
+    entries: list[dict[str, Any]], seconds: float | None
+) -> None:
+    every = [opened(0), frozen(2.07), *entries, check(41, "step done")]
+    until = START + timedelta(seconds=100)
+    told = seconds_taken(every, until, contained=True)
+    assert told.get("stopped_s") == seconds
+    assert ("stopped_s" in took(told, 1)) == bool(seconds)
+    said = describe_ran_on(told)
+    assert bool(said) == bool(seconds)
+    assert not seconds or f"(contained_s=2.07), until stopped_s={seconds:.2f} at the latest" in said
+    assert "stopped_s" not in seconds_taken(every, until, contained=False)
 
 
 def test_a_log_without_a_request_has_no_figures() -> None:
