@@ -42,7 +42,7 @@ class StoreSilence:
         end = ""
         if not self.answered:
             end = (
-                f", tried until {_clock(self.until)} and no longer in this run 実行全体の期限"
+                f", tried until {_clock(self.until)} at the latest, in the whole run 実行全体の期限"
                 if self.until
                 else _GIVEN_UP
             )

@@ -126,9 +126,11 @@ def test_who_writes_by_short_lived_children_is_named_with_the_way_to_end_it(
         grown_for(small.root / file, SETTLE_SECONDS)
         grown(small.root / file)
         seen: Containment = made(prove_still_contained.fn(context))
+        assert note_opened(context.workload, context.incident)
+        (told,) = look(context.workload, context.adapters.host).writers
+        assert f"end it with kill {pid}" in told, "while the run is at work, as its line says"
         (record := context.directory.path / "record/001").mkdir(parents=True)
         (record / "closing.json").write_text(json.dumps({"verdict": "NOTCONTAINED"}))
-        assert note_opened(context.workload, context.incident)
         (told,) = look(context.workload, context.adapters.host).writers
         assert f"end it with kill {pid}" in told
     assert look(context.workload, context.adapters.host).writers == (), "it has ended"
