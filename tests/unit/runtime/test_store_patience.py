@@ -147,7 +147,7 @@ def test_a_silent_store_costs_one_time_in_all(
         began = time.monotonic()
         ended = run_all(context)
         took = time.monotonic() - began
-    assert short <= took < short + 2, "what was collected and written is among it"
+    assert short <= took < short + 8, "what was collected and written is among it"
     assert (ended.tries["offload"], ended.tries["record"]) == (1, 1)
     assert isinstance(ended.errors[-1], SilentStoreError)
     assert "got none to any request of this run since" in ended.message
@@ -175,8 +175,8 @@ def test_the_end_that_is_told_while_it_waits_is_the_end_of_the_run(small: SmallW
         left = time.time()
     ends = [each for each in told if each]
     assert ends
-    assert max(ends) - min(ends) < 0.2, "one end, whichever step waits"
-    assert left - max(ends) < 1.5
+    assert max(ends) - min(ends) < 0.5, "one end, whichever step waits"
+    assert left - max(ends) < 8
 
 
 def test_a_cancel_ends_a_record_that_waits_for_the_store(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
