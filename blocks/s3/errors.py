@@ -28,37 +28,27 @@ _BUSY: Final = (
 )
 _BROKEN: Final = "The bucket is there, so this store does not do such a request as S3 does: ask who runs it."
 _CHANGED: Final = "The source changed after it was hashed, or was damaged on the way: compare it with its manifest."
+_DENIED: Final = ("AccessDenied", "AllAccessDisabled", "403")
 _REMEDIES: Final = {
-    "AccessDenied": _ACCESS,
-    "AllAccessDisabled": _ACCESS,
-    "403": _ACCESS,
-    "InvalidAccessKeyId": _KEYS,
-    "SignatureDoesNotMatch": _KEYS,
-    "InvalidHeader": _KEYS,
-    "InvalidToken": _EXPIRED,
-    "ExpiredToken": _EXPIRED,
+    **dict.fromkeys(_DENIED, _ACCESS),
+    **dict.fromkeys(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidHeader"), _KEYS),
+    **dict.fromkeys(("InvalidToken", "ExpiredToken"), _EXPIRED),
     "NoSuchBucket": "Create the bucket, or correct its name in the store block.",
     "NoSuchKey": "List the place, and check the incident id.",
-    "PermanentRedirect": _REGION,
-    "AuthorizationHeaderMalformed": _REGION,
+    **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "301"), _REGION),
     "IllegalLocationConstraintException": _REGION,
-    "301": _REGION,
     "407": _WAIT,
     "400": f"{_REGION} If it is right: {_EXPIRED}",
     "RequestTimeTooSkewed": "Set this host's clock, then run the evacuation again.",
-    "BadDigest": _CHANGED,
-    "XAmzContentSHA256Mismatch": _CHANGED,
+    **dict.fromkeys(("BadDigest", "XAmzContentSHA256Mismatch"), _CHANGED),
     "EntityTooLarge": "The store takes at most 5 GiB in one piece, and this file was sealed undivided: move it by hand "
     "and record its digest.",
     "EntityTooSmall": "The store wants larger parts than this incident was sealed with: move this file by hand.",
     "InvalidRequest": "If retention is asked, give a bucket with Object Lock; otherwise read what the store says.",
-    "NoCredentialsError": _SOURCE,
-    "PartialCredentialsError": _SOURCE,
-    "CredentialRetrievalError": _SOURCE,
+    **dict.fromkeys(("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"), _SOURCE),
     "ProfileNotFound": _SOURCE,
     "SSLError": "Correct the endpoint, or trust its authority: set verify_cert_path in the credentials block.",
 }
-_DENIED: Final = {"AccessDenied", "AllAccessDisabled", "403"}
 _LATER: Final = {"429", "503", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
 _TRANSIENT: Final = {"ConditionalRequestConflict", "InternalError", "OperationAborted", *_LATER}
 _UNREACHABLE: Final = {
