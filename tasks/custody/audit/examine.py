@@ -1,9 +1,8 @@
 """Apply all rules of an audit to the documents of one incident."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from tasks.custody.audit.chain import chain
 from tasks.custody.audit.facts import coverage_holds, read_coverage, read_facts, receipts_cover, verdict_holds
@@ -32,16 +31,13 @@ from tasks.custody.audit.signed import Signatures, signatures
 from tasks.custody.audit.signers import AllowedSigner
 from tasks.custody.audit.stated import statement_holds
 from tasks.custody.audit.timed import TimeStamps, may_lie_beside, seen_times, time_stamps
-from tasks.custody.audit.untrusted import Unreadable, read_closing, read_manifest
+from tasks.custody.audit.untrusted import DocumentReader, Unreadable, read_closing, read_manifest
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import SEGMENT, claim_key, record_key, volume_folder
 from tasks.custody.incident.incident import Origin
 from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, all_objects
 from tasks.custody.store.timestamp import Roots
-
-K = TypeVar("K")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,28 +62,6 @@ class Examination:
     origin: Origin
 
 
-class _Reader:
-    """Reads documents, and collects findings on those that are unreadable."""
-
-    def __init__(self, documents: Mapping[str, bytes]) -> None:
-        self._documents = documents
-        self.findings: list[AuditFinding] = []
-
-    def read(self, key: str, how: Callable[[bytes], T]) -> T | None:
-        if key not in self._documents:
-            return None
-        try:
-            return how(self._documents[key])
-        except Unreadable as error:
-            self.findings.append(broken(key, "it is not what it should be", error.expected, error.got))
-            return None
-
-    def read_each(self, keys: Mapping[K, str], how: Callable[[bytes], T]) -> dict[K, T]:
-        """Return the documents that exist and are readable."""
-        read = ((name, self.read(key, how)) for name, key in keys.items())
-        return {name: found for name, found in read if found is not None}
-
-
 def examine(
     layout: Layout,
     keys: Mapping[str, object],
@@ -99,7 +73,7 @@ def examine(
 
     `signers` may sign; `roots` are those of time-stamp authorities.
     """
-    reader = _Reader(documents)
+    reader = DocumentReader(documents)
     records = {number: _record(layout, number, reader, documents) for number in layout.records}
     planted = {*_find_planted(layout, documents, signers, records)}
     layout = replace(layout, volumes=tuple(each for each in layout.volumes if each not in planted))
@@ -177,7 +151,7 @@ def _in_place(layout: Layout, manifests: Mapping[int, Manifest]) -> Iterator[str
         yield from (item.key for item in all_objects(manifest, layout.snapshot) if item.stored_name in there)
 
 
-def _record(layout: Layout, number: int, reader: _Reader, documents: Mapping[str, bytes]) -> RecordOf:
+def _record(layout: Layout, number: int, reader: DocumentReader, documents: Mapping[str, bytes]) -> RecordOf:
     closing = reader.read(layout.closing(number), read_closing)
     facts = reader.read(layout.verdict(number), read_facts)
     segment = documents.get(record_key(layout.incident, number, SEGMENT))

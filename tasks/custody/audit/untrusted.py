@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from functools import cache
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeVar, get_origin
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from tasks.custody.audit.finding import printable
+from tasks.custody.audit.finding import AuditFinding, broken, printable
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.incident.incident import Origin
 from tasks.custody.incident.verdict import Word
@@ -19,6 +19,7 @@ from tasks.custody.store.manifest import Manifest, file_of, is_canonical, item_o
 from tasks.custody.store.retention import MOST_DAYS, Retention
 from tasks.custody.store.rows import read_rows, spell
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -35,6 +36,30 @@ class Unreadable(Exception):
         """Keep what was expected and what came."""
         super().__init__(f"expected {expected}; got {got}")
         self.expected, self.got = expected, got
+
+
+class DocumentReader:
+    """Reads documents, and collects findings on those that are unreadable."""
+
+    def __init__(self, documents: Mapping[str, bytes]) -> None:
+        """Read nothing yet."""
+        self._documents = documents
+        self.findings: list[AuditFinding] = []
+
+    def read(self, key: str, how: Callable[[bytes], T]) -> T | None:
+        """Return a document, None if it is not there or unreadable."""
+        if key not in self._documents:
+            return None
+        try:
+            return how(self._documents[key])
+        except Unreadable as error:
+            self.findings.append(broken(key, "it is not what it should be", error.expected, error.got))
+            return None
+
+    def read_each(self, keys: Mapping[K, str], how: Callable[[bytes], T]) -> dict[K, T]:
+        """Return the documents that exist and are readable."""
+        read = ((name, self.read(key, how)) for name, key in keys.items())
+        return {name: found for name, found in read if found is not None}
 
 
 _Item = tuple[str, str, int, Sha256, int | None, str, str, str, tuple[int, int, tuple[Sha256, ...]] | None]

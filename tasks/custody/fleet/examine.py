@@ -1,16 +1,15 @@
 """Apply the rules of an audit to the documents of a fleet: its list, its records, and that no host is missing."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from tasks.custody.audit.finding import AuditFinding, broken, note, printable, unclear
 from tasks.custody.audit.layout import SIGNATURE, gaps, records_in
 from tasks.custody.audit.signed import Hand
 from tasks.custody.audit.timed import TimeStamps, may_lie_beside, time_stamps
-from tasks.custody.audit.untrusted import Unreadable
+from tasks.custody.audit.untrusted import DocumentReader
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.documents import FleetClosing, HostLine, read_fleet_closing, read_hosts, read_targets
 from tasks.custody.fleet.ends import HostEnd, Row
@@ -19,8 +18,6 @@ from tasks.custody.fleet.places import HOSTS, key_at
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.timestamp import Roots
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,21 +57,14 @@ def fleet_layout(fleet: str, keys: Iterable[str]) -> FleetLayout:
 
 def examine_fleet(layout: FleetLayout, documents: Mapping[str, bytes], roots: Roots) -> FleetExamination:
     """Judge the documents, which are all objects below fleets/ID/, by key. `roots` are time-stamp authorities'."""
-    findings = list[AuditFinding]()
-
-    def read(key: str, how: Callable[[bytes], T]) -> T | None:
-        try:
-            return how(documents[key]) if key in documents else None
-        except Unreadable as error:
-            findings.append(broken(key, "it is not what it should be", error.expected, error.got))
-            return None
-
-    targets = read(targets_key(layout.fleet), read_targets)
+    reader = DocumentReader(documents)
+    findings = reader.findings
+    targets = reader.read(targets_key(layout.fleet), read_targets)
     keys = dict(zip(layout.records, layout.signed_keys, strict=True))
-    closings = {number: read(key, read_fleet_closing) for number, key in keys.items()}
+    closings = {number: reader.read(key, read_fleet_closing) for number, key in keys.items()}
     last = max((number for number, closing in closings.items() if closing), default=0)
     hosts_key = fleet_record_key(layout.fleet, last, HOSTS)
-    hosts = read(hosts_key, read_hosts) if last else None
+    hosts = reader.read(hosts_key, read_hosts) if last else None
     findings += _complete(layout, documents, closings)
     for number, closing in closings.items():
         if closing:
