@@ -1,5 +1,6 @@
 """Collect open files, limits, signals and maps of each frozen process. What may not be read says so in its place."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -28,8 +29,9 @@ from tasks.collectors.sockets import descriptors, of_process
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.command_line_redaction import exists
 from tasks.custody.evidence.keys import TREE
-from tasks.custody.evidence.pattern import literal_folder, of_root
+from tasks.custody.evidence.pattern import literal_folder, matches_any, of_root
 from tasks.custody.evidence.redact import redact_command, redact_environment
+from tasks.custody.evidence.words import secret_name
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
 from tasks.host.process.process import Process
@@ -99,12 +101,30 @@ _QUESTIONS: dict[str, Callable[[int], Any]] = {
 }
 
 
-def _environment(pid: int, folders: Sequence[str]) -> dict[str, str]:
-    """Return the variables; one that names a model's file, in one of these folders or where it works, is shown."""
-    given, places = psutil.Process(pid).environ(), [folder_of(pid), *folders]
-    models = {name: value for name, value in given.items() if is_named_as_model(value)}
-    there = {name: value for name, value in models.items() if any(exists(value, place) for place in places)}
-    return redact_environment(given) | there
+def _environment(pid: int, root: str, patterns: Sequence[str]) -> dict[str, str]:
+    """Return the variables; one that names a model's file, or a folder of models, that is there is shown."""
+    given, places = psutil.Process(pid).environ(), [folder_of(pid), root]
+    places += [f"{root}/{literal_folder(each)}" for each in patterns]
+    shown = {
+        name: value
+        for name, value in given.items()
+        if any(
+            exists(path, place) and (is_named_as_model(path) or _is_of_models(name, f"{place}/{path}", root, patterns))
+            for path in (value, value.removeprefix("file://"))
+            for place in ("" if path.startswith("/") else each for each in dict.fromkeys(places))
+        )
+    }
+    return redact_environment(given) | shown
+
+
+def _is_of_models(variable: str, path: str, root: str, patterns: Sequence[str]) -> bool:
+    """Return whether a path in the root is a model by these patterns, or lies where they look, for no secret's name."""
+    names = [os.path.relpath(path, each) for each in (root, os.path.realpath(root))]
+    folders = [folder for each in patterns if (folder := literal_folder(each))]
+    found = (
+        matches_any(name, patterns) or any(f"{name}/".startswith(f"{each}/") for each in folders) for name in names
+    )
+    return not secret_name(variable, alone=True) and bool(path.rpartition("/")[2].strip(".")) and any(found)
 
 
 def _ask(pid: int, question: Callable[[int], Any]) -> Any:
@@ -128,8 +148,9 @@ def _describe(pid: int, start: int, questions: Mapping[str, Callable[[int], Any]
 def make(target: Target) -> bytes:
     """Return one object a process. What could not be read says so in its place."""
     until = time.monotonic() + target.seconds * _SHARE
-    folders = [f"{target.root}/{literal_folder(each)}" for each in ("", *of_root(target.globs.get("models", ())))]
-    questions: dict[str, Callable[[int], Any]] = {**_QUESTIONS, "environment": partial(_environment, folders=folders)}
+    patterns = of_root(target.globs.get("models", ()))
+    environment = partial(_environment, root=str(target.root), patterns=patterns)
+    questions: dict[str, Callable[[int], Any]] = {**_QUESTIONS, "environment": environment}
     described: list[dict[str, Any]] = [
         _describe(pid, start, questions)
         if time.monotonic() < until

@@ -35,6 +35,7 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
     may have found the API ended or about to end. So all looks at one freeze count. `models` are the digests of the
     models by path.
     """
+    answer = answer_of(context)
     root, folders = str(context.workload.root), [literal_folder(each) for each in context.workload.models]
     if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
         config = kept_config(context.directory.path, was.identity)
@@ -43,17 +44,30 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
         names = names_inside(os.path.realpath(root), models, real_mounts(config))
         inside = {path: models[name] for path, name in names.items()}
         worked = config["Config"].get("WorkingDir") or "/"
-        served = (served_before(look, worked, inside or models, folders) for look in looks)
+        served = (served_before(look, worked, inside or models, folders, answer=answer) for look in looks)
         found = first_certain(each for each in served if each.names)
         return replace(found, names=tuple(dict.fromkeys(names.get(each, each) for each in found.names)))
     frozen = [*frozen_before(context.state)]
     real = {os.path.relpath(os.path.realpath(f"{root}/{name}"), root): sha256 for name, sha256 in models.items()}
-    for ours in api_looks(context, volumes):
-        follow = partial(_follow, root, max((each.frozen_at or each.seen_at).timestamp() for each in frozen))
-        look = served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow)
-        if look.names or counts_newest(context):
+    follow = (
+        partial(_follow, root, max((each.frozen_at or each.seen_at).timestamp() for each in frozen)) if frozen else str
+    )
+    for ours in (*api_looks(context, volumes), []):  # an API of which nothing was seen may have answered
+        look = served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow, answer)
+        if look.names or (ours and counts_newest(context)):
             return look
     return ServedBefore()
+
+
+def answer_of(context: RunContext) -> str:
+    """Return the model that the API named before the freeze that counts, as the custody log has it; empty if none."""
+    since, named = at.isoformat() if (at := thawed_at(context)) else "", list[str]()
+    for each in context.log.entries():
+        if each["action"] == "recovery ended" and counts_newest(context):
+            named.clear()
+        elif each["action"] == "model named" and each["utc"] > since:
+            named.append(str(each["object"]))
+    return next(iter(named[::-1] if counts_newest(context) else named), "")
 
 
 def thawed_at(context: RunContext) -> datetime | None:

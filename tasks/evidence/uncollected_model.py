@@ -24,7 +24,7 @@ from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import parts_of
 from tasks.custody.models.inspection import holds_a_model
-from tasks.evidence.model_served import api_looks, counts_newest, names_inside, thawed_at
+from tasks.evidence.model_served import answer_of, api_looks, names_inside
 from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import place_outside, real_mounts
 from tasks.runtime.context import RunContext
@@ -160,7 +160,7 @@ def find_uncollected(context: RunContext, evidence: Iterable[Evidence]) -> tuple
     if context.cancelled:
         return ()
     files = [file for item in evidence for file in item.files if file.source]
-    answer, block = _answer_of(context), context.workload
+    answer, block = answer_of(context), context.workload
     if was := WorkloadContainers(context).find_api(leads_to(block.api_address)[1]):
         own = {file.path for file in files if file.note.startswith(f"in container {was.name}")}
         outside = {file.path for file in files if not file.note.startswith("in container ") and file.path[:1] != "/"}
@@ -181,14 +181,6 @@ def find_uncollected(context: RunContext, evidence: Iterable[Evidence]) -> tuple
         shown, path = missing
         lost.setdefault(os.path.realpath(path) if path else shown, tell_uncollected(shown, path, ANSWER, block))
     return tuple(map(str, lost.values()))
-
-
-def _answer_of(context: RunContext) -> str:
-    """Return the model that the API named before a freeze that holds, as the look at its processes counts."""
-    since = at.isoformat() if (at := thawed_at(context)) else ""
-    rows = (each for each in context.log.entries() if each["action"] == "model named" and each["utc"] > since)
-    named = [str(each["object"]) for each in rows] or [""]
-    return named[-1 if counts_newest(context) else 0]
 
 
 def _find_held(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -217,10 +217,13 @@ class SealedModels:
         """
         others = {file.sha256 for file in self.last.values()} - set(digests)
         known = self.before.contents & set(digests) if self.before.names else self.chosen or not others
-        if self.named or known:
+        if self.named or (known and (self.chosen or not self.before.undecided)):
             return ""
+        if not self.before.names:
+            why = "which is not known 不明: nothing that was seen of it leads to a sealed model"
+            return f"{NOT_AS_BEFORE}, {why} (name as model the one that you know it was; 確認できたら model で指定)"
         cure = "name the one that you want as model; 別のモデルは model で指定"
-        return f"{NOT_AS_BEFORE}, {self.before.summary or 'which is not known 不明'} ({cure})"
+        return f"{NOT_AS_BEFORE}, {self.before.summary} ({cure})"
 
     def explain_opened(self, url: str, files: Mapping[str, StoredFile], altered: Sequence[str]) -> str:
         """Return why it is not known which of the opened models the API serves; empty if it is.

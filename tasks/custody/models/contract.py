@@ -22,6 +22,7 @@ _TRACES: Final = {  # what tree.json says of a process, the strongest first
     "command": "named by its command",
     "environment": "named by its environment",
 }
+_ANSWERED: Final = "named in its answer"
 _SHELLS_OWN: Final = frozenset({"PWD", "OLDPWD"})
 """Variables that say where a shell was, and nothing of what it starts."""
 
@@ -109,11 +110,13 @@ class ServedBefore:
     """The model that was served at the freeze, and how that is known: a fact that the workload's account decides.
 
     `contents` are the digests that it may have: several if that is not decided, none if no such model was sealed.
+    `undecided` says that it was one of several, and not known which.
     """
 
     names: tuple[str, ...] = ()
     contents: frozenset[str] = frozenset()
     how: str = ""
+    undecided: bool = False
 
     @property
     def summary(self) -> str:
@@ -128,12 +131,15 @@ def served_before(  # noqa: PLR0913, PLR0917  what the words of a start may mean
     folders: Iterable[str] = (),
     is_there: Callable[[str], bool] = lambda _: False,
     follow: Callable[[str], str] = lambda _: "",
+    answer: str = "",
 ) -> ServedBefore:
     """Return what was served by these processes, as tree.json has them. `models` are the sealed digests by path.
 
-    The first kind of trace that leads to one content decides. A relative name in the environment may be one in the
-    root, where the process worked, or in one of these `folders` of the root. `is_there` knows of unsealed files;
-    `follow` returns where a path in the root leads, by links too, and nothing where that is not known.
+    What the API itself named in its `answer` before the freeze decides: a trace that leads elsewhere may be of a model
+    that it has replaced since. Else the first kind of trace that leads to one content does. A relative name in the
+    answer or the environment may be one in the root, where the process worked, or in one of these `folders` of the
+    root. `is_there` knows of unsealed files; `follow` returns where a path in the root leads, by links too, and
+    nothing where that is not known.
     """
     words = {how: [word for each in processes for word in _texts(each.get(what))] for what, how in _TRACES.items()}
     worked = [where for each in processes if isinstance(where := each.get("cwd"), str)]
@@ -147,7 +153,38 @@ def served_before(  # noqa: PLR0913, PLR0917  what the words of a start may mean
         ends = dict.fromkeys(filter(None, map(follow, dict.fromkeys(paths))))
         words[how] += [end for end in ends if find_named_models([end], root, models)]
     found = [each for how in words if (each := _trace(dict.fromkeys(words[how]), root, models, how)).names]
-    return first_certain(found)
+    if not (named := _answered(answer, root, places, models, is_there, follow)).names:
+        return first_certain(found)
+    return next((each for each in found if len(each.contents) == 1 and each.contents <= named.contents), named)
+
+
+def _answered(  # noqa: PLR0913, PLR0917  as served_before
+    answer: str,
+    root: str,
+    places: Iterable[str],
+    models: Mapping[str, str],
+    is_there: Callable[[str], bool],
+    follow: Callable[[str], str],
+) -> ServedBefore:
+    """Return what the API named: a path, the end of one, or one that the custody log hides. A mere word names none."""
+    if not (word := answer.removeprefix("file://").rstrip("/")):
+        return ServedBefore()
+    paths = [posixpath.join(place, word) for place in dict.fromkeys(places)]
+    ends = {_path(root, each) for each in (*paths, *filter(None, map(follow, paths)))}
+    ends -= {_path(root, ""), *_path(root, "").parents}
+    known = [name for name in models if not ends.isdisjoint({_path(root, name), *_path(root, name).parents})]
+    known = known or [name for name in models if f"/{name}".endswith(f"/{word}")]
+    known = known or [name for name in models if answer in _hidden(name, root)]
+    is_file = known or is_named_as_model(word) or any(is_there(str(each)) for each in ends)
+    names = tuple(sorted(known)) or ((answer,) if is_file else ())
+    contents = frozenset(models[name] for name in known)
+    return ServedBefore(names, contents, _ANSWERED if names else "", undecided=len(contents) > 1)
+
+
+def _hidden(name: str, root: str) -> set[str]:
+    """Return the names of a model of which the custody log hides a part, as it writes them."""
+    shown = {each: redact(each, digests=True) for each in (name, posixpath.basename(name), str(_path(root, name)))}
+    return {each for plain, each in shown.items() if each != plain}
 
 
 def first_certain(found: Iterable[ServedBefore]) -> ServedBefore:

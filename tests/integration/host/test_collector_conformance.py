@@ -268,11 +268,16 @@ def test_its_own_sources_keep_to_a_limit_too(small: SmallWorkload, monkeypatch: 
 
 def test_the_frozen_processes_are_described_and_their_secrets_are_not(small: SmallWorkload) -> None:
     secret = ["--api-token", CANARY, f"--db=pg://u:{CANARY}@h/"]
-    (small.root / "models/own wine.joblib").touch()
+    for name in ("models/own wine.joblib", "models/own.json", "weights/7/w.bin"):
+        (small.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (small.root / name).touch()
     environment = {"HF_TOKEN": CANARY, "OTHER": "shown", "CUDA_VISIBLE_DEVICES": "0,1"}
     environment |= {"GRAPE": "models/own wine.joblib", "NO_FILE": f"{CANARY}.joblib", "NO_MODEL": "src/train.py"}
+    shown = {"JSON": "models/own.json", "BARE": "own.json", "FULL": f"file://{small.root}/weights/7/w.bin"}
+    shown |= {"RELEASE": "weights/7"}
+    environment |= {**shown, "PASSWORD": "weights/7", "ABOVE": "."}
     process = small.start([*small.training_command, *secret], WORKERS="1", **environment)
-    with case_of(small.block()) as context:
+    with case_of(small.block(models=["models/*.json", "weights/**/*.bin"])) as context:
         freeze.fn(context)
         for name in ("tree", "processes", "sockets", "stacks"):
             assert evidence_of(context, name).outcome is Outcome.COLLECTED
@@ -284,7 +289,8 @@ def test_the_frozen_processes_are_described_and_their_secrets_are_not(small: Sma
     assert described[process.pid]["state"] == "T (stopped)"
     assert described[process.pid]["environment"]["CUDA_VISIBLE_DEVICES"] == "0,1"
     assert described[process.pid]["environment"]["GRAPE"] == "models/own wine.joblib", "as in the manifest"
-    for hidden in ("OTHER", "NO_FILE", "NO_MODEL"):
+    assert {name: described[process.pid]["environment"][name] for name in shown} == shown
+    for hidden in ("OTHER", "NO_FILE", "NO_MODEL", "PASSWORD", "ABOVE"):
         assert described[process.pid]["environment"][hidden].startswith("[redacted:")
     assert described[process.pid]["signals"]["queued"]
     assert "src/train.py" in table

@@ -9,6 +9,7 @@ import pytest
 
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import Frozen, FrozenContainer
+from tasks.custody.evidence.redact import redact
 from tasks.custody.models.contract import ServedBefore
 from tasks.evidence.model_served import model_served
 from tasks.evidence.staging import put_aside
@@ -69,10 +70,15 @@ def test_a_model_of_the_root_is_named_where_it_is_mounted(
     assert (found.names, found.contents) == (names, frozenset(models[name] for name in names if name in models))
 
 
-def served_by_a_container(
-    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, words: str, models: dict[str, str], mounts: dict[str, str]
+def served_by_a_container(  # noqa: PLR0913, PLR0917  what a container may say
+    small: SmallWorkload,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    models: dict[str, str],
+    mounts: dict[str, str],
+    named: str = "",
 ) -> ServedBefore:
-    """What one served that was started with these words, a variable or arguments."""
+    """What one served that was started with these words, a variable or arguments, and `named` one in its answer."""
     identity = ContainerIdentity("0" * 64, "then")
     was = FrozenContainer(identity, "api", "i", "no", auto_remove=False, why="", seen_at=NOW, paused_at=NOW)
     is_variable = words.partition("=")[0].replace("_", "").isupper()
@@ -89,6 +95,8 @@ def served_by_a_container(
         monkeypatch.setattr(f"tasks.{module}.kept_config", lambda *_: about)
     with case_of(small.block(api_pattern="api.app")) as context:
         context.state.frozen_containers.write([was])
+        if named:
+            context.log.write("model named", named, result="in its answer, at /model")
         return model_served(context, [], models)
 
 
@@ -212,3 +220,83 @@ def test_the_look_of_a_cancelled_run_counts_beside_that_of_the_run_that_goes_on(
         found = model_served(context, [1], {OUTSIDE: "a", "models/b.joblib": "b"})
         lost = is_thawed and OUTSIDE not in str(later) and "models/b.joblib" not in str(later)
         assert found.names == (() if lost else names)
+
+
+TWO = {"models/a/m.json": "a", "models/b/m.json": "b", "models/c d.json": "c"}
+
+
+@pytest.mark.parametrize(
+    ("named", "answers", "names", "how"),
+    [
+        ("models/c d.json", {}, ("models/c d.json",), "named in its answer"),
+        ("models/c d.json", {"environment": {"OLD": "models/b/m.json"}}, ("models/c d.json",), "named in its answer"),
+        (
+            "models/c d.json",
+            {"environment": {"M": "models/c d.json"}},
+            ("models/c d.json",),
+            "named by its environment",
+        ),
+        ("c d.json", {"open_files": [{"to": "models/b/m.json"}]}, ("models/c d.json",), "named in its answer"),
+        ("file://{root}/models/a/m.json", {}, ("models/a/m.json",), "named in its answer"),
+        ("b/m.json", {}, ("models/b/m.json",), "named in its answer"),
+        ("models/now/m.json", {}, ("models/b/m.json",), "named in its answer"),
+        ("models/now", {}, ("models/b/m.json",), "named in its answer"),
+        ("m.json", {"environment": {"M": "models/b/m.json"}}, ("models/b/m.json",), "named by its environment"),
+        ("m.json", {"environment": {"M": "models/c d.json"}}, ("models/a/m.json", "models/b/m.json"), "in its answer"),
+        ("m.json", {}, ("models/a/m.json", "models/b/m.json"), "named in its answer"),
+        ("gone.joblib", {"environment": {"M": "models/b/m.json"}}, ("gone.joblib",), "named in its answer"),
+        ("v7", {"environment": {"M": "models/b/m.json"}}, ("models/b/m.json",), "named by its environment"),
+        ("model", {}, (), ""),
+    ],
+)
+def test_what_the_api_named_before_its_freeze_is_what_it_served(
+    small: SmallWorkload, named: str, answers: dict[str, Any], names: tuple[str, ...], how: str
+) -> None:
+    """The custody log had its answer, and each recovery said that what it served was not known."""
+    for name in TWO:
+        (path := small.root / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (small.root / "models/now").symlink_to("b")
+    api = Identity(1 << 22, 1)
+    with case_of(small.block()) as context:
+        then = datetime.now(UTC)
+        context.state.frozen.write([Frozen(api, "api", "api", 0, then, then)])
+        context.log.write("model named", named.format(root=small.root), result="in its answer, at /model")
+        if answers:  # else nobody has looked at its process
+            (folder := context.directory.evidence_dir(1)).mkdir(parents=True)
+            row = {"pid": api.pid, "start_ticks": api.start, "cwd": str(small.root), **answers}
+            (folder / "tree.json").write_text(json.dumps([row]))
+        found = model_served(context, [1], TWO)
+    assert found.names == names
+    assert how in found.how
+    assert found.contents == {TWO[name] for name in names if name in TWO}
+
+
+def test_a_name_that_was_hidden_in_the_log_is_found_again(small: SmallWorkload) -> None:
+    name = "models/aB3xK9Qw7LmN2pZ.json"
+    with case_of(small.block()) as context:
+        shown = redact(name, digests=True)
+        assert shown != name
+        context.state.frozen.write([Frozen(Identity(1 << 22, 1), "api", "api", 0, NOW, NOW)])
+        context.log.write("model named", shown, result="in its answer, at /model")
+        assert model_served(context, [1], {name: "a", "models/b.json": "b"}).names == (name,)
+
+
+def test_what_was_named_before_a_recovery_is_not_what_was_served_after_it(small: SmallWorkload) -> None:
+    with case_of(small.block()) as context:
+        context.state.frozen.write([Frozen(Identity(1 << 22, 1), "api", "api", 0, NOW, NOW)])
+        context.log.write("model named", "a/m.json", result="in its answer, at /model")
+        context.state.let_in.write(True)
+        assert model_served(context, [1], TWO).names == ("models/a/m.json",)
+        context.log.write("recovery ended", context.incident.id)
+        assert model_served(context, [1], TWO).names == ()
+        context.log.write("model named", "b/m.json", result="in its answer, at /model")
+        assert model_served(context, [1], TWO).names == ("models/b/m.json",)
+
+
+@pytest.mark.parametrize("named", ["model_a.joblib", "/app/models/model_a.joblib", "models/model_a.joblib"])
+def test_what_the_api_of_a_container_named_is_what_it_served(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    found = served_by_a_container(small, monkeypatch, "LANG=C", {INSIDE: "a", OTHER: "b"}, {}, named)
+    assert (found.names, found.how) == ((INSIDE,), "named in its answer")

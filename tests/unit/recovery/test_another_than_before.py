@@ -1,5 +1,7 @@
 """A model that comes back is the one that was served, or a person is told that nobody knows."""
 
+from dataclasses import replace
+
 import pytest
 
 from tasks.custody.evidence.acquisition import StoredFile
@@ -7,6 +9,7 @@ from tasks.custody.models.contract import ServedBefore
 from tasks.recovery.served_model import SealedModels
 
 A, B = "a" * 64, "b" * 64
+BOTH = ServedBefore(("models/a.bin", "models/b.bin"), frozenset({A, B}), "open")
 
 
 def models(*digests: str, **about: object) -> SealedModels:
@@ -27,6 +30,9 @@ def models(*digests: str, **about: object) -> SealedModels:
         (models(A, B, chosen="models/a.bin", named=True), {A}, False),
         (models(A, B, before=ServedBefore(("models/b.bin",), frozenset({B}), "open")), {A}, True),
         (models(A, B, before=ServedBefore(("models/a.bin",), frozenset({A}), "open")), {A}, False),
+        (models(A, B, before=BOTH), {A}, False),
+        (models(A, B, before=replace(BOTH, undecided=True)), {A}, True),
+        (models(A, B, before=replace(BOTH, undecided=True), chosen="models/a.bin"), {A}, False),
     ],
 )
 def test_another_model_than_before_is_told_and_so_is_that_nobody_knows(
