@@ -34,10 +34,12 @@ from tasks.custody.evidence.pattern import ends_with, matches_any
 from tasks.custody.evidence.secrets import Hit, Search
 from tasks.custody.store.manifest import digest, digest_of
 from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
+from tasks.evidence.other_starts import with_unmended
 from tasks.evidence.process_start import read_starts
 from tasks.evidence.staging import Staging, keep, staging
 from tasks.evidence.written_since import state_of
 from tasks.host.workload import interpreter_of
+from tasks.incident.directory import homes
 from tasks.incident.layout import SALT, STARTS, earlier_boots
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
@@ -145,9 +147,10 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     what, began, block, state = discover()[collector], datetime.now(UTC), context.workload, context.state
     directory, volume = context.directory, context.run.volume
     keeps_starts = collector == "tree" and not context.run.dry_run
-    if keeps_starts and (starts := read_starts(load_frozen(state), state.groups.read())):
+    if keeps_starts and (starts := read_starts(frozen := load_frozen(state), state.groups.read())):
         with suppress(OSError):  # a disk that takes nothing
-            write_whole(directory.path / STARTS, json.dumps(starts).encode(), 0o600)
+            kept = with_unmended(starts, homes(context.workload), frozen)
+            write_whole(directory.path / STARTS, json.dumps(kept).encode(), 0o600)
     with staging(directory, collector) as at:
         lines, lost = _attempt(context, what, at, budget)
         ended, taken = datetime.now(UTC), [_file(line["file"]) for line in lines if "file" in line]

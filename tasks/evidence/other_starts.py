@@ -2,9 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Final, TypeAlias
+
+from tasks.custody.containment.identity import Identity
+from tasks.incident.layout import STARTS, UNLIKE
+from tasks.system.files.atomic_files import identities, read_private, rows_of
 
 Start: TypeAlias = Mapping[str, Any]
 _BETWEEN: Final = r"[\s/'\"();&|]"
@@ -40,6 +44,21 @@ def _carries(above: Start, start: Start) -> bool:
     words = start["command"][1:] or start["command"]
     text = " ".join([PurePath(words[0]).name, *words[1:]])
     return bool(re.search(_ENDS.format(_BETWEEN, re.escape(text), _BETWEEN), " ".join(above["command"])))
+
+
+def with_unmended(starts: Sequence[Start], homes: Iterable[Path], living: Collection[Identity]) -> list[Start]:
+    """Return how the API runs; of one that a recovery brought back otherwise than it ran, how it ran before that.
+
+    Else the next recovery would find it as it was, and nobody would be told any more. `homes` are the folders of the
+    host's incidents, `living` the processes that are to be kept. One that somebody has started since counts as it runs.
+    """
+    for home in sorted(homes, key=lambda home: home.name, reverse=True):
+        if not identities([home / UNLIKE]).isdisjoint(living) and (former := rows_of(home / STARTS, read_private)):
+            pairs = pair(former, starts)
+            known = [now for _, now in pairs]
+            kept = [{**was, **{name: now[name] for name in ("pid", "parent") if now}} for was, now in pairs]
+            return [*kept, *(each for each in starts if not any(each is now for now in known))]
+    return [*starts]
 
 
 def pair(starts: Sequence[Start], now: Iterable[Start]) -> list[tuple[Start, Start]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from posixpath import commonpath
 from signal import SIGKILL
 from typing import Any, Final
@@ -94,8 +95,8 @@ class ProcessApi:
     def find_doubt(self) -> str:
         """Return by name what the started process does not have as it was kept; empty if it has all of it.
 
-        Where this incident has not kept how it ran, that is the doubt, unless a person has asked for the block's start
-        of one that nobody has seen.
+        Its nice value is given back first: what its own start adds would count twice. Where this incident has not kept
+        how it ran, that is the doubt, unless a person has asked for the block's start of one that nobody has seen.
         """
         block, kept = self.context.workload, self._starts
         if not kept:
@@ -103,18 +104,52 @@ class ProcessApi:
         was = self.was or first_of(kept, block)
         beside = find_beside(kept, was)
         now = self._read_now([was, *beside])
-        ((_, same),) = pair([was], now)
-        if not (runs := same or self._former(now) or first_of(now, block)):
+        if self._give_back_nice(was, kept, now):
+            now = self._read_now([was, *beside])
+        if not (runs := self._runs_as(was, now)):
             return "that it runs as it ran: what it runs with could not be read"
         names = ", ".join(differing(was, runs, block, is_given=bool(self.was)))
-        lines = [f"by: {names}"] if names else []
-        for start, there in pair(beside, (each for each in now if each is not runs)):
+        lines, pairs = [f"by: {names}"] if names else [], pair(beside, (each for each in now if each is not runs))
+        for start, there in pairs:
             command = command_line(start["command"], _LINE, start["folder"])
             others = ", ".join(differing_beside(start, there, block)) if there else ""
             lines += [f"{command} beside it, by: {others}"] if others else []
             lines += [] if there else [f"{command} beside it is missing 復旧後に不在"]
         lines += [f"{line} beside it, which could not be read" for line in self._find_unread(kept, was)]
-        return f"that it runs as it ran, {'; '.join(lines)} 元の実行条件と異なる" if lines else ""
+        self.context.state.unlike.write([each.identity for each in self._family()] if lines else [])
+        if not lines:
+            return ""
+        nicer = ((start["nice"], there) for start, there in [(was, runs), *pairs] if there)
+        cures = [f"renice {nice} -p $(ls /proc/{there['pid']}/task)" for nice, there in nicer if nice != there["nice"]]
+        cure = f"as root: {'; '.join(cures)}" if cures else "give it that by hand"
+        how = f"{cure}, then recover again; or end it and start it by hand as it ran; 手動で整えて再度 recover"
+        return f"that it runs as it ran, {'; '.join(lines)} 元の実行条件と異なる ({how})"
+
+    def _runs_as(self, was: Mapping[str, Any], now: list[dict[str, Any]]) -> Mapping[str, Any]:
+        ((_, same),) = pair([was], now)
+        return same or self._former(now) or first_of(now, self.context.workload)
+
+    def _give_back_nice(
+        self, was: Mapping[str, Any], kept: Sequence[Mapping[str, Any]], now: list[dict[str, Any]]
+    ) -> bool:
+        """Give what was started the nice values that were kept, as far as is allowed; return whether any differed.
+
+        What was not kept is as much nicer than what it descends from as its start makes it.
+        """
+        runs = self._runs_as(was, now)
+        others = pair([each for each in kept if each is not was], (each for each in now if each is not runs))
+        own, more = self._family(), dict[int, int]()
+        for start, there in [(was, runs), *others]:
+            if there and there["pid"] in {each.pid for each in own}:
+                more[there["pid"]] = there["nice"] - start["nice"]
+        parents = {each.pid: each.parent for each in own}
+        for each in own:
+            above = each.pid
+            while above not in more and above in parents:
+                above = parents[above]
+            if change := more.get(above, 0):
+                _add_nice(each.pid, -change)
+        return any(more.values())
 
     def _read_now(self, starts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return how the API's processes run now. Of several starts each has a moment to come."""
@@ -263,6 +298,20 @@ class ProcessApi:
             or (own is not None and each.parent == os.getpid() and each.identity not in own)
         )
         return [snapshot[each] for each in family(snapshot, {self.identity, *orphans} if self._started else ())]
+
+
+def _add_nice(pid: int, change: int) -> None:
+    """Change the nice value of each thread of a process, also of those that appear meanwhile."""
+    first = os.getpriority(os.PRIO_PROCESS, pid)
+    done = set[int]()
+    with suppress(OSError):
+        while new := {int(each.name) for each in Path(f"/proc/{pid}/task").iterdir()} - done:
+            for thread in new:
+                with suppress(ProcessLookupError):
+                    nice = os.getpriority(os.PRIO_PROCESS, thread)
+                    if not done or nice == first:
+                        os.setpriority(os.PRIO_PROCESS, thread, nice + change)
+            done |= new
 
 
 def listening_ports(pid: int) -> set[int]:

@@ -120,6 +120,7 @@ class IncidentState:
         self.turned = journal(layout.TURNED, dict[str, str])
         self.recovered = journal(layout.RECOVERED, list[Identity])
         self.recovered_containers = journal(layout.RECOVERED_CONTAINERS, list[ContainerIdentity])
+        self.unlike = journal(layout.UNLIKE, list[Identity])
         self.opened = journal(layout.OPENED, list[str])
         self.let_in = journal(layout.LET_IN, bool)
         self.made_containers = journal(layout.MADE_CONTAINERS, list[str])

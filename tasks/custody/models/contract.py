@@ -153,12 +153,12 @@ def served_before(  # noqa: PLR0913, PLR0917  what the words of a start may mean
         ends = dict.fromkeys(filter(None, map(follow, dict.fromkeys(paths))))
         words[how] += [end for end in ends if find_named_models([end], root, models)]
     found = [each for how in words if (each := _trace(dict.fromkeys(words[how]), root, models, how)).names]
-    if not (named := _answered(answer, root, places, models, is_there, follow)).names:
+    if not (named := _find_answered(answer, root, places, models, is_there, follow)).names:
         return first_certain(found)
     return next((each for each in found if len(each.contents) == 1 and each.contents <= named.contents), named)
 
 
-def _answered(  # noqa: PLR0913, PLR0917  as served_before
+def _find_answered(  # noqa: PLR0913, PLR0917  as served_before
     answer: str,
     root: str,
     places: Iterable[str],
