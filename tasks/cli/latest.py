@@ -110,7 +110,9 @@ def pull_by_hand(  # noqa: PLR0913  its options
     lines = [*filter(None, [result.held])]
     lines += [f"{row['outcome']:>12}  {row['name']}{row['reason'] and ': ' + row['reason']}" for row in others]
     again = "fix what is named above, or give --overwrite for newer files, and run this again; what is here stays"
-    following = "start what reads it, or let it load it again" if result.is_complete else again
+    lacks = any(each.reason for each in result.files if each.outcome in {RestoreOutcome.NEW, RestoreOutcome.REPLACED})
+    given = "by chown and chmod give what is named above 所有者と権限, then " if lacks else ""
+    following = f"{given}start what reads it, or let it load it again" if result.is_complete else again
     if bagged:
         good, bad = f"bagit.py --validate {into / what}", f"there is no bag: remove {into / what}, and audit {what}"
         following = good if result.is_complete else bad

@@ -9,7 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -24,7 +24,7 @@ from tasks.custody.incident.incident import parse_id
 from tasks.custody.models.inspection import Inspection, Soundness, goes_along, plain
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.manifest import Hashed, digest_bytes
-from tasks.custody.store.objects import all_objects
+from tasks.custody.store.objects import Expected, all_objects
 from tasks.latest.history import History, history
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of, read_back
 from tasks.system.files.write_beneath import Local, Mismatch, land, local
@@ -48,7 +48,10 @@ class RestoreOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Pulled:
-    """One file: its name below the folder, its outcome, the reason if it was not written, its digest if it is there."""
+    """One file: its name below the folder, its outcome, and its digest if it is there.
+
+    `reason` says why it was not written, or what it lacks of owner and mode.
+    """
 
     name: str
     outcome: RestoreOutcome
@@ -92,13 +95,15 @@ _HERE: Final = frozenset({RestoreOutcome.NEW, RestoreOutcome.REPLACED, RestoreOu
 class RestoreSource:
     """What to pull: a prefix of the store, the folder that its files go to, and the digests that are promised by key.
 
-    Of a document that proves itself, such as a signature, no digest is promised; it is empty.
+    Of a document that proves itself, such as a signature, no digest is promised; it is empty. `access` has the mode and
+    owner that a manifest has recorded, by key.
     """
 
     what: str
     prefix: str
     below: str
     promised: Mapping[str, str]
+    access: Mapping[str, str] = field(default_factory=dict)
 
 
 def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False, unpromised: Path | None = None) -> Pull:
@@ -166,13 +171,18 @@ def _require_apart(unpromised: Path, folder: Path) -> None:
 
 def source_of(store: "Store", what: str, past: History = History()) -> RestoreSource:  # noqa: B008  frozen
     """Return what to pull, with the digests that its documents promise. Raises Refused if there is no such content."""
+    access = dict[str, str]()
     if what == "latest":
         after = past.last.after if past.last else {}
         brought = {key: each.sha256 for key, each in after.items() if each.key}  # what others put there, no key holds
-        return RestoreSource(what, LATEST, "", brought)
+        held = {key: each.key for key, each in after.items() if each.key}
+        for incident in dict.fromkeys(each for key in held.values() for each in _incidents_of(key.split("/")[1].removeprefix("IR-"))):
+            with suppress(StoreError, ValueError, KeyError, TypeError):
+                _find_promised(store, incident, LATEST, access)
+        return RestoreSource(what, LATEST, "", brought, {key: access.get(at, "") for key, at in held.items()})
     if what.startswith("IR-"):
         incident, prefix = parse_id(what), f"incidents/{parse_id(what)}/"
-        return RestoreSource(what, prefix, f"{incident}/", _find_promised(store, incident, prefix))
+        return RestoreSource(what, prefix, f"{incident}/", _find_promised(store, incident, prefix, access), access)
     stamp = what.removeprefix("snapshots/").strip("/")
     prefix = snapshot_key(stamp, "")
     if not (incidents := tuple(_incidents_of(stamp))):
@@ -181,8 +191,9 @@ def source_of(store: "Store", what: str, past: History = History()) -> RestoreSo
             what,
             "List the incidents: evacuation audit STORE; a snapshot's stamp is its incident's id without IR-.",
         )
-    promised = {key: sha256 for each in incidents for key, sha256 in _find_promised(store, each, prefix).items()}
-    return RestoreSource(what, prefix, "", promised)
+    found = (_find_promised(store, each, prefix, access) for each in incidents)
+    promised = {key: sha256 for each in found for key, sha256 in each.items()}
+    return RestoreSource(what, prefix, "", promised, access)
 
 
 def _incidents_of(stamp: str) -> Iterator[str]:
@@ -193,8 +204,11 @@ def _incidents_of(stamp: str) -> Iterator[str]:
             yield parse_id(f"IR-{each}")
 
 
-def _find_promised(store: "Store", incident: str, prefix: str) -> dict[str, str]:
-    """Return expected SHA-256 digests by key, from the incident's manifests and closings, and these themselves."""
+def _find_promised(store: "Store", incident: str, prefix: str, access: dict[str, str] | None = None) -> dict[str, str]:
+    """Return expected SHA-256 digests by key, from the incident's manifests and closings, and these themselves.
+
+    `access` takes in what the manifests have recorded of mode and owner, by key.
+    """
     layout, keys, _ = keys_of(store, incident)
     found, sealed, key = dict[str, str](), dict[str, str](), ""
     try:
@@ -209,7 +223,10 @@ def _find_promised(store: "Store", incident: str, prefix: str) -> dict[str, str]
             sha256 = sealed[layout.manifest(volume)]
             places = (beside_key(incident, sha256), layout.manifest(volume))
             if key := next((each for each in places if each in keys), ""):
-                found |= _named_by(store, key, sha256, layout, volume)
+                objects = _named_by(store, key, sha256, layout, volume)
+                found |= {item.key: item.sha256 for item in objects}
+                if access is not None:
+                    access |= {item.key: item.file.access for item in objects if item.file.access}
     except Unreadable as error:
         raise PermanentStoreError(
             f"{key} in {store.place} to be {error.expected}",
@@ -225,14 +242,14 @@ def _find_promised(store: "Store", incident: str, prefix: str) -> dict[str, str]
     return {key: sha256 for key, sha256 in found.items() if key.startswith(prefix)}
 
 
-def _named_by(store: "Store", key: str, sha256: str, layout: Layout, volume: int) -> dict[str, str]:
+def _named_by(store: "Store", key: str, sha256: str, layout: Layout, volume: int) -> list[Expected]:
     """Return what a manifest names. Raises Unreadable if it is another one than that, or of another folder."""
     manifest = read_manifest(whole := Hashed(store.stream(key)))
     if (manifest.incident, manifest.volume) != (layout.incident, volume):
         raise Unreadable(f"the manifest of {layout.incident}, folder {volume}", "another")
     if sha256 and whole.sha256 != sha256:
         raise Unreadable(f"the manifest that a closing names, {sha256}", whole.sha256)
-    return {item.key: item.sha256 for item in all_objects(manifest, layout.snapshot)}
+    return all_objects(manifest, layout.snapshot)
 
 
 def _require_room(folder: Path, sizes: Mapping[str, int]) -> None:
@@ -282,10 +299,12 @@ def _restore(store: "Store", source: RestoreSource, folder: Path, overwrite: boo
             return Pulled(name, RestoreOutcome.SAME, there.size, sha256=expected)
         if before and not overwrite and (why := _why_left(before, there.modified)):
             return Pulled(name, RestoreOutcome.LEFT, there.size, why)
-        land(folder, place, store.stream(there.key), expected, there.modified)
+        recorded = source.access.get(there.key, "")
+        lacks = land(folder, place, store.stream(there.key), expected, there.modified, recorded)
     except (OSError, Mismatch, StoreError) as error:
         return Pulled(name, RestoreOutcome.FAILED, there.size, str(error))
-    return Pulled(name, RestoreOutcome.REPLACED if before else RestoreOutcome.NEW, there.size, sha256=expected)
+    outcome = RestoreOutcome.REPLACED if before else RestoreOutcome.NEW
+    return Pulled(name, outcome, there.size, "" if source.below else lacks, expected)  # evidence is for who pulls it
 
 
 def _find_digest(store: "Store", key: str) -> str:

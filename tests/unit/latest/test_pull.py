@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -359,3 +360,97 @@ def test_a_manifest_that_its_closing_does_not_name_promises_nothing(into: Path, 
     store._objects[key] = canonical(said)
     with pytest.raises(PermanentStoreError, match="to be the manifest that a closing names"):
         pull(store, INCIDENT, into)
+
+
+def access(path: Path) -> str:
+    """Mode and owner as a manifest has them."""
+    status = path.stat()
+    return f"{stat.filemode(status.st_mode)} {status.st_uid}:{status.st_gid}"
+
+
+@pytest.mark.parametrize(("mode", "mask"), [(0o600, 0o022), (0o664, 0o077), (0o750, 0o022)])
+def test_a_file_that_replaces_one_keeps_its_owner_and_mode(filled: Store, into: Path, mode: int, mask: int) -> None:
+    """A model of an account, for that account alone, became root's and readable for all."""
+    (into / "models").mkdir()
+    (path := into / HERE[MODEL]).write_text("here")
+    path.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(path, 4711, 4712)
+        os.setxattr(path, "user.of", b"ours")
+    before, old = access(path), os.umask(mask)
+    try:
+        made = pull(filled, "latest", into, overwrite=True)
+    finally:
+        os.umask(old)
+    assert outcomes(made)[HERE[MODEL]] is RestoreOutcome.REPLACED
+    assert (path.read_text(), access(path)) == ("1", before)
+    assert next(each.reason for each in made.files if each.name == HERE[MODEL]) == ""
+    assert os.geteuid() or os.getxattr(path, "user.of") == b"ours"
+
+
+def test_what_of_a_replaced_file_cannot_be_kept_is_told_and_opens_it_to_nobody(
+    filled: Store, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "not permitted")
+
+    (into / "models").mkdir()
+    (path := into / HERE[MODEL]).write_text("here")
+    path.chmod(0o664)
+    real = os.lstat(path)
+    monkeypatch.setattr("tasks.system.files.write_beneath._owner_of", lambda _: (real.st_uid + 7, real.st_gid + 7))
+    monkeypatch.setattr(os, "fchown", refuse)
+    made = pull(filled, "latest", into, overwrite=True)
+    (told,) = [each.reason for each in made.files if each.name == HERE[MODEL]]
+    assert f"owner {real.st_uid + 7}:{real.st_gid + 7} not kept: now {real.st_uid}:{real.st_gid}" in told
+    assert "mode -rw-rw-r-- not kept: now -rw----r--" in told
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    assert made.is_complete
+
+
+def recorded_in(store: Store, small: SmallWorkload, *, mode: int) -> None:
+    """An incident, in the store and in latest/, of a workload whose model has this mode, and another account."""
+    model = small.root / "models/model_builtin.joblib"
+    model.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(model, 4711, 4712)
+    with case_of(small.block(), store) as context:
+        evidence = [made(collect.fn(context, name)) for name in ("logs", "models")]
+        judge_models.fn(context, evidence)
+        one_run(context, evidence)
+
+
+@pytest.mark.parametrize("what", ["latest", INCIDENT.removeprefix("IR-"), INCIDENT])
+def test_a_new_file_has_no_more_rights_than_the_manifest_recorded_and_what_it_lacks_is_told(
+    into: Path, tmp_path: Path, what: str
+) -> None:
+    (tmp_path / "disk").mkdir()
+    store = DirectoryStore(tmp_path / "disk")
+    with SmallWorkload(tmp_path / "small") as small:
+        recorded_in(store, small, mode=0o710)
+        owner = access(small.root / "models/model_builtin.joblib").partition(" ")[2]
+    result = pull(store, what, into)
+    (model,) = into.rglob("model_builtin.joblib")
+    (told,) = [each.reason for each in result.files if each.name.endswith("model_builtin.joblib")]
+    assert stat.S_IMODE(model.stat().st_mode) == 0o600
+    assert result.is_complete
+    if what == INCIDENT:
+        assert told == ""
+    else:
+        assert "mode -rwx--x--- not given: now -rw-------" in told
+        assert os.geteuid() or f"owner {owner} not given: now 0:0" in told
+
+
+def test_by_hand_what_is_not_kept_is_named_with_what_to_do(
+    into: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "disk").mkdir()
+    with SmallWorkload(tmp_path / "small") as small:
+        recorded_in(DirectoryStore(tmp_path / "disk"), small, mode=0o710)
+    (file := tmp_path / "store.toml").write_text(f'[store.a]\nfolder = "{tmp_path}/disk"\n')
+    assert run(["pull", str(file), str(into)]) == 0
+    told = capsys.readouterr().out
+    assert "new  models/model_builtin.joblib: " in told
+    assert "next: by chown and chmod give what is named above" in told
+    assert run(["pull", str(file), str(into)]) == 0
+    assert "next: start what reads it" in capsys.readouterr().out
