@@ -36,6 +36,9 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
 ) -> State[Any]:
     """Bring an evacuated workload's API back, and prove what it serves. Training is not started, only let in again.
 
+    What the API's own start starts besides, as the image and command of a container may start a training, runs again
+    too, and is named.
+
     撤収済みの API を再開し、マニフェストのモデルで応答することを検証します。
 
     Args:

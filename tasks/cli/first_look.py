@@ -64,8 +64,6 @@ def look_at(root: Path) -> Found:
     if "interpreter" not in found.fields and not usual:
         found.fields["may_be_missing"] = ["packages"]
         found.missing["interpreter"] = "no virtual environment: no list of packages is collected"
-    if "training_pattern" not in found.fields:
-        _name_no_training(found)
     found.missing["lock"] = "the default; it is yours alone only if no other workload of this host has it"
     if api and unit_of(api.cgroup) not in found.fields.get("units", []):
         _name_refusal(found, api)
@@ -73,6 +71,9 @@ def look_at(root: Path) -> Found:
     if not found.port:
         unseen = _describe_unseen(host, roster)
         found.missing["api_command"] = f"nothing listens here{unseen}: start the API, and run this again"
+    if "training_pattern" not in found.fields:
+        within = [each for each in roster.snapshot.values() if each.container in inside]
+        _name_no_training(found, [each for each in within if not host.ports([each.identity])])
     named = [each for each in containers if each.id in inside]
     mounts = name_mounts(found, named)
     if named:
@@ -136,17 +137,23 @@ def _find_patterns(
     return patterns
 
 
-def _name_no_training(found: Found) -> None:
-    """Say that no training runs. Where none lies there either, the runbook's pattern would fit others' trainings only.
+def _name_no_training(found: Found, within: Sequence[Process]) -> None:
+    """Say that no training is known. Where none lies there either, the runbook's pattern would fit others' alone.
 
-    What runs in the root is named all the same, as a process that nobody knows.
+    What runs in the root is named all the same, as a process that nobody knows; so is what runs `within` its
+    containers and does not listen, which may be one.
     """
+    none = "none is known by its command" if within else "none runs now"
     if os.access(Path(found.fields["root"], USUAL_TRAINING), os.F_OK):
-        found.missing["training_pattern"] = "no training runs now; the default is the runbook's"
+        why = f"{none}; the default is the runbook's"
     else:
         found.fields["training_pattern"] = NOTHING
-        why = f"none runs now and no {USUAL_TRAINING} lies here, so it matches nothing"
-        found.missing["training_pattern"] = f"{why}; name one as in 'jobs/fit\\.py', or run this again while it trains"
+        why = f"{none} and no {USUAL_TRAINING} lies here, so it matches nothing"
+        why += "; name one as in 'jobs/fit\\.py', or run this again while it trains"
+    if lines := dict.fromkeys(process_line(each, 80) for each in within):
+        shown = f"{'; '.join([*lines][:MOST])}{'; …' * bool([*lines][MOST:])}"
+        why += f". Of these in its containers any may be one 学習かもしれない: {shown}"
+    found.missing["training_pattern"] = why
 
 
 def _name_units(found: Found, roster: Roster, there: Mapping[int, Process]) -> None:

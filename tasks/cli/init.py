@@ -19,6 +19,7 @@ from tasks.cli.found import Found
 from tasks.cli.output import command
 from tasks.collectors.code import survey
 from tasks.custody.errors import Refused
+from tasks.custody.evidence.pattern import literal_folder, matches_any, of_root
 from tasks.custody.incident.description import BUCKET, URL, name_for, tables
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.visible import say, visible
@@ -120,22 +121,35 @@ def _describe_contract(found: Found) -> None:
     reload, predict = ([*find("post", named), ""][0] for named in ("reload", "predict|infer|score|invocations"))
     found.fields |= {"api_url": f"http://127.0.0.1:{found.port}", "reload_path": reload}
     found.fields |= {name: path for name, path in (("health_path", health), ("predict_path", predict)) if path}
-    found.add("model_at", _pointer(answers[health].content) if health else "")
+    found.add("model_at", _point_to_model(answers[health].content, found) if health else "")
     if not health:
         found.missing["health_path"] = "no path that is usual or described answers with 2xx; a key: api_headers"
     found.missing["canary_request"] = f"a body of POST {predict or 'its predict_path'} and prediction_at"
 
 
-def _pointer(content: Any, at: str = "") -> str:
+def _point_to_model(content: Any, found: Found, at: str = "") -> str:
     """Return the JSON pointer to the first text that names a file of a model; empty if none does."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, value in items if not at[200:] else ():
         here = f"{at}/{str(key).replace('~', '~0').replace('/', '~1')}"
-        if isinstance(value, str) and re.fullmatch(FILES["models"], value) and not here[200:]:
+        if isinstance(value, str) and not here[200:] and _names_a_model(value, found):
             return here
-        if deeper := _pointer(value, here):
+        if deeper := _point_to_model(value, found, here):
             return deeper
     return ""
+
+
+def _names_a_model(text: str, found: Found) -> bool:
+    """Return whether a text has a model's suffix, or leads to a file that the patterns for models find there."""
+    if re.fullmatch(FILES["models"], text):
+        return True
+    root, patterns = str(found.fields["root"]), of_root(found.fields.get("models", ()))
+    for place in dict.fromkeys(["", *map(literal_folder, patterns)]):
+        path = os.path.normpath(os.path.join(root, place, text.removeprefix("file://")))  # noqa: PTH118
+        with suppress(OSError, ValueError):  # a word of any length and content
+            if matches_any(os.path.relpath(path, root), patterns) and os.path.isfile(path):  # noqa: PTH113
+                return True
+    return False
 
 
 def copy_example(name: str, into: Path) -> int:

@@ -176,7 +176,9 @@ def source_of(store: "Store", what: str, past: History = History()) -> RestoreSo
         after = past.last.after if past.last else {}
         brought = {key: each.sha256 for key, each in after.items() if each.key}  # what others put there, no key holds
         held = {key: each.key for key, each in after.items() if each.key}
-        for incident in dict.fromkeys(each for key in held.values() for each in _incidents_of(key.split("/")[1].removeprefix("IR-"))):
+        for incident in dict.fromkeys(
+            each for key in held.values() for each in _incidents_of(key.split("/")[1].removeprefix("IR-"))
+        ):
             with suppress(StoreError, ValueError, KeyError, TypeError):
                 _find_promised(store, incident, LATEST, access)
         return RestoreSource(what, LATEST, "", brought, {key: access.get(at, "") for key, at in held.items()})

@@ -290,7 +290,8 @@ def check_restart(target: CheckTarget) -> Finding:
     if reason := "; ".join(lacking(block, command=not (in_units or in_container))):
         return loss(reason, "a recovery could not start the API", "correct the block, save it, and run this again")
     if block.containers and not apis and not block.api_image:
-        return sound("no API runs as a process; one in the block's containers is started in its own again")
+        with_it = "with whatever its image and command start, be it a training"
+        return sound(f"no API runs as a process; one in the block's containers is started in its own again, {with_it}")
     user = next((target.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
     try:
         starts = process_start.read_starts(target.members)

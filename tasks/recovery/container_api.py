@@ -3,6 +3,7 @@
 import hashlib
 import os
 import posixpath
+import re
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from functools import cached_property
@@ -18,7 +19,7 @@ from tasks.host.container.membership import Container, Mount
 from tasks.host.container.mounts import paths_inside, place_outside, real_mounts
 from tasks.host.process.table import start_of
 from tasks.recovery.models_folder import HostFolder
-from tasks.recovery.process_api import listening_ports
+from tasks.recovery.process_api import is_no_api, line_up, listening_ports, tell_others
 from tasks.runtime.context import RunContext
 
 _GONE_SECONDS: Final = 10.0
@@ -121,6 +122,21 @@ class ContainerApi:
             return True
         processes = self.context.adapters.host.snapshot().values()
         return any(process.container == self._id and port in listening_ports(process.pid) for process in processes)
+
+    def find_brought(self) -> tuple[str, ...]:
+        """Return what runs in the container besides the API: its image and command may start a training, or more.
+
+        The API is what listens or has its pattern, what repeats that command, and what is above these.
+        """
+        block, host = self.context.workload, self.context.adapters.host
+        id_, snapshot = self._id or (self.was.id if self.was else ""), host.snapshot()
+        own = [each for each in snapshot.values() if id_ and each.container == id_]
+        able = [each for each in own if not is_no_api(each, block)]
+        served = [each for each in able if re.search(block.api_pattern, each.line) or host.ports([each.identity])]
+        above = {pid for each in served for pid in line_up(snapshot, each.pid)}
+        words = [each.command[:2] for each in served]
+        apis = [each for each in able if each.pid in above or each.command[:2] in words]
+        return tell_others(own, apis, block)
 
     def paths(self, name: str) -> list[str]:
         """Return the paths of a model inside the container: where the root is mounted, else in its models folder."""

@@ -1,6 +1,7 @@
 """§7: start the API as a process of this host, tell it apart from other processes, and end it."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from tasks.host.cgroup.ownership import unit_of
 from tasks.host.detached_process import exit_code, start_program
 from tasks.host.host import lives
 from tasks.host.process.membership import Member
-from tasks.host.process.process import Process, family
+from tasks.host.process.process import Process, family, process_line
 from tasks.incident.current import last_verdict
 from tasks.incident.directory import homes
 from tasks.incident.layout import STARTS
@@ -262,6 +263,10 @@ class ProcessApi:
         """Return whether the process, or a child of it, owns the listening socket."""
         return any(port in listening_ports(process.pid) for process in self._family())
 
+    def find_brought(self) -> tuple[str, ...]:
+        """Return what the start has started besides the API: what the patterns of training or workers match."""
+        return tell_others(self._family(), [], self.context.workload)
+
     def keep(self) -> None:
         """Append the process to those that earlier recoveries started."""
         self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])
@@ -298,6 +303,34 @@ class ProcessApi:
             or (own is not None and each.parent == os.getpid() and each.identity not in own)
         )
         return [snapshot[each] for each in family(snapshot, {self.identity, *orphans} if self._started else ())]
+
+
+def line_up(snapshot: Mapping[int, Process], pid: int) -> set[int]:
+    """Return a pid and those above it."""
+    line = set[int]()
+    while pid in snapshot and pid not in line:
+        line.add(pid)
+        pid = snapshot[pid].parent
+    return line
+
+
+def is_no_api(process: Process, block: Workload) -> bool:
+    """Return whether a process is training or a worker by the block's patterns, of which the API's comes first."""
+    others = (each for each in (block.training_pattern, block.worker_pattern) if each)
+    is_one = any(re.search(each, process.line) for each in others)
+    return is_one and not (block.api_pattern and re.search(block.api_pattern, process.line))
+
+
+def tell_others(own: Iterable[Process], apis: Iterable[Process], block: Workload) -> tuple[str, ...]:
+    """Return, with pid and command, each top of the processes that are no API by the block, or none of `apis`.
+
+    Without `apis` the block alone decides.
+    """
+    there, known = {each.pid: each for each in own if each.alive}, {each.pid for each in apis}
+    fit = {pid for pid, each in there.items() if is_no_api(each, block)}
+    others = fit | (there.keys() - known if known else set())
+    tops = (there[pid] for pid in sorted(others) if there[pid].parent not in others)
+    return tuple(f"{each.pid}: {process_line(each, _LINE)}" for each in tops)
 
 
 def _add_nice(pid: int, change: int) -> None:

@@ -269,6 +269,7 @@ class _Restart:
             url=api.url,
             before=models.served_at_freeze,
             changed=tuple(sorted({*before.changed, *changed})),
+            brought=way.find_brought(),
         )
 
     def contain_again(self) -> None:

@@ -78,7 +78,11 @@ def starts_of(context: RunContext, way: Revival) -> dict[str, tuple[bool, str]]:
     `way` is that of `as_it_ran`.
     """
     block, state = context.workload, context.state
-    start = f"container {way.container}" if way.container else "its service or api_command"
+    start = "its service or api_command"
+    if way.container:
+        brought = "; ".join(way.find_brought()[:3])
+        also = f", as now beside the API: {brought}" if brought else ""
+        start = f"container {way.container}, with whatever its image and command start コンテナの起動内容すべて{also}"
     rows = {"the start as it ran": (True, start)}
     if type(way) is ProcessApi:
         if why := _why_not(block, state):

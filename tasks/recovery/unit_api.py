@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from blocks.workload import Workload
 from tasks.containment.units import Units, wakers
 from tasks.custody.containment.receipt import Frozen
+from tasks.host.cgroup.ownership import unit_of
 from tasks.recovery.api_client import failure
-from tasks.recovery.process_api import ProcessApi
+from tasks.recovery.process_api import ProcessApi, tell_others
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_before
 from tasks.runtime.state import IncidentState
@@ -64,6 +65,11 @@ class UnitApi(ProcessApi):
     def find_doubt(self) -> str:
         """Return nothing: what the service runs with is its unit's."""
         return ""
+
+    def find_brought(self) -> tuple[str, ...]:
+        """Return what of training and workers runs in the service."""
+        processes = self.host.snapshot().values()
+        return tell_others((each for each in processes if unit_of(each.cgroup) == self.unit), [], self.context.workload)
 
     def lives(self) -> bool:
         """Return whether systemd has the service up. A service that systemd has restarted counts too."""

@@ -337,7 +337,8 @@ class Recovery(StepResult):
 
     `unproven` names what could not be proven; the API stays up nevertheless. `before` is the model that was served at
     the freeze and how that is known. `changed` are other models there that are not as sealed, which the API does not
-    serve as far as that is proven. Each is empty if there is nothing to name.
+    serve as far as that is proven. `brought` are processes that its own start has started besides, as a container's
+    entry may start a training. Each is empty if there is nothing to name.
     """
 
     at: datetime
@@ -351,6 +352,7 @@ class Recovery(StepResult):
     url: str = ""
     before: str = ""
     changed: tuple[str, ...] = ()
+    brought: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -371,5 +373,7 @@ class Recovery(StepResult):
         words += f", sha256 {self.sha256[:12]} as in the manifest" if self.sha256 else ""
         words += f"; at the freeze: {self.before or 'not known'}"
         words += f", and predicts {self.prediction}" if self.prediction else ""
+        brought = f"{'; '.join(self.brought[:3])}{f' (+{len(self.brought) - 3})' * bool(self.brought[3:])}"
+        words += f"; its own start has started besides API 以外も起動: {brought}" if brought else ""
         words += f"; beside it, not as sealed 証跡と異なる: {', '.join(self.changed[:3])}" if self.changed else ""
         return f"{words}; not proven: {'; '.join(self.unproven)}" if self.unproven else words

@@ -22,13 +22,14 @@ from flows.cli import run
 from tasks.acquisition.matching import find_names
 from tasks.cli import first_look
 from tasks.cli.found import Found
-from tasks.cli.init import EXAMPLES, _pointer, compose_file
+from tasks.cli.init import EXAMPLES, _point_to_model, compose_file
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.evidence.pattern import matches_any
 from tasks.custody.incident.exit_codes import REFUSED
 from tasks.host.container.membership import Container, Mount
 from tasks.host.process.table import unseen_listeners
 from tasks.system.declarations import VARIABLE
+from tests.support.paper_host import process as on_paper
 from tests.support.workloads import SmallWorkload, free_port, wait_until
 
 SERVE = """
@@ -568,6 +569,44 @@ def test_the_engine_that_was_found_by_the_environment_is_written_down(
     assert fields_of(tmp_path / "w.toml").get("docker_host", "") == written_down
 
 
+def test_what_runs_in_its_containers_may_be_a_training(tmp_path: Path) -> None:
+    """Three trained in a container that was just named, and the file said that none runs."""
+    within = [
+        on_paper(2, ("python", "app/fit.py"), container="c"),
+        on_paper(3, ("python", "app/fit.py"), container="c"),
+    ]
+    for there, told in (((), "none runs now and no "), (within, "none is known by its command and no ")):
+        found = Found({"root": str(tmp_path)})
+        first_look._name_no_training(found, there)
+        line = found.missing["training_pattern"]
+        assert line.startswith(told)
+        assert line.endswith("may be one 学習かもしれない: python app/fit.py") is bool(there)
+
+
+@pytest.mark.parametrize(
+    ("answer", "pointer"),
+    [
+        ({"engine": {"model": "models/hot/wave v2.json", "version": "7"}}, "/engine/model"),
+        ({"engine": {"model": "hot/wave v2.json"}}, "/engine/model"),
+        ({"version": "7", "weights": "file://{root}/models/now/wave v2.json"}, "/weights"),
+        ({"log": "logs/a.json", "model": "models/gone.json"}, ""),
+        ({"log": "logs/a.json", "at": "{root}", "model": "models/hot"}, ""),
+        ({"model": "elsewhere/house.joblib"}, "/model"),
+    ],
+)
+def test_where_an_answer_names_a_file_that_is_a_model_here_it_names_the_model(
+    tmp_path: Path, answer: dict[str, Any], pointer: str
+) -> None:
+    """Only suffixes that are models' everywhere were seen, and model_at stayed empty."""
+    for name in ("models/hot/wave v2.json", "logs/a.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "models/now").symlink_to("hot")
+    told = json.loads(json.dumps(answer).replace("{root}", str(tmp_path)))
+    found = Found({"root": str(tmp_path), "models": ["models/**/*.json"]})
+    assert _point_to_model(told, found) == pointer
+
+
 AWS = ("S3_BUCKET", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 
 
@@ -635,7 +674,7 @@ def test_a_store_that_the_environment_names_wrongly_is_refused_and_no_part_of_a_
     ],
 )
 def test_the_model_that_an_answer_names_is_pointed_to(content: Any, at: str) -> None:
-    assert _pointer(content) == at
+    assert _point_to_model(content, Found({"root": "/nowhere"})) == at
 
 
 @pytest.mark.parametrize("name", ["gunicorn", "scoring"])

@@ -164,6 +164,15 @@ def test_what_is_lost_is_not_unproven_and_counts_once_beside_its_copy() -> None:
     assert (Receipts((proven, gone)).is_complete, Receipts((proven,)).summary) == (True, "1 objects, 5 bytes")
 
 
+def test_what_its_own_start_has_started_besides_is_told_with_how_many_more() -> None:
+    brought = tuple(f"{number}: python train.py" for number in range(5))
+    assert "besides" not in RECOVERED.summary
+    told = replace(RECOVERED, brought=brought)
+    assert "its own start has started besides API 以外も起動: 0: python train.py; 1: python train.py" in told.summary
+    assert "(+2)" in told.summary
+    assert told.is_complete
+
+
 @pytest.mark.parametrize(
     ("model", "unproven", "named"),
     [
