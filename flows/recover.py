@@ -34,10 +34,9 @@ def recover(  # noqa: PLR0913, PLR0917  each is a field of the form that a perso
     model: Sentence = "",
     start_as: StartAs | None = None,
 ) -> State[Any]:
-    """Bring an evacuated workload's API back, and prove what it serves. Training is not started, only let in again.
+    """Bring an evacuated API back, and prove what it serves. Training is let in, started only by the API's own start.
 
-    What the API's own start starts besides, as the image and command of a container may start a training, runs again
-    too, and is named.
+    A container starts whatever its image and command start, a unit or api_command too; what is not the API is named.
 
     撤収済みの API を再開し、マニフェストのモデルで応答することを検証します。
 

@@ -153,6 +153,21 @@ def test_an_api_that_ran_in_a_container_comes_back_as_a_process_and_the_containe
         assert case.recover().process == recovery.process
 
 
+def test_what_the_entry_of_a_container_starts_beside_the_api_is_foretold_and_named(
+    containers: Containers, small: SmallWorkload
+) -> None:
+    """Its training ran again, though a recovery says that it starts none."""
+    own = f"sleep 613.5 & exec {' '.join(API_COMMAND)}"
+    containers.run(["sh", "-c", own], ports=True)
+    wait_until(lambda: containers.answers("/health"), what="the API")
+    with evacuated(block_of(containers, small, api_image="", training_pattern=r"sleep 613"), containers) as case:
+        recovery = case.recover()
+        (brought,) = recovery.brought
+        assert brought.endswith(": sleep 613.5")
+        good, why = starts_of(case.context, as_it_ran(case.context))["the start as it ran"]
+        assert (good, brought in why) == (True, True)
+
+
 @pytest.mark.parametrize("variable", [{"MODEL_PATH": "/data/in/bird v2.joblib"}, {}])
 def test_a_model_of_the_root_that_the_container_has_under_another_path_is_known_and_proven(
     containers: Containers, small: SmallWorkload, variable: dict[str, str]
