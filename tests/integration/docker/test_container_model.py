@@ -17,7 +17,7 @@ NAMED = "export VAT='/models/vat one.pkl'; "
 
 
 def served(small: SmallWorkload, containers: Containers, script: str, *, dry_run: bool = False) -> ServedBefore:
-    """What is known after the stop of a container that an entry script has started."""
+    """What is known after the stop of a container that an entry script has started, whose answer is not asked."""
     (small.root / "models").mkdir(exist_ok=True)
     for name in MODELS:
         (small.root / name).write_text(name)
@@ -26,7 +26,7 @@ def served(small: SmallWorkload, containers: Containers, script: str, *, dry_run
     binds = [f"{small.root}/models:/models", f"{small.root}/entry:/entry"]
     containers.run(["sh", "/entry/start.sh"], ports=True, binds=binds)
     wait_until(lambda: containers.answers("/health"), what="the API's answer")
-    with case_of(containers.block(small, api_pattern="api.app:app"), dry_run=dry_run) as context:
+    with case_of(containers.block(small, api_pattern="api.app:app", model_at=""), dry_run=dry_run) as context:
         freeze.fn(context)
         stop.fn(context)
         return model_served(context, [], MODELS)
