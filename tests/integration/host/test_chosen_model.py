@@ -1,5 +1,6 @@
 """Which model is brought back: the one that a person names, else what a real process served; never the newest."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -74,13 +75,15 @@ def lay_out(small: SmallWorkload) -> None:
 
 
 @contextmanager
-def sealed(block: Workload, *frozen: int, incident: str = INCIDENT) -> Iterator[Case]:
-    """Seal an incident in which these processes were frozen as the API, and send it to a store."""
+def sealed(block: Workload, *frozen: int, incident: str = INCIDENT, answer: str = "") -> Iterator[Case]:
+    """Seal an incident in which these processes were frozen as the API, whose answer named this, and send it away."""
     (folder := block.root.parent / "store").mkdir(exist_ok=True)
     store = DirectoryStore(folder)
     with case_of(block, store, incident=incident) as context:
         now = datetime.now(UTC)
         context.state.frozen.write([Frozen(Identity(pid, start_of(pid)), "api", "api", 0, now, now) for pid in frozen])
+        if answer:
+            context.log.write("model named", answer, result="in its answer, at /model")
         evidence = [made(collect.fn(context, name)) for name in ("tree", "models")]
         judge_models.fn(context, evidence)
         seals = seal_volumes(context, evidence)
@@ -129,6 +132,41 @@ def test_what_a_real_process_served_is_brought_back_and_goes_on_record(
     assert how in models.before.how
     assert models.chosen == ("" if wanted == TORN else SERVED), "one that is not sound is never reloaded"
     assert (entry["object"], entry["result"]) == (wanted, models.before.summary)
+
+
+@pytest.mark.parametrize(
+    ("environment", "answer"),
+    [
+        ({"WAVE": "models/hot/wave v2.json"}, ""),
+        ({"WAVE": "models/now/wave v2.json"}, ""),
+        ({"WAVE_HOME": "models/now"}, ""),
+        ({}, "models/hot/wave v2.json"),
+        ({}, "models/now/wave v2.json"),
+        ({}, "wave v2.json"),
+        ({"WAVE": "models/old.json"}, "models/hot/wave v2.json"),
+    ],
+)
+def test_a_model_of_a_format_that_the_block_trusts_is_known_as_any_other(
+    small: SmallWorkload, environment: dict[str, str], answer: str
+) -> None:
+    """Variable and answer both named it, and four recoveries said that it is not known."""
+    wave = "models/hot/wave v2.json"
+    for name in (wave, "models/old.json"):
+        (small.root / name).parent.mkdir(exist_ok=True)
+        (small.root / name).write_text(json.dumps({"name": name}))
+    (small.root / "models/now").symlink_to("hot")
+
+    def is_followed() -> bool:
+        """As the API has done it: then the kernel knows by heart where the link leads."""
+        (small.root / "models/now/wave v2.json").read_text()
+        link = (small.root / "models/now").lstat()
+        return link.st_atime_ns > link.st_ctime_ns
+
+    wait_until(is_followed, what="a link that was followed since it was made")
+    api = small.start(["sleep", "600"], **environment)
+    with sealed(small.block(models=["models/**/*.json"], model_formats=[".json"]), api.pid, answer=answer) as case:
+        models = case.choose()
+    assert (models.before.names, models.chosen, models.named) == ((wave,), wave, False)
 
 
 @pytest.mark.parametrize(
