@@ -47,6 +47,7 @@ from tasks.rendering.clock import here
 from tasks.system.files.atomic_files import caught_lines, read_marker, read_ours, read_plain, read_private, rows_of
 
 _SHOWN: Final = 100
+_WRITTEN: Final = 3
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     again = tuple(_again(workload, host))
     suspects = [(each, why) for each, why in roster.of(Kind.SUSPECT) if each.identity not in alive_now]
     stands, runs = _stands(workload), len(containers) > _count_paused(containers)
-    is_named = bool(again or suspects or strangers)
+    writers = tuple(_find_writers(home, host)) if verdict == NOT_CONTAINED or at_work else ()
+    is_named = bool(again or suspects or strangers or writers)
     if not end.startswith(CANCELLED):  # the run that goes on ends what the cancelled one had not come to
         is_named = is_named or len(ours) < len(alive_now) or runs or bool(find_held(host, workload))
     after = next_step(
@@ -194,7 +196,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
             for identity, process in alive_now.items()
         ),
         suspects=tuple(_tell_suspects(roster, suspects)),
-        writers=tuple(_find_writers(home, host)) if verdict == NOT_CONTAINED or at_work else (),
+        writers=writers,
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
         alone=_alone(workload, host, list(frozen.values()), _count_paused(containers)) if alone else "",
@@ -246,13 +248,24 @@ def _held_lines(host: Host, workload: WorkloadFields) -> Iterator[str]:
 
 
 def _find_writers(home: Path, host: Host) -> list[str]:
-    """Return what was changed after the stop, the last by each process that lives, or whose source does."""
-    last = dict[Identity, str]()
+    """Return what was changed after the stop, the last by each process that lives, or whose source does.
+
+    And what somebody who is not known has changed in the last run.
+    """
+    last, unknown = dict[Identity, str](), dict[str, str]()
     for row in caught_lines(home / CUSTODY_LOG):
-        for each in row.get("source", ()) if row.get("action") == "changed" else ():
+        if "triggered" in row:  # another run begins
+            unknown.clear()
+        if row.get("action") != "changed":
+            continue
+        if not row.get("pid"):
+            unknown[str(row.get("object"))] = str(row.get("result", ""))
+        for each in row.get("source", ()):
             if identity := Identity.of(each):
                 last[identity] = str(row.get("result", ""))
-    return [result for identity, result in last.items() if lives(host, identity)]
+    first, more = [*unknown.values()][:_WRITTEN], len(unknown) - _WRITTEN
+    rest = [f"{more} more files, by a process that is not known; the log names each"] if more > 0 else []
+    return [*(result for identity, result in last.items() if lives(host, identity)), *first, *rest]
 
 
 def _again(workload: WorkloadFields, host: Host) -> list[str]:

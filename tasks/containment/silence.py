@@ -1,6 +1,7 @@
 """§3: listen, from the last signal of the stop until recovery begins or the run ends, for what still writes."""
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -8,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path, PurePath
+from stat import S_ISREG
 from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
@@ -17,13 +19,15 @@ from tasks.containment.suspects import account_of
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End
 from tasks.custody.step_result import StepResult
+from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.host.host import Host, lives
 from tasks.host.listening import Listening
+from tasks.host.process.handles import FileId
 from tasks.host.process.known_programs import interactive, keeps_container, runs_ours
 from tasks.host.process.newcomer import living_source
 from tasks.host.process.process import Process, ancestry, descendants, process_line
 from tasks.host.process.table import untouchable
-from tasks.host.silence import Change, Silence, first_of_each_source, judge_silence
+from tasks.host.silence import Change, Heard, Silence, first_of_each_source, is_below, judge_silence
 from tasks.incident.directory import bases, evidence_of
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
@@ -31,6 +35,7 @@ from tasks.runtime.frozen import frozen_containers, load_frozen
 from tasks.runtime.step import step
 
 _REHEARSED_SECONDS: Final = 10.0
+_HOLDS: Final = "no event says so, but it has the file open or mapped for writing 書込み用に開いている"
 _LOGGED_FILES: Final = 100
 """Of how many files that bystanders write the log keeps an author: a later run attributes changes by these."""
 
@@ -66,7 +71,7 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
     if not listening or not listening.armed:
         return seen
     heard = listening.hear(compare=compare)
-    heard = replace(heard, differences=_with_holders(host, context.directory.root, heard.differences))
+    heard = replace(heard, differences=tuple(_attribute(host, context.directory.root, heard)))
     back = {each.identity for each in state.returned.read()}
     held = {identity for row in IncidentCordon(context).newcomers() if (identity := Identity.of(row))}
 
@@ -88,7 +93,8 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
         at, result = change.at.isoformat(), str(change)
         writers = change.lineage if change in silence.broken else ()
         source = [asdict(each.identity) for each in islice((each for each in writers if lives(host, each.identity)), 1)]
-        context.log.write("changed", change.file, at=at, pid=change.pid, lineage=lineage, source=source, result=result)
+        facts = {"pid": change.pid, "lineage": lineage, "source": source, "how": change.how, "result": result}
+        context.log.write("changed", change.file, at=at, **facts)
     notes = dict.fromkeys((*seen.notes, *silence.notes))
     return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
 
@@ -132,13 +138,61 @@ def _with_sources(host: Host, changes: tuple[Change, ...]) -> tuple[Change, ...]
     return tuple(map(with_source, changes))
 
 
-def _with_holders(host: Host, root: PurePath, changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    """Return changes of unknown writers with one that has the file open or mapped for writing now, if there is one."""
-    snapshot = host.snapshot() if changes else {}
-    held = host.handles(snapshot.values())
-    holders = {path: snapshot[identity.pid] for identity, handles in held.items() for path in handles.written}
-    found = ((each, holders.get(str(root / each.file))) for each in changes)
-    return tuple(replace(each, pid=identity.pid, lineage=(identity,)) if identity else each for each, identity in found)
+def _attribute(host: Host, root: PurePath, heard: Heard) -> Iterator[Change]:
+    """Yield the differences that no event explains, once for each process that may have made one.
+
+    That is who has the file open or mapped for writing now, under whatever name, and who has changed its times.
+    """
+    unexplained = _find_unexplained(root, heard)
+    holders = host.find_holders() if unexplained else {}
+    for change in unexplained:
+        found = [*_by_touches(root, heard, change), *_by_holders(change, holders)]
+        yield from found or [replace(change, how=_advise(root, change))]
+
+
+def _find_unexplained(root: PurePath, heard: Heard) -> list[Change]:
+    """Return the differences that no event explains: on the file, on a folder above it, or on another of its names."""
+    explained = {change.file for change in heard.events}
+    rest = [each for each in heard.differences if not is_below(each.file, explained)]
+    others = {_inode_of(root / file) for file in explained} if rest else set()
+    return [each for each in rest if each.inode is None or each.inode not in others]
+
+
+def _by_touches(root: PurePath, heard: Heard, change: Change) -> Iterator[Change]:
+    """Yield a difference in time alone, by each process that has changed the times or attributes of the file."""
+    for touch in heard.touches if change.is_touch else ():
+        if touch.file == change.file or (change.inode and _inode_of(root / touch.file) == change.inode):
+            yield replace(touch, file=change.file, inode=change.inode)
+
+
+def _by_holders(change: Change, holders: Mapping[FileId, Iterable[tuple[Process, ...]]]) -> Iterator[Change]:
+    """Yield a difference by each process that has the file open or mapped for writing."""
+    for lineage in holders.get(change.inode, ()) if change.inode else ():
+        yield replace(change, pid=lineage[0].pid, lineage=lineage, how=_HOLDS)
+
+
+def _inode_of(path: PurePath) -> FileId | None:
+    with suppress(OSError, ValueError):
+        status = os.lstat(path)
+        return status.st_dev, status.st_ino
+    return None
+
+
+def _advise(root: PurePath, change: Change) -> str:
+    """Return how a person finds who changes a file; empty if it is not there, or its name is not as it is shown."""
+    path = root / change.file
+    with suppress(OSError, ValueError):
+        status = os.lstat(path)
+        if S_ISREG(status.st_mode) and visible(str(path), LINE_LIMIT) == str(path):
+            way = f"who has it open is shown to root by 開いているプロセスの確認: fuser -v {shlex.quote(str(path))}"
+            found = f"find {shlex.quote(_mount_of(path))} -xdev -samefile {shlex.quote(str(path))}"
+            names = f"; it has {status.st_nlink} names, those of its mount are listed by 別名の確認: {found}"
+            return way + (names if status.st_nlink > 1 else "")
+    return ""
+
+
+def _mount_of(path: PurePath) -> str:
+    return next(str(each) for each in path.parents if os.path.ismount(each))
 
 
 def _excuses_now(membership: Membership) -> tuple[Callable[[Change], bool], Callable[[Change], bool]]:
@@ -199,10 +253,14 @@ def ours_below(workload: WorkloadFields, directory: IncidentDirectory) -> tuple[
 
 @dataclass(frozen=True, repr=False)
 class Writers(StepResult):
-    """The first change of each process that writes below the root. `deaf` says why they are not known."""
+    """The first change of each process that writes below the root. `deaf` says why they are not known.
+
+    `contradictions` are those by what has not ended, or is not known: after the stop it would write on.
+    """
 
     changes: tuple[Change, ...]
     deaf: str = ""
+    contradictions: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -216,26 +274,55 @@ class Writers(StepResult):
         return (self.summary,) if self.changes or self.deaf else ()
 
 
-def writers_below(root: PurePath, ours: Iterable[str], seconds: float, is_known: Callable[[Change], bool]) -> Writers:
+def writers_below(
+    host: Host, root: PurePath, ours: Iterable[str], seconds: float, is_known: Callable[[Change], bool]
+) -> Writers:
     """Listen for some seconds; return who writes below the root, without those known."""
     listening = Listening(root, ours)
     try:
         listening.arm()
+        before = host.find_holders()
         time.sleep(seconds)
-        heard = listening.hear(compare=False)
+        heard = listening.hear()
     finally:
         listening.end()
-    others = (each for each in reversed(heard.events) if each.lineage and not is_known(each))
-    return Writers(tuple({each.lineage[0].identity: each for each in others}.values()), heard.deaf)
+    after = host.find_holders() if heard.differences else {}
+    holders = {file: (*after.get(file, ()), *before.get(file, ())) for file in {*before, *after}}
+    differences = _differences_by_others(root, heard, holders, is_known)
+    others = (*(each for each in reversed(heard.events) if each.lineage and not is_known(each)), *differences)
+    first = {each.lineage[0].identity if each.lineage else each: each for each in others}
+    return Writers(tuple(first.values()), heard.deaf)
+
+
+def _differences_by_others(
+    root: PurePath,
+    heard: Heard,
+    holders: Mapping[FileId, Iterable[tuple[Process, ...]]],
+    is_known: Callable[[Change], bool],
+) -> Iterator[Change]:
+    """Yield the differences while a workload is at work, by each that may have made one and is not known.
+
+    `holders` are those before and after. What an event explains was written by whom it names, and perhaps by another
+    that has the file open. Without events nothing is known of what nobody has open.
+    """
+    unexplained = {*_find_unexplained(root, heard)}
+    for change in heard.differences:
+        found = [*_by_holders(change, holders)]
+        found += _by_touches(root, heard, change) if change in unexplained else ()
+        yield from (each for each in found if each.lineage and not is_known(each))
+        if not found and change in unexplained and not heard.deaf:
+            yield replace(change, how=_advise(root, change))
 
 
 @step("rehearse_silence", "listen: who else writes in the root?", section="§3", ja="書込元の確認", retries=1)
 def rehearse_silence(context: RunContext) -> Writers:
     """Name, in a rehearsal, what writes below the root and is neither member nor excused (runbook §3)."""
-    is_excused, is_bystanders = _excuses_now(Membership(context))
-    members = load_frozen(context.state)
+    membership, members = Membership(context), load_frozen(context.state)
+    leaders = {identity.pid for identity in members}
     ids = {identity.id for identity in frozen_containers(context.state)}
-    snapshot = context.adapters.host.snapshot()
+    host, known = context.adapters.host, dict[Identity, bool]()
+    is_excused, is_bystanders = _excuses_now(membership)
+    snapshot = host.snapshot()
     above = {each.parent for each in snapshot.values() if each.container in ids}
     keepers = {pid for pid in above if pid in snapshot and keeps_container(snapshot[pid])}
 
@@ -246,12 +333,27 @@ def rehearse_silence(context: RunContext) -> Writers:
 
     def is_known(change: Change) -> bool:
         excused = is_excused(change) or is_bystanders(change) or is_of_container(change)
-        return excused or any(each.identity in members for each in change.lineage)
+        own = any(each.identity in members or each.session in leaders for each in change.lineage)
+        return excused or own or is_new_member(change)
+
+    def is_new_member(change: Change) -> bool:
+        """Return whether a process that was looked at beside the root belongs to the workload, which starts others."""
+        writer = change.lineage[0]
+        if writer.places is None:
+            return False
+        if writer.identity not in known:
+            seen = {**snapshot, **{each.pid: each for each in change.lineage if each.places is not None}}
+            known[writer.identity] = writer.identity in membership.members(seen)
+        return known[writer.identity]
 
     ours = ours_below(context.workload, context.directory)
-    heard = writers_below(context.directory.root, ours, _REHEARSED_SECONDS, is_known)
-    found = replace(heard, changes=tuple(first_of_each_source(_with_sources(context.adapters.host, heard.changes))))
-    for change in found.changes:
-        why = f"{change}; after the stop that would be NotContained, unless the block names it as a bystander"
-        context.log.write("writes", str(change.pid), command=process_line(change.lineage[0]), why=why)
-    return found
+    heard = writers_below(host, context.directory.root, ours, _REHEARSED_SECONDS, is_known)
+    changes = tuple(first_of_each_source(_with_sources(host, heard.changes)))
+    for change in changes:
+        if change.lineage:
+            why = f"{change}; after the stop that would be NotContained, unless the block names it as a bystander"
+            context.log.write("writes", str(change.pid), command=process_line(change.lineage[0]), why=why)
+        else:
+            context.log.write("writes", change.file, why=f"{change}; after the stop that would be NotContained")
+    lasting = (each for each in changes if not each.lineage or each.source or lives(host, each.lineage[0].identity))
+    return replace(heard, changes=changes, contradictions=tuple(map(str, lasting)))

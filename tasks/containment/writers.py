@@ -30,7 +30,8 @@ def find_writers(
             has = "it has" if writes else child
             at = datetime.fromisoformat(row["at"])
             if writes or not _waits_for_a_person(process, snapshot, account):
-                found[process] = f"{has} changed {row['object']} at {at:%H:%M:%S}Z, after everything was stopped"
+                how = f"; {row['how']}" if row.get("how") else ""
+                found[process] = f"{has} changed {row['object']} at {at:%H:%M:%S}Z, after everything was stopped{how}"
     return found
 
 

@@ -20,9 +20,9 @@ from tasks.host.guard_config import GuardConfig
 from tasks.host.listening import Listening
 from tasks.host.process import table as processes
 from tasks.host.process.handles import FileId, Handles
-from tasks.host.process.open_files import read_handles
+from tasks.host.process.open_files import find_written, read_handles
 from tasks.host.process.places import Places
-from tasks.host.process.process import Listener, Process
+from tasks.host.process.process import Listener, Process, trace_lineage
 from tasks.host.process.table import GONE
 from tasks.host.unit.systemd import Systemd
 from tasks.system.files.atomic_files import read_marker, sync_folder, write_marker
@@ -63,6 +63,9 @@ class Host(Protocol):
 
     def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
         """Return what these processes have open and mapped beside the root, without those that are gone."""
+
+    def find_holders(self) -> dict[FileId, tuple[tuple[Process, ...], ...]]:
+        """Return who has which file open or mapped for writing, each with its ancestors, nearest first."""
 
     def compute_apps(self) -> tuple[str, str] | None:
         """Return what nvidia-smi says of processes that hold memory of a GPU, or why it does not; None without it."""
@@ -182,6 +185,15 @@ class LinuxHost:
     def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
         """Read their files in /proc."""
         return read_handles(processes, self._places or Places(os.devnull), models)
+
+    def find_holders(self) -> dict[FileId, tuple[tuple[Process, ...], ...]]:
+        """Read the files of all processes in /proc, as long as `handles` takes."""
+        snapshot, places = self.snapshot(), self._places or Places(os.devnull)
+        found = dict[FileId, tuple[tuple[Process, ...], ...]]()
+        for process in snapshot.values():
+            for file in find_written(process, places) if process.alive else ():
+                found[file] = (*found.get(file, ()), tuple(trace_lineage(snapshot, process.pid)))
+        return found
 
     def compute_apps(self) -> tuple[str, str] | None:
         """Run it, for two seconds at most. Imported here: before a freeze each import counts."""

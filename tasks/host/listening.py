@@ -90,7 +90,7 @@ class Listening:
 
     def arm(self) -> None:
         """Count what changes from now on."""
-        earlier = (*self._kept.earlier, *self._events.ask("arm"))
+        earlier = (*self._kept.earlier, *(each for each in self._events.ask("arm") if not each.is_touch))
         self._listing.ask("arm")
         self._kept, self.armed = replace(self._kept.since(datetime.now(UTC)), earlier=earlier), True
 
@@ -98,7 +98,10 @@ class Listening:
         """Return what is known since `arm`. Events are taken last: each that explains a difference is among them."""
         differences = self._listing.ask("changes") if compare else ()
         events = self._events.ask("changes")
-        return self._kept.and_then(events, differences, self._events.lost, self._listing.lost)
+        touches = (*self._kept.touches, *(each for each in events if each.is_touch))
+        events = tuple(each for each in events if not each.is_touch)
+        kept = replace(self._kept, touches=touches)
+        return kept.and_then(events, differences, self._events.lost, self._listing.lost)
 
     def pause(self) -> None:
         """Keep what is known; what changes until the next `arm` does not count."""

@@ -69,6 +69,10 @@ class RehearsalHost:
         """Ask the real host."""
         return self._host.handles(processes, models)
 
+    def find_holders(self) -> "dict[FileId, tuple[tuple[Process, ...], ...]]":
+        """Ask the real host: nothing was stopped."""
+        return self._host.find_holders()
+
     def compute_apps(self) -> tuple[str, str] | None:
         """Ask the real driver, but for nothing that would have ended."""
         return None if self._ended else self._host.compute_apps()

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from tasks.custody.containment.identity import Identity
 from tasks.custody.visible import visible
+from tasks.host.process.handles import FileId
 from tasks.host.process.process import Masks, Process, process_line
 
 SETTLE_SECONDS: Final = 1.0
@@ -23,6 +24,8 @@ class Change:
 
     `pid` is 0 if it is not known who did. `lineage` is the process with its ancestors, as they were at that moment; it
     is empty if the process was gone by then. `source` says what lives and has started a process that has ended.
+    `inode` is the file's device and inode, of a difference. `is_touch` says that all that is known to have changed are
+    times or other attributes, `how` by what else than an event the process is known, or how a person finds it.
     """
 
     file: str
@@ -30,24 +33,29 @@ class Change:
     pid: int = 0
     lineage: tuple[Process, ...] = ()
     source: str = ""
+    inode: FileId | None = None
+    is_touch: bool = False
+    how: str = ""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
         """Return the change in a witness's row."""
         lineage = _place_unread(map(_process, row.get("lineage", ())))
-        return cls(row["file"], datetime.fromisoformat(row["at"]), row["pid"], lineage)
+        inode = tuple(row["inode"]) if row.get("inode") else None
+        change = cls(row["file"], datetime.fromisoformat(row["at"]), row["pid"], lineage)
+        return replace(change, inode=inode, is_touch=row.get("is_touch", False))
 
     def __str__(self) -> str:
         """Return file, time and process in one line."""
         return self.describe()
 
     def describe(self, more: str = "") -> str:
-        """Return file, time, process, `more` words on the change, and what has started the process."""
+        """Return file, time, process, `more` words on the change, how that is known, and what started the process."""
         writer = f"process {self.pid}" if self.pid else "a process that is not known"
         for each in self.lineage[:1]:
             writer += f" ({process_line(each, _SHOWN) or visible(each.name, _SHOWN)})"
         line = f"{self.file} was changed at {self.at:%H:%M:%S}Z by {writer}{more}"
-        return f"{line}; {self.source}" if self.source else line
+        return "; ".join(filter(None, (line, self.how, self.source)))
 
 
 def first_of_each_source(changes: Collection[Change]) -> list[Change]:
@@ -79,6 +87,7 @@ def _place_unread(lineage: Iterable[Process]) -> tuple[Process, ...]:
 class Heard:
     """What the witnesses know since `armed`: `events` by process, and files that differ between two listings.
 
+    `touches` are changes of times and other attributes alone, which count for nothing and explain a difference.
     `earlier` are changes before, or in an earlier listening, which count for nothing and tell who else writes a file.
     `killed` is when we killed each process that had come back, by pid. `deaf` says why not all events are known,
     `blind` why not all was compared; empty if that is not so.
@@ -89,6 +98,7 @@ class Heard:
     differences: tuple[Change, ...] = ()
     deaf: str = ""
     blind: str = ""
+    touches: tuple[Change, ...] = ()
     earlier: tuple[Change, ...] = ()
     killed: Mapping[int, datetime] = field(default_factory=dict)
 

@@ -12,7 +12,7 @@ from tasks.containment.containment_check import find_endable, find_standing, fin
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.earlier_boots import with_earlier_boots
 from tasks.containment.members import Membership
-from tasks.containment.silence import with_silence
+from tasks.containment.silence import Writers, with_silence
 from tasks.custody.containment.cordon import Challenge, Cordon
 from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
@@ -48,10 +48,13 @@ def findings_of(steps: StepRunner, evidence: tuple[Evidence, ...]) -> Findings:
     """Wait for all submitted steps, and return their results. `evidence` is what was sealed."""
     context, recovers = steps.context, bool(steps.futures("recover"))
     freeze, stop = with_earlier_boots(context.state, steps.result(Freeze, "freeze"), steps.result(Stop, "stop"))
+    containment = steps.result(Containment, "prove_contained_again", "prove_still_contained")
+    if containment and (writers := steps.result(Writers, "rehearse_silence")):
+        containment = replace(containment, alive=(*containment.alive, *writers.contradictions))
     return Findings(
         freeze=freeze,
         stop=stop,
-        containment=steps.result(Containment, "prove_contained_again", "prove_still_contained"),
+        containment=containment,
         pause=steps.result(Pause, "pause"),
         challenge=steps.result(Challenge, "challenge"),
         watch=steps.result(Watch, "watch"),

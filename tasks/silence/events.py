@@ -18,6 +18,7 @@ from tasks.host.silence import is_below
 _INIT: Final = 0x1 | 0x2 | 0x10 | 0xC00  # CLOEXEC, NONBLOCK, UNLIMITED_QUEUE, REPORT_DIR_FID and _NAME
 _MARK: Final = 0x1 | 0x100  # ADD, FILESYSTEM
 _CHANGES: Final = 0x2 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200  # MODIFY, CLOSE_WRITE, MOVED_FROM and _TO, CREATE, DELETE
+_ATTRIBUTES: Final = 0x4  # ATTRIB, as by utimensat(2)
 _FOLDERS: Final = 0x40000000
 _OVERFLOW: Final = 0x4000
 _FOLDER_AND_NAME: Final = 2
@@ -31,12 +32,16 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Events:
-    """What was changed since `arm`, once for each process and file. `lost` says why that is not all."""
+    """What was changed since `arm`, once for each process and file. `lost` says why that is not all.
+
+    Who changed attributes alone is told beside it, as far as there is room.
+    """
 
     def __init__(self, root: str, ours: list[str]) -> None:
         """Listen on the file system of the root, and on each mounted below it, without `ours`. OSError if denied."""
         self.ours, self.lost = frozenset(ours), ""
         self.found: dict[tuple[int, int, str], dict[str, Any]] = {}
+        self._touches: dict[tuple[int, int, str], dict[str, Any]] = {}
         self._tops: dict[tuple[int, int], str] = {}
         self._known: dict[tuple[int, bytes], str | None] = {}
         self.groups: dict[int, int] = {}
@@ -45,19 +50,21 @@ class Events:
             folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
             self._tops[id_of(folder)] = os.path.relpath(place, root)
             group = call("fanotify_init", _INIT, os.O_RDONLY)
-            call("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _FOLDERS), folder, None)
+            call("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _ATTRIBUTES | _FOLDERS), folder, None)
             self.groups[group] = folder
 
     def arm(self) -> list[dict[str, Any]]:
         """Return what was heard until now, and forget it."""
         earlier = self.changes()
         self.found.clear()
+        self._touches.clear()
         return earlier
 
     def changes(self) -> list[dict[str, Any]]:
         """Return what was heard since `arm`."""
         self.take()
-        return list(self.found.values())
+        touches = ({**row, "is_touch": True} for row in self._touches.values())
+        return [*self.found.values(), *touches]
 
     def take(self) -> None:
         """Take in what the kernel has queued. A process may be gone a moment later, so it is looked up at once."""
@@ -71,18 +78,24 @@ class Events:
         if mask & _OVERFLOW:
             self.lost = "the kernel's queue overflowed"
             return
-        if mask & _FOLDERS or len(self._known) > _REMEMBERED:
+        is_touch, lost = not mask & _CHANGES, self.lost
+        if (mask & _FOLDERS and not is_touch) or len(self._known) > _REMEMBERED:
             self._known.clear()  # a folder may have another name now
         if (folder, handle) not in self._known:
-            self._known[folder, handle] = self._place(folder, handle)
+            found = self._place(folder, handle)
+            if is_touch and self.lost != lost:  # nothing that counts
+                self.lost = lost
+                return
+            self._known[folder, handle] = found
         place = self._known[folder, handle]
         if place is None or is_below(file := os.path.normpath(f"{place}/{name}"), self.ours):
             return
         key = pid, _start(pid), file
-        if key not in self.found and len(self.found) >= _MOST:
-            self.lost = f"there were more than {_MOST} changes"
+        rows = self._touches if is_touch else self.found
+        if key not in rows and len(rows) >= _MOST:
+            self.lost = self.lost if is_touch else f"there were more than {_MOST} changes"
             return
-        row = self.found.setdefault(key, {"file": file, "pid": pid})
+        row = rows.setdefault(key, {"file": file, "pid": pid})
         row["at"] = datetime.now(UTC).isoformat()
         if "lineage" not in row:
             row["lineage"] = _lineage(pid)

@@ -36,13 +36,22 @@ class Listing:
         """Return what differs now, with the time of the last writing, at least that of `arm`."""
         self.take()
         now = self._list()
-        files = sorted(file for file in now.keys() | self._before.keys() if now.get(file) != self._before.get(file))
+        before = self._before
+        files = sorted(file for file in now.keys() | before.keys() if now.get(file) != before.get(file))
         if len(files) > _MOST:
             self.lost = f"there were more than {_MOST} changes"
-        return [_change(file, max(self._since, now.get(file, (time.time_ns(),))[-1] / 1e9)) for file in files[:_MOST]]
+        return [self._change(file, before.get(file), now.get(file)) for file in files[:_MOST]]
+
+    def _change(self, file: str, before: Row | None, now: Row | None) -> dict[str, Any]:
+        """Return a difference, with device and inode of the file, and whether only the time of writing differs."""
+        shown = os.fsencode(file).decode(errors="backslashreplace")
+        at = max(self._since, (now[-1] if now else time.time_ns()) / 1e9)
+        is_touch = before is not None and now is not None and before[:-1] == now[:-1]
+        change = {"file": shown, "at": datetime.fromtimestamp(at, UTC).isoformat(), "pid": 0}
+        return change | {"inode": (now or before or ())[:2], "is_touch": is_touch}
 
     def _list(self) -> dict[str, Row]:
-        """Return inode, kind, size and time of writing of all that is below the root and may be read.
+        """Return device, inode, kind, size and time of writing of all that is below the root and may be read.
 
         OSError if the root itself may not be read, or is gone.
         """
@@ -62,9 +71,5 @@ class Listing:
 
 def _row(status: os.stat_result) -> Row:
     written = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
-    return (status.st_ino, stat.S_IFMT(status.st_mode), *((status.st_size, status.st_mtime_ns) if written else (0, 0)))
-
-
-def _change(file: str, at: float) -> dict[str, Any]:
-    shown = os.fsencode(file).decode(errors="backslashreplace")
-    return {"file": shown, "at": datetime.fromtimestamp(at, UTC).isoformat(), "pid": 0}
+    identity = status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode)
+    return (*identity, *((status.st_size, status.st_mtime_ns) if written else (0, 0)))

@@ -138,6 +138,10 @@ class PaperHost(LinuxHost):
         living = [each.identity for each in processes if self.get_process(each.identity)]
         return {each: self.held.get(each.pid, Handles(trusted=True)) for each in living}
 
+    def find_holders(self) -> dict[FileId, tuple[tuple[Process, ...], ...]]:
+        """There are no files on paper."""
+        return {}
+
     def arrivals(self, last: int) -> tuple[int, list[Process]]:
         """Nobody is new."""
         return last, []

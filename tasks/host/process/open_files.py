@@ -52,6 +52,28 @@ def read_handles(
     return found
 
 
+def find_written(process: Process, places: Places) -> frozenset[FileId]:
+    """Return the files that a process has open or mapped for writing, by device and inode, whatever they are called.
+
+    Those that it calls by names of a network's file system, which may not answer, are left out. Empty if it ended.
+    """
+    found = set[FileId | None]()
+    with suppress(OSError, ValueError):
+        where = place_of(process.pid)
+        view = places.view(where)
+        for link in [f"/proc/{where}/fd/{name}" for name in os.listdir(f"/proc/{where}/fd")] + _files_of_threads(where):
+            with suppress(OSError):
+                path = os.readlink(link)
+                if path[:1] == "/" and os.lstat(link).st_mode & S_IWUSR and not places.is_slow(view, path):
+                    found.add(file_id(link))
+        for mode, path, file, link in mapped_files(where, read_table(f"/proc/{where}/maps")):
+            if "s" in mode and ("w" in mode or _may_be_written(link)):
+                found |= {file, None if places.is_slow(view, path) else file_id(link)}
+        if start_of(process.pid) != process.identity.start:
+            return frozenset()
+    return frozenset(filter(None, found))
+
+
 def _read_anew(process: Process, places: Places, models: Collection[FileId]) -> Handles:
     """Read a process; at another of its threads if the one that was to be read has ended meanwhile."""
     for _ in range(_THREADS_TRIED):

@@ -1,6 +1,6 @@
 """Define a process and its relatives; decide the order of the freeze and the signal of the stop (runbook §2, §3)."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from signal import SIGINT, SIGSTOP, SIGTERM, Signals
@@ -163,6 +163,15 @@ def parents_first(snapshot: Mapping[int, Process], pids: Iterable[int]) -> list[
 def ancestry(snapshot: Mapping[int, Process], pids: Iterable[int]) -> set[int]:
     """Return these pids and all their ancestors in the snapshot."""
     return set(handed_down(snapshot, pids, None, lambda *_: None))
+
+
+def trace_lineage(snapshot: Mapping[int, Process], pid: int) -> Iterator[Process]:
+    """Yield a process and its ancestors in the snapshot, nearest first."""
+    passed = set[int]()
+    while pid in snapshot and pid not in passed:
+        passed.add(pid)
+        yield snapshot[pid]
+        pid = snapshot[pid].parent
 
 
 def handed_down(

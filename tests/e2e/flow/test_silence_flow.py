@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from flows.answer import answer
 from tasks.cli.status import status
+from tasks.containment import silence
 from tasks.host.host import LinuxHost
+from tests.integration.host.test_holders import CLOSES, HOLDS, stranger
 from tests.integration.host.test_listening import hidden_writer
 from tests.support.loops import shell_loop
 from tests.support.scenes import Scene
@@ -23,6 +26,23 @@ def test_a_hidden_writer_is_not_contained_and_named_with_its_file(scene: Scene) 
     assert state.name == "NotContained", state.message
     assert "logs/x.log was changed at" in str(state.message)
     assert f"by process {pid} (" in str(state.message)
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_a_rehearsal_forecasts_it_also_of_one_that_no_event_tells_of(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_held: bool
+) -> None:
+    """A hard link outside of the root: the plan was green, and the run named nobody."""
+    monkeypatch.setattr(silence, "_REHEARSED_SECONDS", 2.0)
+    log, link = scene.small.root / "logs/x.log", tmp_path / "another name"
+    log.touch()
+    link.hardlink_to(log)
+    scene.small.start_all()
+    with stranger(HOLDS if is_held else CLOSES, link) as pid:
+        message = str(scene.evacuate(dry_run=True).message)
+    assert "it would end NOTCONTAINED" in message
+    assert "logs/x.log was changed at" in message
+    assert (f"process {pid} (" if is_held else "fuser -v") in message
 
 
 @pytest.mark.soak
