@@ -24,7 +24,7 @@ from tasks.host.host import Host, lives
 from tasks.host.process.newcomer import again_and_again
 from tasks.host.process.process import Process, process_line
 from tasks.host.process.roster import Kind, Roster
-from tasks.host.process.suspect import fold_alike, who_started
+from tasks.host.process.suspect import excuse, fold_alike, who_started
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.last_word import FINISHED, NOT_CONTAINED, THAWED, WORKS, is_finished
@@ -305,10 +305,15 @@ def _containers(workload: WorkloadFields) -> tuple[list[str], list[str] | None]:
 
 
 def _tell_suspects(roster: Roster, suspects: Sequence[tuple[Process, str]]) -> Iterator[str]:
-    """Yield the suspects, each with its end; without one where it may be the end of a container of the block."""
+    """Yield the suspects, each with its end, and the block's line that excuses it, if there is one.
+
+    Without an end where it may be the end of a container of the block.
+    """
     for process, why, more in fold_alike(roster, suspects):
         end = "" if process.container and roster.look.containers is None else f"; to end it 停止: kill {process.pid}"
-        yield f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}{end}"
+        line = excuse(roster, process)
+        other = f"; if it is another's 無関係なら: {line}" if line else ""
+        yield f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}{end}{other}"
 
 
 def _describe_end(verdict: str, end: str) -> str:

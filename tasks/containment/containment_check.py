@@ -80,11 +80,14 @@ def check_containment(context: RunContext) -> Containment:
     again = {process for process in parents if str(source_of(process)) in brought}
     unnamed, others = find_unnamed(membership, engine, log, listing, visible)
     gpu = look_at_gpus(host, state, log, "check") or GpuUse()
+    suspects = [visible[identity.pid] for identity in sorted(roster.suspects.keys() - load_frozen(state).keys())]
+    lines = {each: suggest_line(host, workload, each, roster) for each in suspects}
     return Containment(
         at=datetime.now(UTC),
         alive=(
             *(
                 f"{_tell(process)} ({reason}{_advise_on_keeper(process)}{more})"
+                f"{_advise_on_suspect(roster, lines, process)}"
                 for process, reason, more in _fold_suspects(roster, alive)
             ),
             *_find_listeners(membership, ours | membership.excused_pids(visible), alive),
@@ -102,7 +105,7 @@ def check_containment(context: RunContext) -> Containment:
         left_alone=tuple(_tell(process) for process in roster.processes(Kind.TOLD)),
         notes=(
             *again_and_again(visible, newcomers),
-            *_notes(membership, log, roster, parents),
+            *_notes(membership, log, roster, parents, lines),
             *starters.notes,
             *others,
             *filter(None, [gpu.trouble]),
@@ -149,17 +152,32 @@ def _find_writers(membership: Membership, log: CustodyLog, roster: Roster) -> li
     ]
 
 
-def _notes(membership: Membership, log: CustodyLog, roster: Roster, parents: Mapping[Process, str]) -> tuple[str, ...]:
+def _advise_on_suspect(roster: Roster, lines: Mapping[Process, str], process: Process) -> str:
+    """Return the block's lines that make a suspect of these a member, and that excuse it; each if there is one.
+
+    The reason of one in a container has its cure.
+    """
+    if process not in lines:
+        return ""
+    own = "" if process.container else lines[process] or tell_other_end(roster, process)
+    ways = {"if it belongs to the workload": own, "if it is another's 無関係なら": excuse(roster, process)}
+    return "".join(f"; {when}: {line}" for when, line in ways.items() if line)
+
+
+def _notes(
+    membership: Membership,
+    log: CustodyLog,
+    roster: Roster,
+    parents: Mapping[Process, str],
+    lines: Mapping[Process, str],
+) -> tuple[str, ...]:
     """Return how the block can name each suspect, and who was excused or could not be examined, in one line each.
 
-    `parents`, which may start the workload again, are only logged here.
+    `parents`, which may start the workload again, are only logged here. `lines` make suspects members.
     """
     facts, visible = roster.suspects, roster.snapshot
-    suspects = [visible[identity.pid] for identity in sorted(facts.keys() - load_frozen(membership.state).keys())]
-    lines = {each.pid: suggest_line(membership.host, membership.workload, each, roster) for each in suspects}
-    for each in suspects:
-        details = {"why": facts[each.identity], "line": lines[each.pid]}
-        log.write("suspect", str(each.pid), command=process_line(each), **details)
+    for each, line in lines.items():
+        log.write("suspect", str(each.pid), command=process_line(each), why=facts[each.identity], line=line)
     named = membership.excused_pids(visible)
     for process, why in parents.items():
         log.write("parent lives", str(process.pid), command=process_line(process), why=why)
@@ -169,9 +187,9 @@ def _notes(membership: Membership, log: CustodyLog, roster: Roster, parents: Map
         log.write("excused", str(each.pid), command=process_line(each), why=why)
     counted = ((excused, "excused 除外"), (unread, "may not be looked into, which proves nothing 確認不可"))
     others = (f"{len(found)} {meaning}: {_format_processes(found)}" for found, meaning in counted if found)
-    rows = fold_alike(roster, ((each, facts[each.identity]) for each in suspects))
+    rows = fold_alike(roster, ((each, facts[each.identity]) for each in lines))
     ways = ((each, tell_other_end(roster, each), excuse(roster, each), more) for each, _, more in rows)
-    return (*(f"{advice(each, lines[each.pid], other, line)}{more}" for each, other, line, more in ways), *others)
+    return (*(f"{advice(each, lines[each], other, line)}{more}" for each, other, line, more in ways), *others)
 
 
 def _format_processes(processes: Sequence[Process]) -> str:

@@ -352,6 +352,38 @@ def test_a_suspect_is_told_with_the_line_of_the_block_that_fits_it(small: SmallW
             assert {each.identity.pid for each in made(freeze.fn(context)).processes} == {suspect.pid}
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        "import mmap; held = open({root!r} + '/models/model_builtin.joblib'); m = mmap.mmap(held.fileno(), 0, prot=1)",
+        "held = open({root!r} + '/logs/x.log', 'w')",
+    ],
+    ids=["model", "log"],
+)
+def test_message_and_status_have_the_line_that_excuses_a_suspect(
+    small: SmallWorkload, tmp_path: Path, held: str
+) -> None:
+    """A neighbour's API was named with the command that ends it alone."""
+    (tmp_path / "else where").mkdir()
+    code = f"import time; {held.format(root=str(small.root))}; open('ready', 'w'); time.sleep(600)"
+    (tmp_path / "else where/napi.py").write_text(code)
+    words = [sys.executable, "napi.py"]
+    with apart(words, tmp_path / "else where", tmp_path / "else where/ready") as suspect:
+        lines = []
+        with case_of(small.block(), dry_run=True) as context:
+            seen: Containment = made(prove_contained.fn(context))
+        (message,) = (each for each in seen.alive if each.startswith(f"{suspect.pid}: "))
+        (line,) = (each for each in status(small.block(), LinuxHost(root=small.root)) if each.startswith("suspect "))
+        assert f"kill {suspect.pid}" in line
+        assert "; if it belongs to the workload: " in message
+        for each in (message, line):
+            lines.append(each.partition("; if it is another's 無関係なら: ")[2].rstrip(")"))
+            bystanders = tomllib.loads(lines[-1])["bystanders"]
+            with case_of(small.block(bystanders=bystanders), incident=LATER, dry_run=True) as context:
+                assert made(prove_contained.fn(context)).alive == ()
+        assert lines[0] == lines[1]
+
+
 def test_strangers_that_are_alike_are_one_line_with_their_pids(tmp_path: Path) -> None:
     """Fifteen of one host that are called like the training, and older than the root, were fifteen lines each time."""
     with ExitStack() as stack:
