@@ -2,12 +2,21 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _GPU: Final = re.compile(r"/dev/(?:nvidia.*|kfd|dri/render.*)")
 
 FileId = tuple[int, int]
 """Device and inode, which identify a file independent of its name."""
+
+
+class PipeEnd(NamedTuple):
+    """A descriptor of a process that leads into a pipe, by the kernel's name of that."""
+
+    pipe: str
+    descriptor: int
+    reads: bool
+    writes: bool
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class Handles:
     `names_root` is an argument or a search path that names the root, `began_there` a variable that tells that it was
     started there. `lost` is the name of its working directory, if that is deleted. `resolved` says that program and
     script were found, and none of them below the root, `read_only` that its working directory is on a mount that may
-    not be written. `stdin` is what it reads as standard input, `pipes` are those that it holds. `denied` says that
+    not be written. `stdin` is what it reads as standard input, `pipes` are its ends of pipes. `denied` says that
     these are not readable, which proves nothing; `unread` why not all is known, if it was not for a lack of rights.
     """
 
@@ -46,7 +55,7 @@ class Handles:
     resolved: bool = False
     read_only: bool = False
     stdin: str = ""
-    pipes: frozenset[str] = frozenset()
+    pipes: frozenset[PipeEnd] = frozenset()
     denied: bool = False
     unread: str = ""
 

@@ -7,11 +7,11 @@ import struct
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from stat import S_IWUSR
+from stat import S_IRUSR, S_IWUSR
 from typing import Final
 
 from tasks.custody.containment.identity import Identity
-from tasks.host.process.handles import FileId, Handles
+from tasks.host.process.handles import FileId, Handles, PipeEnd
 from tasks.host.process.known_programs import script_of
 from tasks.host.process.places import Places, View, file_id
 from tasks.host.process.process import Process
@@ -187,11 +187,15 @@ def _is_found(view: View, process: Process, word: str) -> bool:
     return any(os.path.lexists(f"{base}/{name}") for name in (word, f"{module}.py", module)) and bool(process.cwd)
 
 
-def _pipes(where: int | str) -> frozenset[str]:
+def _pipes(where: int | str) -> frozenset[PipeEnd]:
+    found = set[PipeEnd]()
     with suppress(OSError):
-        links = (_link(where, f"fd/{name}") for name in os.listdir(f"/proc/{where}/fd"))
-        return frozenset(link for link in links if link.startswith("pipe:"))
-    return frozenset()
+        for name in os.listdir(f"/proc/{where}/fd"):
+            if (pipe := _link(where, f"fd/{name}")).startswith("pipe:"):
+                with suppress(OSError):  # closed meanwhile
+                    mode = os.lstat(f"/proc/{where}/fd/{name}").st_mode
+                    found.add(PipeEnd(pipe, int(name), bool(mode & S_IRUSR), bool(mode & S_IWUSR)))
+    return frozenset(found)
 
 
 def mapped_files(where: int | str, text: str) -> Iterator[tuple[str, str, FileId, str]]:

@@ -3,6 +3,7 @@
 See docs/adr/0039.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -12,7 +13,7 @@ from typing import Final, Self
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.custody.visible import visible
-from tasks.host.process.handles import UNREAD, Handles
+from tasks.host.process.handles import UNREAD, Handles, PipeEnd
 from tasks.host.process.known_programs import HARMLESS, PROGRAMMED, SHELLS, is_editor, program, quotes, runs_code
 from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.membership import Exceptions, Members, only_quotes, runs_from_root
@@ -20,6 +21,8 @@ from tasks.host.process.process import Process, ancestry, descendants
 
 _SWAP: Final = (".*.sw?", "#*#", ".#*", "*~")
 """What editors keep open for writing: swap, lock and backup files."""
+_ERROR: Final = 2
+"""The descriptor of standard error."""
 _CODE_OPTIONS: Final = frozenset({"-c", "-lc", "-ic", "-ec", "-xc"})
 _NO_SCRIPT: Final = ("/dev/", "/proc/", "/usr/", "/etc/")
 _TERMINALS: Final = ("/dev/pts/", "/dev/tty", "/dev/console")
@@ -173,18 +176,19 @@ class _Case:
 def _find_connected(
     snapshot: Mapping[int, Process], found: Mapping[Identity, Judgement], look: Look
 ) -> dict[Identity, Judgement]:
-    """Return what is tied only to one that was judged: who writes into its pipe, and what an unknown one has started.
+    """Return what is tied only to one that was judged: the other end of its pipe, and what an unknown one has started.
 
     A `tee` that writes below the root writes for somebody.
     """
     more = dict[Identity, Judgement]()
     rest = [each for each in snapshot.values() if each.alive and each.identity not in found and not each.container]
-    for identity in (identity for identity, each in found.items() if each.kind is Kind.SUSPECT):
-        pipes = look.handles.get(identity, UNREAD).pipes if program(snapshot[identity.pid]) in HARMLESS else frozenset()
+    for identity in sorted(identity for identity, each in found.items() if each.kind is Kind.SUSPECT):
+        suspect = snapshot[identity.pid]
+        pipes = look.handles.get(identity, UNREAD).pipes if program(suspect) in HARMLESS else frozenset()
         for each in rest if pipes else ():
-            if not pipes.isdisjoint(look.handles.get(each.identity, UNREAD).pipes):
-                why = f"it shares a pipe with process {identity.pid}, which is one"
-                more[each.identity] = Judgement(Kind.SUSPECT, why)
+            if way := _find_pipe(suspect, pipes, each, look.handles.get(each.identity, UNREAD).pipes):
+                why = f"it shares a pipe with process {identity.pid}, which is one: {way}"
+                more.setdefault(each.identity, Judgement(Kind.SUSPECT, why))
     unknown = {identity.pid for identity, each in found.items() if each.kind is Kind.UNKNOWN}
     sessions = {snapshot[pid].session for pid in unknown} - {0}
     below = descendants(snapshot, unknown)
@@ -194,6 +198,30 @@ def _find_connected(
             why = f"child of {each.parent}" if each.pid in below else "its parent is gone"
             more.setdefault(each.identity, Judgement(Kind.UNKNOWN, f"{why}, in the session of one that is not known"))
     return more
+
+
+def _find_pipe(suspect: Process, pipes: frozenset[PipeEnd], other: Process, others: frozenset[PipeEnd]) -> str:
+    """Return by which descriptors a process writes what a suspect reads, or reads what it writes; empty if by none.
+
+    Descriptors of the same number that neither uses, both have from the shell that launched them.
+    """
+    both = pipes & others
+    for own in sorted(pipes):
+        for end in sorted(others):
+            is_used = _uses(suspect, own) or _uses(other, end)
+            is_handed_down = own in both or end in both
+            if own.pipe == end.pipe and (is_used or not is_handed_down):
+                if own.reads and end.writes:
+                    return f"it may write by descriptor {end.descriptor} what that reads by descriptor {own.descriptor}"
+                if own.writes and end.reads:
+                    return f"it may read by descriptor {end.descriptor} what that writes by descriptor {own.descriptor}"
+    return ""
+
+
+def _uses(process: Process, end: PipeEnd) -> bool:
+    """Return whether an end is a process's standard input, output or error, or one that its command line names."""
+    named = re.compile(rf"/(?:dev|proc/self)/fd/{end.descriptor}(?!\d)")
+    return end.descriptor <= _ERROR or any(map(named.search, process.command))
 
 
 def _started_us(case: _Case) -> Judgement | None:

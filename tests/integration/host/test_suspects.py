@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shlex
 import shutil
 import sys
 import tomllib
@@ -382,6 +383,39 @@ def test_message_and_status_have_the_line_that_excuses_a_suspect(
             with case_of(small.block(bystanders=bystanders), incident=LATER, dry_run=True) as context:
                 assert made(prove_contained.fn(context)).alive == ()
         assert lines[0] == lines[1]
+
+
+def alive_beside(small: SmallWorkload, script: str, stranger: Sequence[str]) -> dict[int, str]:
+    """What counts as alive, by pid, once a bash has launched a stranger of this command line by a script."""
+    ready = small.root.parent / "ready"
+    words = ["bash", "-c", f"{script} : >{shlex.quote(str(ready))}; wait", "sh", *stranger]
+    with apart(words, Path("/"), ready) as launcher:
+        with case_of(small.block(), dry_run=True) as context:
+            seen: Containment = made(prove_contained.fn(context))
+        for child in launcher.children(recursive=True):
+            child.kill()
+    return {int(line.partition(":")[0]): line for line in seen.alive if line.partition(":")[0].isdecimal()}
+
+
+STRANGER = (sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)", "a stranger")
+
+
+def test_who_has_a_pipe_from_the_same_shell_as_a_suspect_is_none(small: SmallWorkload) -> None:
+    """A stranger's process was one, with a kill, by a descriptor that a tool's shell had left open in both."""
+    log = shlex.quote(str(small.root / "logs/x.log"))
+    writes = f"tail -f /dev/null </dev/null >/dev/null 2>&1 7>>{log} &"
+    script = f'exec 251< <(sleep 600) 252> >(sleep 600); {writes} "$@" </dev/null >/dev/null 2>&1 &'
+    alive = alive_beside(small, script, STRANGER)
+    assert alive
+    assert [line for line in alive.values() if "a stranger" in line or "time.sleep(600)" in line] == []
+
+
+@pytest.mark.parametrize("by", ['"$@" | tee -a {log} &', '"$@" > >(tee -a {log}) &', '"$@" 5> >(cat >>{log}) &'])
+def test_who_writes_by_a_tool_below_the_root_is_one(small: SmallWorkload, by: str) -> None:
+    alive = alive_beside(small, by.format(log=shlex.quote(str(small.root / "logs/x.log"))), STRANGER)
+    (line,) = (each for each in alive.values() if "time.sleep(600)" in each)
+    assert "it shares a pipe with process" in line
+    assert " by descriptor 0" in line
 
 
 def test_strangers_that_are_alike_are_one_line_with_their_pids(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.custody.incident.description import bystander
-from tasks.host.process.handles import UNREAD, Handles
+from tasks.host.process.handles import UNREAD, Handles, PipeEnd
 from tasks.host.process.matcher import USUAL_INTERPRETERS, Matcher, WorkloadDescription
 from tasks.host.process.membership import Exceptions, Members, find_excused
 from tasks.host.process.process import Process
@@ -877,6 +877,7 @@ def anybody(draw: st.DrawFn, pid: int) -> tuple[Process, Handles]:
         resolved=draw(flag),
         read_only=draw(flag),
         stdin=draw(st.sampled_from(["", "/dev/pts/1", "pipe:[1]"])),
+        pipes=draw(st.frozensets(st.builds(PipeEnd, st.just("pipe:[1]"), st.integers(0, 4), flag, flag), max_size=3)),
     )
     return process, draw(st.sampled_from([handles, handles, handles, UNREAD]))
 
@@ -891,6 +892,58 @@ def hosts(draw: st.DrawFn) -> tuple[dict[int, Process], Exceptions, Look]:
     everybody = draw(st.permutations([process for process, _ in rows]))
     exceptions = Exceptions(ours | above, excused=draw(who), ended=draw(who))
     return placed({each.pid: each for each in everybody}, ROOT), exceptions, look
+
+
+P = "pipe:[7]"
+LOG = frozenset({f"{ROOT}/logs/x.log"})
+TEE = one("tee", "-a", f"{ROOT}/logs/x.log", pid=50, executable="/usr/bin/tee", user=0)
+NAMED_END = one("cat", "/dev/fd/63", pid=50, executable="/usr/bin/cat", user=0)
+
+
+def read_end(number: int) -> PipeEnd:
+    return PipeEnd(P, number, reads=True, writes=False)
+
+
+def write_end(number: int) -> PipeEnd:
+    return PipeEnd(P, number, reads=False, writes=True)
+
+
+@pytest.mark.parametrize(
+    ("tool", "ends", "others", "way"),
+    [
+        (TEE, {read_end(0)}, {write_end(1)}, "write by descriptor 1 what that reads by descriptor 0"),
+        (TEE, {read_end(0)}, {write_end(63)}, "write by descriptor 63 what that reads by descriptor 0"),
+        (TEE, {read_end(0)}, {write_end(1), read_end(0)}, "write by descriptor 1 what that reads by descriptor 0"),
+        (TEE, {write_end(1)}, {read_end(0)}, "read by descriptor 0 what that writes by descriptor 1"),
+        (TEE, {read_end(63)}, {write_end(2)}, "write by descriptor 2 what that reads by descriptor 63"),
+        (TEE, {read_end(5)}, {write_end(6)}, "write by descriptor 6 what that reads by descriptor 5"),
+        (TEE, {read_end(63)}, {write_end(63)}, "write by descriptor 63 what that reads by descriptor 63"),
+        (
+            NAMED_END,
+            {read_end(63), write_end(9)},
+            {write_end(9)},
+            "write by descriptor 9 what that reads by descriptor 63",
+        ),
+        (TEE, {read_end(251)}, {read_end(251)}, ""),  # each has it from the shell that launched both
+        (TEE, {write_end(251)}, {write_end(251)}, ""),
+        (TEE, {PipeEnd(P, 251, reads=True, writes=True)}, {PipeEnd(P, 251, reads=True, writes=True)}, ""),
+        (TEE, {read_end(250), write_end(251)}, {read_end(250), write_end(251)}, ""),
+        (TEE, {read_end(0)}, {read_end(0)}, ""),  # the input that both have from there
+        (TEE, {write_end(1), write_end(2)}, {write_end(1), write_end(2)}, ""),
+        (TEE, {read_end(0)}, {PipeEnd("pipe:[8]", 1, reads=False, writes=True)}, ""),
+    ],
+)
+def test_a_pipe_ties_its_two_ends_and_not_those_who_have_it_from_one_shell(
+    tool: Process, ends: set[PipeEnd], others: set[PipeEnd], way: str
+) -> None:
+    """A stranger's process was held against the run, with a kill: a tool's shell had left both a descriptor."""
+    other = one("python3", "-c", "import socket", pid=60)
+    holds = replace(OWN, written=LOG, below=LOG, pipes=frozenset(ends))
+    handles = {tool.identity: holds, other.identity: replace(OWN, pipes=frozenset(others))}
+    roster = Roster.judge(placed({50: tool, 60: other}, ROOT), WORKLOAD, NOBODY, replace(LOOK, handles=handles))
+    assert roster.judgements[tool.identity].kind is Kind.SUSPECT
+    why = f"it shares a pipe with process 50, which is one: it may {way}"
+    assert roster.judgements.get(other.identity) == (Judgement(Kind.SUSPECT, why) if way else None)
 
 
 @pytest.mark.slow
