@@ -48,6 +48,10 @@ from tasks.system.files.atomic_files import caught_lines, read_marker, read_ours
 
 _SHOWN: Final = 100
 _WRITTEN: Final = 3
+_NOBODY_KNOWN: Final = "by whom no file tells"
+_LET_GO: Final = (
+    f"let it go on; {_NOBODY_KNOWN}, so that it may have stood before 停止元は不明、以前からの停止かもしれない:"
+)
 
 
 @dataclass(frozen=True)
@@ -174,8 +178,9 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
         words = "nothing was stopped yet, so call it off, everything as it was:"
         alternative = NextStep(words, (called.command("thaw"),))
     elif unclaimed:
-        let_go = called.command("uncordon") if all(frozen.values()) else f"kill -CONT {' '.join(map(str, frozen))}"
-        alternative = NextStep("let it go on as it was:", (let_go,))
+        alternative = NextStep("let it go on as it was:", (called.command("uncordon"),))
+        if not all(frozen.values()):
+            alternative = NextStep(_LET_GO, (f"kill -CONT {' '.join(map(str, frozen))}",))
     prior = read_prior(cordon_base(workload) / CORDON)
     return Status(
         lost_root=_lost_root(workload),
@@ -190,7 +195,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
         processes=tuple(
             {
                 "pid": process.pid,
-                "state": "frozen" if identity in ours else "stopped" if process.is_stopped else "runs",
+                "state": "frozen" if since.get(identity) else "stopped" if process.is_stopped else "runs",
                 "command": process_line(process, _SHOWN),
             }
             for identity, process in alive_now.items()
@@ -285,7 +290,8 @@ def _alone(workload: WorkloadFields, host: Host, since: list[str], paused: int) 
     guard = "the guard alone is there" if guarded else "no guard stands: what is thawed runs on"
     first = min(filter(None, since), default="")
     age = f", the first since {here(first)}{_age(first)}" if first else ""
-    return f"{len(since) + paused} stand frozen{age}, no run is at work on it, {guard} (作業中の実行なし)"
+    stand = f"frozen{age}" if first or paused else f"stopped, {_NOBODY_KNOWN}"
+    return f"{len(since) + paused} stand {stand}, no run is at work on it, {guard} (作業中の実行なし)"
 
 
 def _age(since: str) -> str:

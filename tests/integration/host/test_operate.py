@@ -155,6 +155,18 @@ def test_what_a_start_that_died_has_frozen_is_named(small: SmallWorkload) -> Non
     assert list(status(block, LinuxHost(root=block.root)))[-1].endswith(f"  kill -CONT {training.pid}")
 
 
+def test_what_a_person_has_stopped_before_any_incident_is_not_called_frozen(small: SmallWorkload) -> None:
+    """It was "frozen", to be let go on "as it was": it had stood."""
+    block = small.block()
+    training = small.start()
+    stand(psutil.Process(training.pid))
+    lines = list(status(block, LinuxHost(root=block.root)))
+    assert f"workload  process {training.pid} stopped: " in "\n".join(lines)
+    assert [line for line in lines if "frozen" in line or "as it was" in line] == []
+    assert "it may have stood before" in lines[-2]
+    assert lines[-1].split() == ["kill", "-CONT", str(training.pid)]
+
+
 def test_uncordon_frees_the_lock_ends_what_was_caught_and_is_idempotent(small: SmallWorkload) -> None:
     block = small.block()
     with case_of(block) as context:
