@@ -26,6 +26,7 @@ from tasks.host.process.handles import FileId
 from tasks.host.process.known_programs import interactive, keeps_container, runs_ours
 from tasks.host.process.newcomer import living_source
 from tasks.host.process.process import Process, ancestry, descendants, process_line
+from tasks.host.process.suspect import excuse_for, keep_entries
 from tasks.host.process.table import untouchable
 from tasks.host.silence import Change, Heard, Silence, first_of_each_source, is_below, judge_silence
 from tasks.incident.directory import bases, evidence_of
@@ -36,6 +37,7 @@ from tasks.runtime.step import step
 
 _REHEARSED_SECONDS: Final = 10.0
 _HOLDS: Final = "no event says so, but it has the file open or mapped for writing 書込み用に開いている"
+_NAMED: Final = 5
 _LOGGED_FILES: Final = 100
 """Of how many files that bystanders write the log keeps an author: a later run attributes changes by these."""
 
@@ -253,25 +255,28 @@ def ours_below(workload: WorkloadFields, directory: IncidentDirectory) -> tuple[
 
 @dataclass(frozen=True, repr=False)
 class Writers(StepResult):
-    """The first change of each process that writes below the root. `deaf` says why they are not known.
+    """The first change of each process that writes below the root.
 
+    `deaf` says why they are not known, `blind` why not all files were compared.
     `contradictions` are those by what has not ended, or is not known: after the stop it would write on.
     """
 
     changes: tuple[Change, ...]
     deaf: str = ""
+    blind: str = ""
     contradictions: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
         """File and process of each, or that there are none."""
         deaf = [f"who else writes in the root is not known: {self.deaf}"] if self.deaf else []
+        deaf += [f"its files could not be compared by size and time 比較不可: {self.blind}"] if self.blind else []
         return "; ".join([*map(str, self.changes), *deaf]) or "nothing but the workload and what is excused writes"
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """The summary, if it is no good news."""
-        return (self.summary,) if self.changes or self.deaf else ()
+        return (self.summary,) if self.changes or self.deaf or self.blind else ()
 
 
 def writers_below(
@@ -289,9 +294,10 @@ def writers_below(
     after = host.find_holders() if heard.differences else {}
     holders = {file: (*after.get(file, ()), *before.get(file, ())) for file in {*before, *after}}
     differences = _differences_by_others(root, heard, holders, is_known)
-    others = (*(each for each in reversed(heard.events) if each.lineage and not is_known(each)), *differences)
+    events = (each for each in reversed(heard.events) if each.lineage and not is_known(each))
+    others = (*differences, *events)  # who is heard is named by that
     first = {each.lineage[0].identity if each.lineage else each: each for each in others}
-    return Writers(tuple(first.values()), heard.deaf)
+    return Writers(tuple(first.values()), heard.deaf, heard.blind)
 
 
 def _differences_by_others(
@@ -351,9 +357,12 @@ def rehearse_silence(context: RunContext) -> Writers:
     changes = tuple(first_of_each_source(_with_sources(host, heard.changes)))
     for change in changes:
         if change.lineage:
-            why = f"{change}; after the stop that would be NotContained, unless the block names it as a bystander"
+            line = keep_entries(excuse_for(change.lineage[0]), membership.description.bystanders)
+            why = f"{change}; after the stop that would be NotContained, unless it is another's and excused: {line}"
             context.log.write("writes", str(change.pid), command=process_line(change.lineage[0]), why=why)
         else:
             context.log.write("writes", change.file, why=f"{change}; after the stop that would be NotContained")
     lasting = (each for each in changes if not each.lineage or each.source or lives(host, each.lineage[0].identity))
-    return replace(heard, changes=changes, contradictions=tuple(map(str, lasting)))
+    lines = [*map(str, lasting)]
+    more = [f"{len(lines) - _NAMED} more changes"] if len(lines) > _NAMED else []
+    return replace(heard, changes=changes, contradictions=(*lines[:_NAMED], *more))

@@ -54,7 +54,8 @@ class Change:
         writer = f"process {self.pid}" if self.pid else "a process that is not known"
         for each in self.lineage[:1]:
             writer += f" ({process_line(each, _SHOWN) or visible(each.name, _SHOWN)})"
-        line = f"{self.file} was changed at {self.at:%H:%M:%S}Z by {writer}{more}"
+        sure = "as far as is known by" if self.pid and self.how else "by"
+        line = f"{self.file} was changed at {self.at:%H:%M:%S}Z {sure} {writer}{more}"
         return "; ".join(filter(None, (line, self.how, self.source)))
 
 

@@ -132,6 +132,15 @@ def test_a_rehearsal_names_who_has_it_open_under_another_name(
     assert found.contradictions
 
 
+def test_of_one_that_is_heard_it_says_that(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "_REHEARSED_SECONDS", 2.0)
+    (small.root / LOG).touch()
+    with stranger(HOLDS, small.root / LOG) as pid:
+        found = rehearsed(small)
+    assert [change.pid for change in found.changes] == [pid]
+    assert "no event" not in found.summary
+
+
 def test_it_names_him_too_where_the_workload_writes_there_as_well(
     small: SmallWorkload, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
