@@ -93,10 +93,10 @@ def test_what_a_start_that_was_killed_in_its_freeze_has_stopped_is_named_and_tak
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     assert scene.incidents == []
     told = list(status(scene.block, LinuxHost(root=scene.block.root)))
-    alone = f"alone     {count} stand stopped, by whom no file tells, no run is at work on it, no guard stands"
-    assert alone in "\n".join(told)
-    assert told[-2].startswith("or        let it go on; by whom no file tells, so that it may have stood before")
-    assert told[-1].startswith("          kill -CONT ")
+    (alone,) = (line for line in told if line.startswith(f"alone     {count} stand frozen, the first since "))
+    assert "no run is at work on it, no guard stands" in alone
+    assert told[-2:-1] == ["or        let it go on as it was:"]
+    assert told[-1].startswith("          evacuation uncordon ")
     assert by_hand(file).stdout.startswith("Verified: ")
     assert scene.small.living() == []
     assert len(json.loads((scene.home / "record/001/verdict.json").read_bytes())["stop"]["processes"]) == 4
