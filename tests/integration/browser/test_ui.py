@@ -79,7 +79,8 @@ def small(tmp_path: Path) -> Iterator[SmallWorkload]:
 def page(server: PrefectServer, browser: Browser) -> Iterator[Page]:
     """A window of its own."""
     opened = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, base_url=server.ui)
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(60_000)
+    expect.set_options(timeout=30_000)
     yield opened
     opened.close()
 
@@ -113,18 +114,25 @@ def field(page: Page, name: str) -> Locator:
     return page.locator(".schema-form-property", has_text=name).first
 
 
-def start(page: Page) -> None:
-    """Send the form, again where the server was too busy to take it, and go to the run that it has made."""
+def send(page: Page, button: str, address: str) -> Response:
+    """Send a form, again where the server was too busy to take it; return its answer from an address of this end."""
     answers: list[Response] = []
 
     def taken() -> bool:
-        with page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as made:
-            page.get_by_role("button", name="Submit").click()
+        with page.expect_response(
+            lambda answer: answer.url.endswith(address) and answer.request.method == "POST"
+        ) as made:
+            page.get_by_role("button", name=button).click()
         answers.append(made.value)
         return made.value.status != HTTPStatus.SERVICE_UNAVAILABLE
 
     wait_until(taken, what="a server that takes the form")
-    page.goto(f"/runs/flow-run/{answers[-1].json()['id']}")
+    return answers[-1]
+
+
+def start(page: Page) -> None:
+    """Send the form of a run, and go to the run that it has made."""
+    page.goto(f"/runs/flow-run/{send(page, 'Submit', '/create_flow_run').json()['id']}")
 
 
 def fill(page: Page, **values: str) -> None:
@@ -144,7 +152,7 @@ def make(page: Page, kind: str, values: Mapping[str, str], picture: Callable[[],
         page.locator(".p-select-option", has_text=MADE).click()
     picture()
     fill(page, **values)
-    page.get_by_role("button", name="Create").click()
+    send(page, "Create", "/block_documents/")
     expect(page.get_by_text("Block created successfully").first).to_be_visible()
 
 
