@@ -393,7 +393,8 @@ def alive_beside(small: SmallWorkload, script: str, stranger: Sequence[str]) -> 
         with case_of(small.block(), dry_run=True) as context:
             seen: Containment = made(prove_contained.fn(context))
         for child in launcher.children(recursive=True):
-            child.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended with what it had a pipe to
+                child.kill()
     return {int(line.partition(":")[0]): line for line in seen.alive if line.partition(":")[0].isdecimal()}
 
 
