@@ -24,7 +24,7 @@ THREADS = f"import threading, time; threading.Thread(target=lambda: {SLEEP}, dae
 SERVE = f"""
 sleep 601.75 &
 sh -c "sleep 602.75 & nice -n 2 sleep 603.75 & wait" &
-exec nice -n 5 {sys.executable} -S -c "{THREADS}"
+exec nice -n 5 '{sys.executable}' -S -c "{THREADS}"
 """
 AS_IT_RAN = {"601.75": {0}, "602.75": {0}, "603.75": {2}, "THREADS": {5}}
 
