@@ -138,12 +138,12 @@ def test_one_that_was_started_by_hand_since_counts_as_it_runs(
         assert "by: nice" in way.find_doubt()
         way.keep()
         end_all(way.identity.pid)
-    (root / "up.sh").write_text(f"exec nice -n 7 {sys.executable} -S -c '{THREADS}'")
+    (root / "up.sh").write_text(f"exec nice -n 7 '{sys.executable}' -S -c '{THREADS}'")
     with psutil.Popen(["sh", "up.sh"], cwd=root, env={"PATH": os.environ["PATH"]}) as api:
         wait_until(lambda: family(api.pid) == {"THREADS": {7}}, what="the API")
         with evacuated(root, 2, api.pid) as way:
             end_all(api.pid)
-            (root / "up.sh").write_text(f"exec {sys.executable} -S -c '{THREADS}'")
+            (root / "up.sh").write_text(f"exec '{sys.executable}' -S -c '{THREADS}'")
             way.start()
             wait_until(lambda: family(way.identity.pid).keys() == {"THREADS"}, what="the API again")
             assert way.find_doubt() == ""
