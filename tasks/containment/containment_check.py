@@ -17,7 +17,7 @@ from tasks.containment.starters import Starters, find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left, started_again
 from tasks.containment.suspects import account_of, suggest_line, take_roster, tell_starter
 from tasks.containment.units import standing_units
-from tasks.containment.writers import find_writers
+from tasks.containment.writers import find_writers, with_unrest
 from tasks.custody.containment.gpu import GpuUse
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End, Unknown
@@ -317,7 +317,7 @@ def _known_containers(state: IncidentState) -> set[str]:
 @step("prove_contained", "check: nothing of the workload is left", section="§3", ja="封じ込めの確認", retries=2)
 def prove_contained(context: RunContext) -> Containment:
     """Check right after the stop. Listens from now on if an earlier run did the stop."""
-    listen(context, armed=True)
+    listen(context, armed=True, settles=False)
     return _check_for_record(context, compare=False)
 
 
@@ -337,6 +337,7 @@ def prove_still_contained(context: RunContext) -> Containment:
 def _check_for_record(context: RunContext, *, compare: bool) -> Containment:
     """Check, with what has changed since the stop; write down which processes a person has to answer."""
     found = with_silence(context, check_containment(context), compare=compare)
+    found = with_unrest(context, found) if compare else found
     context.state.unknown.write(list(found.unknown))
     return found
 

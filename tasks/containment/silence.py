@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePath
 from stat import S_ISREG
@@ -42,16 +42,16 @@ _LOGGED_FILES: Final = 100
 """Of how many files that bystanders write the log keeps an author: a later run attributes changes by these."""
 
 
-def listen(context: RunContext, *, armed: bool = False) -> None:
+def listen(context: RunContext, *, armed: bool = False, settles: bool = True) -> None:
     """Start the witnesses before the first signal, so that no time passes after the last one.
 
-    With `armed`, count what changes from now on: the last signal has been sent.
+    With `armed`, count what changes from now on: the last signal has been sent, by this run if it `settles`.
     """
     if not context.listening and not context.state.recovered.read():
         ours = ours_below(context.workload, context.directory)
         context.listening = context.adapters.host.listen(context.directory.root, ours)
     if armed and context.listening and not context.listening.armed:
-        context.listening.arm()
+        context.listening.arm(settles=settles)
 
 
 @contextmanager
@@ -73,6 +73,7 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
     if not listening or not listening.armed:
         return seen
     heard = listening.hear(compare=compare)
+    heard = replace(heard, differences=(*heard.differences, *_written_since(context, heard)))
     heard = replace(heard, differences=tuple(_attribute(host, context.directory.root, heard)))
     back = {each.identity for each in state.returned.read()}
     held = {identity for row in IncidentCordon(context).newcomers() if (identity := Identity.of(row))}
@@ -99,6 +100,17 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
         context.log.write("changed", change.file, at=at, **facts)
     notes = dict.fromkeys((*seen.notes, *silence.notes))
     return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
+
+
+def _written_since(context: RunContext, heard: Heard) -> Iterator[Change]:
+    """Yield the files that were changed after they were taken, and so after the stop, if no comparison has them."""
+    known = {each.file for each in heard.differences}
+    for file in (each for each in context.written_since if each not in known):
+        with suppress(OSError, ValueError):
+            status = Path(context.directory.root, file).stat()
+            if status.st_ctime > heard.armed.timestamp():
+                at = datetime.fromtimestamp(status.st_mtime, UTC)
+                yield Change(file, at, inode=(status.st_dev, status.st_ino))
 
 
 def _to_log(silence: Silence, logged: Collection[tuple[str, int]]) -> list[Change]:

@@ -20,7 +20,7 @@ from tasks.containment.members import Membership, Snapshot
 from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.starters import find_starters, may_end
 from tasks.containment.supervisors import may_stop
-from tasks.containment.writers import hears_unknown
+from tasks.containment.writers import find_changes_by_unknown
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End, Returned, Source, Stop, Watch
 from tasks.custody.incident.log import CustodyLog
@@ -56,7 +56,7 @@ def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     context.first_try.watch = watching
     watching.stop_starters()
     watching.go_on(stopped.at if stopped else datetime.now(UTC))
-    if hears_unknown(context.log.entries(), context.listening.logged if context.listening else ()):
+    if find_changes_by_unknown(context):
         watching.go_on(datetime.now(UTC), UNKNOWN_SECONDS)
     watching.wrappers.give_back()
     _log_caught(watching.cordon.newcomers(), context.state, context.log)

@@ -1,14 +1,21 @@
 """§3: find who has changed a file below the root after the stop, by the incident's log, and lives."""
 
-from collections.abc import Container, Iterable, Mapping
-from datetime import datetime
-from typing import Any
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
+from tasks.containment.members import Membership
 from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Containment
 from tasks.host.launch_files import on_terminal
 from tasks.host.process.known_programs import SHELLS, program
 from tasks.host.process.newcomer import climb
 from tasks.host.process.process import Process, descendants
+from tasks.runtime.context import RunContext
+
+QUIET_SECONDS: Final = 120.0
+"""How long nothing may have changed after a change of which nobody is known that could be ended."""
 
 
 def find_writers(
@@ -35,10 +42,58 @@ def find_writers(
     return found
 
 
-def hears_unknown(entries: Iterable[Mapping[str, Any]], by_this_run: Container[tuple[str, int]]) -> bool:
-    """Return whether an earlier run heard a change by somebody who is not known, and so may live."""
-    rows = (each for each in entries if each["action"] == "changed" and not each["lineage"])
-    return any((each["object"], each["pid"]) not in by_this_run for each in rows)
+def find_unknown(
+    entries: Iterable[Mapping[str, Any]],
+    snapshot: Mapping[int, Process],
+    by_this_run: Container[tuple[str, int]],
+    bystanders: Container[int],
+) -> list[Mapping[str, Any]]:
+    """Return the changes that an earlier run heard and of which nobody is known that could be ended, the last one last.
+
+    Who wrote is not known, or was gone as it was heard, and what had started it too: that may live, and start another.
+    What `bystanders` are known to write they have written then too.
+    """
+    living = {each.identity: each for each in snapshot.values() if each.alive}
+    rows = [each for each in entries if each["action"] == "changed"]
+    known = {identity for identity, each in living.items() if each.pid in bystanders}
+    theirs = {row["object"] for row in rows if not known.isdisjoint(map(Identity.of, row["lineage"]))}
+
+    def is_unknown(row: Mapping[str, Any]) -> bool:
+        lineage, source = ([Identity.of(each) for each in row[name]] for name in ("lineage", "source"))
+        if not lineage or not source or source[0] == lineage[0]:
+            return not lineage
+        return climb(snapshot, next((living[each] for each in lineage if each in living), None)) is None
+
+    others = (each for each in rows if each["object"] not in theirs)
+    earlier = (each for each in others if (each["object"], each["pid"]) not in by_this_run)
+    return sorted(filter(is_unknown, earlier), key=lambda row: str(row["at"]))
+
+
+def find_changes_by_unknown(context: RunContext) -> list[Mapping[str, Any]]:
+    """Return these of a run's incident, by the host as it is now."""
+    snapshot, logged = context.adapters.host.snapshot(), context.listening.logged if context.listening else ()
+    return find_unknown(context.log.entries(), snapshot, logged, Membership(context).bystander_pids(snapshot))
+
+
+def with_unrest(context: RunContext, seen: Containment) -> Containment:
+    """Return a check with what an earlier run heard by nobody known: too young for a green word, or a note."""
+    if seen.recovered or not (rows := find_changes_by_unknown(context)):
+        return seen
+    if why := tell_unrest(rows, datetime.now(UTC)):
+        return replace(seen, alive=(*seen.alive, why))
+    note = f"{rows[-1]['result']}, as an earlier run has heard; what may do so again is not known 書込元は不明のまま"
+    return replace(seen, notes=(*seen.notes, note))
+
+
+def tell_unrest(rows: Sequence[Mapping[str, Any]], now: datetime) -> str:
+    """Return that the last of these changes is too young for a green word, and until when; empty if it is not."""
+    quiet = datetime.fromisoformat(rows[-1]["at"]) + timedelta(seconds=QUIET_SECONDS) if rows else now
+    if quiet <= now:
+        return ""
+    return (
+        f"{rows[-1]['result']}, as an earlier run has heard; what may have started it is not found, so nothing may "
+        f"change for {QUIET_SECONDS:g} s: carry the incident on after {quiet:%H:%M:%S}Z その時刻以降に続行"
+    )
 
 
 def _waits_for_a_person(process: Process, snapshot: Mapping[int, Process], account: int | None) -> bool:

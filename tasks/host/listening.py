@@ -88,10 +88,12 @@ class Listening:
         self.armed = False
         self.logged: set[tuple[str, int]] = set()
 
-    def arm(self) -> None:
-        """Count what changes from now on."""
+    def arm(self, *, settles: bool = True) -> None:
+        """Count what changes from now on; unless it `settles`, nothing was stopped that could write its last words."""
         earlier = (*self._kept.earlier, *(each for each in self._events.ask("arm") if not each.is_touch))
-        self._listing.ask("arm")
+        self._listing.ask("arm" if settles else "arm at once")
+        if not (self.armed or settles):
+            self._kept = replace(self._kept, settle_seconds=0.0)
         self._kept, self.armed = replace(self._kept.since(datetime.now(UTC)), earlier=earlier), True
 
     def hear(self, *, compare: bool = True) -> Heard:

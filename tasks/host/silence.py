@@ -90,7 +90,8 @@ class Heard:
 
     `touches` are changes of times and other attributes alone, which count for nothing and explain a difference.
     `earlier` are changes before, or in an earlier listening, which count for nothing and tell who else writes a file.
-    `killed` is when we killed each process that had come back, by pid. `deaf` says why not all events are known,
+    `killed` is when we killed each process that had come back, by pid. For `settle_seconds` what was stopped may have
+    written its last words: 0 if this run has stopped nothing. `deaf` says why not all events are known,
     `blind` why not all was compared; empty if that is not so.
     """
 
@@ -102,6 +103,7 @@ class Heard:
     touches: tuple[Change, ...] = ()
     earlier: tuple[Change, ...] = ()
     killed: Mapping[int, datetime] = field(default_factory=dict)
+    settle_seconds: float = SETTLE_SECONDS
 
     def since(self, at: datetime) -> Self:
         """Return the same, armed at that time unless it was before."""
@@ -166,7 +168,7 @@ def judge_silence(
     child. The kernel closes a process's files as it ends, so a change of that moment is by what was killed.
     """
     explained = {change.file for change in heard.events}
-    settles = heard.armed + timedelta(seconds=SETTLE_SECONDS)
+    settles = heard.armed + timedelta(seconds=heard.settle_seconds)
     broken, settled, by_bystanders = list[Change](), list[Change](), list[Change]()
 
     def is_attributed(file: str) -> bool:

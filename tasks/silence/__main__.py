@@ -24,6 +24,8 @@ def serve(commands: FileIO) -> None:
                 match commands.readline():
                     case b"arm\n":
                         _answer(witness.arm(), witness.lost)
+                    case b"arm at once\n" if isinstance(witness, Listing):
+                        _answer(witness.arm(settles=False), witness.lost)
                     case b"changes\n":
                         _answer(witness.changes(), witness.lost)
                     case _:

@@ -19,17 +19,17 @@ class Listing:
     def __init__(self, root: str, ours: list[str]) -> None:
         """Take the folder, and what in it is left out."""
         self.root, self.ours, self.lost, self.groups = root, frozenset(ours), "", dict[int, int]()
-        self._since, self._before = 0.0, dict[str, Row]()
+        self._since, self._before, self._settles = 0.0, dict[str, Row](), True
 
-    def arm(self) -> list[dict[str, Any]]:
+    def arm(self, *, settles: bool = True) -> list[dict[str, Any]]:
         """Plan the listing: `take` makes it, once what was ended has written its last words. Returns no changes."""
-        self._since, self._before = time.time(), {}
+        self._since, self._before, self._settles = time.time(), {}, settles
         return []
 
     def take(self) -> None:
         """Make the listing."""
         if self._since and not self._before:
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(SETTLE_SECONDS if self._settles else 0)
             self._before = self._list()
 
     def changes(self) -> list[dict[str, Any]]:

@@ -86,7 +86,8 @@ class _Ear:
         self.clock, self.armed, self.at = clock, False, datetime.max.replace(tzinfo=UTC)
         self.logged, self.events = set[tuple[str, int]](), list[Change]()
 
-    def arm(self) -> None:
+    def arm(self, *, settles: bool = True) -> None:
+        del settles
         self.armed, self.at = True, min(self.at, datetime.fromtimestamp(self.clock.time(), UTC))
 
     def pause(self) -> None:

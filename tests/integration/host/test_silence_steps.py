@@ -446,3 +446,64 @@ def test_a_run_after_one_that_heard_nobody_known_watches_for_longer(
         began = time.monotonic()
         made(watch.fn(context, ended))
         assert time.monotonic() - began < 2.5, "by this run, which is red"
+
+
+@am_root
+def test_after_a_child_that_its_loop_has_let_go_no_run_is_green_until_nothing_has_changed_for_long(
+    small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its line of parents led to nobody, and the next run was Verified between two of them."""
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "write.py").write_text(
+        f"import time\nopen({str(small.root / LOG)!r}, 'a').write('x')\ntime.sleep(0.2)"
+    )
+    with stopped(small) as context:
+        words = ["setsid", "--fork", sys.executable, "-I", "-S", "write.py"]
+        time.sleep(SETTLE_SECONDS)
+        subprocess.run(["setsid", "--fork", *words], cwd=elsewhere, check=True)
+        wait_until(lambda: broken_by(made(prove_still_contained.fn(context)), LOG), what="its change")
+        with next_run(context):
+            seen: Containment = made(prove_still_contained.fn(context))
+        (line,) = (each for each in seen.alive if LOG in each)
+        assert "nothing may change for 120 s: carry the incident on after " in line
+        monkeypatch.setattr("tasks.containment.writers.QUIET_SECONDS", 0.0)
+        seen = made(prove_still_contained.fn(context))
+        assert seen.is_contained
+        assert [note for note in seen.notes if "書込元は不明のまま" in note and LOG in note]
+
+
+@am_root
+@pytest.mark.parametrize("by_event", [True, False], ids=["heard", "by another name"])
+def test_what_is_written_in_the_first_second_of_a_run_that_stops_nothing_counts(
+    small: SmallWorkload, tmp_path: Path, *, by_event: bool
+) -> None:
+    """The last words of what was stopped were waited for, where an earlier run had stopped it."""
+    (small.root / LOG).touch()
+    (other := tmp_path / "other").hardlink_to(small.root / LOG)
+    with stopped(small) as context:
+        context.stop_listening()
+        made(prove_contained.fn(context))
+        (elsewhere := tmp_path / "elsewhere").mkdir()
+        (elsewhere / "write.py").write_text(f"open({str(small.root / LOG if by_event else other)!r}, 'a').write('x')")
+        subprocess.run(["setsid", "--fork", sys.executable, "-I", "-S", "write.py"], cwd=elsewhere, check=True)
+        seen: Containment = made(prove_still_contained.fn(context))
+        grown_at = (small.root / LOG).stat().st_size
+    assert grown_at
+    assert broken_by(seen, LOG)
+
+
+@am_root
+def test_what_was_written_after_it_was_taken_counts_though_no_comparison_has_it(
+    small: SmallWorkload, tmp_path: Path
+) -> None:
+    """By another name of the file, in the second in which what was stopped may write: a note of a green verdict."""
+    (small.root / LOG).touch()
+    (other := tmp_path / "other").hardlink_to(small.root / LOG)
+    with stopped(small) as context:
+        context.stop_listening()
+        armed = datetime.now(UTC)
+        other.write_text("x")
+        context.written_since = (LOG,)
+        for at, counts in ((armed - timedelta(seconds=1), True), (armed + timedelta(seconds=9), False)):
+            context.listening = Replay(Heard(at))  # type: ignore[assignment]
+            assert bool(broken_by(silence.with_silence(context, NOTHING), LOG)) is counts
