@@ -60,7 +60,8 @@ def look_at(root: Path) -> Found:
         _describe_api(found, api, host.handles([api]).get(api.identity, Handles()).called)
     usual = any(os.access(root / each, os.F_OK) for each in USUAL_INTERPRETERS)
     if not usual:
-        _name_environment(found, host, near)
+        held = host.handles(near)
+        _name_environment(found, host, [each for each in near if each.is_rooted or held[each.identity].below])
     if "interpreter" not in found.fields and not usual:
         found.fields["may_be_missing"] = ["packages"]
         found.missing["interpreter"] = "no virtual environment: no list of packages is collected"

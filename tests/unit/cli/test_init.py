@@ -765,6 +765,25 @@ def test_an_environment_of_any_name_is_known_by_what_runs_from_it(
     assert "packages" not in fields.get("may_be_missing", [])
 
 
+def test_an_environment_of_what_only_matches_a_default_and_works_elsewhere_is_not_the_roots(tmp_path: Path) -> None:
+    """What ran from it would have been a suspect of a workload that had nothing of it."""
+    (elsewhere := tmp_path / "else where/src").mkdir(parents=True)
+    (env := tmp_path / "env/bin").mkdir(parents=True)
+    (tmp_path / "env/pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
+    (env / "python").symlink_to(sys.executable)
+    (elsewhere / "train.py").write_text("import time; time.sleep(600)")
+    with subprocess.Popen([env / "python", "src/train.py", "--mode", "full"], cwd=elsewhere.parent) as stranger:
+        try:
+            wait_until(lambda: Path(f"/proc/{stranger.pid}/cmdline").read_bytes(), what="its exec")
+            (root := tmp_path / "root").mkdir()
+            done = typed("init", root, "--output", tmp_path / "w.toml")
+        finally:
+            stranger.kill()
+    assert done.returncode == 0
+    assert "interpreter" not in fields_of(tmp_path / "w.toml")
+    assert "it runs code of the workload's environment" not in done.stdout
+
+
 def test_what_a_containers_mounts_hold_is_counted_and_named_from_its_root(
     house: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
