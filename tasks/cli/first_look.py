@@ -60,8 +60,7 @@ def look_at(root: Path) -> Found:
         _describe_api(found, api, host.handles([api]).get(api.identity, Handles()).called)
     usual = any(os.access(root / each, os.F_OK) for each in USUAL_INTERPRETERS)
     if not usual:
-        held = host.handles(near)
-        _name_environment(found, host, [each for each in near if each.is_rooted or held[each.identity].below])
+        _name_environment(found, host, near)
     if "interpreter" not in found.fields and not usual:
         found.fields["may_be_missing"] = ["packages"]
         found.missing["interpreter"] = "no virtual environment: no list of packages is collected"
@@ -236,10 +235,14 @@ def _name_containers(found: Found, host: Host, roster: Roster) -> tuple[Sequence
 
 
 def _name_environment(found: Found, host: Host, processes: Sequence[Process]) -> None:
-    """Add the virtual environment, of any name, that a process runs from, unless the API has named one."""
-    started = host.handles(processes)
-    for each in processes:
-        words = (started.get(each.identity, Handles()).called, *each.command[:1])
+    """Add the virtual environment, of any name, that a process runs from, unless the API has named one.
+
+    What only matches a default pattern, and has nothing of the root, may be another's.
+    """
+    read = host.handles(processes)
+    held = {each: read.get(each.identity, Handles()) for each in processes}
+    for each in (each for each in processes if each.is_rooted or held[each].below):
+        words = (held[each].called, *each.command[:1])
         for word in filter(None, words) if "interpreter" not in found.fields else ():
             program = Path(each.cwd, word)
             if "/" in word and os.access(program.parent.parent / "pyvenv.cfg", os.F_OK):

@@ -22,7 +22,7 @@ from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.pattern import literal_folder, matches_any, of_root
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.description import leads_to
-from tasks.custody.models.contract import parts_of
+from tasks.custody.models.contract import parts_of, word_of
 from tasks.custody.models.inspection import holds_a_model
 from tasks.evidence.model_served import answer_of, api_looks, names_inside
 from tasks.host.container.membership import Mount
@@ -87,11 +87,6 @@ class Collection:
 
 def _has_model(names: Iterable[str], patterns: Sequence[str]) -> bool:
     return any(holds_a_model(name) or matches_any(name, patterns) for name in names)
-
-
-def word_of(answer: str) -> str:
-    """Return the path, or the name, in an API's answer."""
-    return answer.removeprefix("file://").rstrip("/")
 
 
 def _key_of(path: str) -> tuple[int, int] | None:

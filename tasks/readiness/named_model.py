@@ -9,6 +9,7 @@ from tasks.acquisition.matching import find_names
 from tasks.containment.api_port import port_of
 from tasks.custody.errors import EngineError, EvacuationError
 from tasks.custody.evidence.pattern import literal_folder, matches_inside, of_root
+from tasks.custody.models.contract import word_of
 from tasks.custody.models.inspection import holds_a_model
 from tasks.evidence.uncollected_model import (
     ANSWER,
@@ -20,7 +21,6 @@ from tasks.evidence.uncollected_model import (
     is_model_there,
     tell_uncollected,
     tell_uncollected_inside,
-    word_of,
 )
 from tasks.host.container.docker_engine import DockerEngine
 from tasks.host.container.membership import Container

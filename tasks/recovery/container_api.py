@@ -17,9 +17,10 @@ from tasks.custody.evidence.pattern import fits, full_only, matches_any
 from tasks.custody.models.contract import find_named_models
 from tasks.host.container.membership import Container, Mount
 from tasks.host.container.mounts import paths_inside, place_outside, real_mounts
+from tasks.host.process.process import ancestry
 from tasks.host.process.table import start_of
 from tasks.recovery.models_folder import HostFolder
-from tasks.recovery.process_api import is_no_api, line_up, listening_ports, tell_others
+from tasks.recovery.process_api import is_no_api, listening_ports, tell_others
 from tasks.runtime.context import RunContext
 
 _GONE_SECONDS: Final = 10.0
@@ -133,7 +134,7 @@ class ContainerApi:
         own = [each for each in snapshot.values() if id_ and each.container == id_]
         able = [each for each in own if not is_no_api(each, block)]
         served = [each for each in able if re.search(block.api_pattern, each.line) or host.ports([each.identity])]
-        above = {pid for each in served for pid in line_up(snapshot, each.pid)}
+        above = ancestry(snapshot, [each.pid for each in served])
         words = [each.command[:2] for each in served]
         apis = [each for each in able if each.pid in above or each.command[:2] in words]
         return tell_others(own, apis, block)

@@ -305,15 +305,6 @@ class ProcessApi:
         return [snapshot[each] for each in family(snapshot, {self.identity, *orphans} if self._started else ())]
 
 
-def line_up(snapshot: Mapping[int, Process], pid: int) -> set[int]:
-    """Return a pid and those above it."""
-    line = set[int]()
-    while pid in snapshot and pid not in line:
-        line.add(pid)
-        pid = snapshot[pid].parent
-    return line
-
-
 def is_no_api(process: Process, block: Workload) -> bool:
     """Return whether a process is training or a worker by the block's patterns, of which the API's comes first."""
     others = (each for each in (block.training_pattern, block.worker_pattern) if each)

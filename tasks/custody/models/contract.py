@@ -158,6 +158,11 @@ def served_before(  # noqa: PLR0913, PLR0917  what the words of a start may mean
     return next((each for each in found if len(each.contents) == 1 and each.contents <= named.contents), named)
 
 
+def word_of(answer: str) -> str:
+    """Return the path, or the name, in an API's answer."""
+    return answer.removeprefix("file://").rstrip("/")
+
+
 def _find_answered(  # noqa: PLR0913, PLR0917  as served_before
     answer: str,
     root: str,
@@ -167,7 +172,7 @@ def _find_answered(  # noqa: PLR0913, PLR0917  as served_before
     follow: Callable[[str], str],
 ) -> ServedBefore:
     """Return what the API named: a path, the end of one, or one that the custody log hides. A mere word names none."""
-    if not (word := answer.removeprefix("file://").rstrip("/")):
+    if not (word := word_of(answer)):
         return ServedBefore()
     paths = [posixpath.join(place, word) for place in dict.fromkeys(places)]
     ends = {_path(root, each) for each in (*paths, *filter(None, map(follow, paths)))}

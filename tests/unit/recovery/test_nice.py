@@ -53,6 +53,11 @@ def evacuated(root: Path, number: int, api: int) -> Iterator[ProcessApi]:
         yield ProcessApi(context)
 
 
+def refuse(*_: int) -> None:
+    """As the kernel answers who may not."""
+    raise PermissionError
+
+
 def end_all(api: int) -> None:
     rows = [psutil.Process(api), *psutil.Process(api).children(recursive=True)]
     for each in rows:
@@ -103,9 +108,6 @@ def test_each_recovery_gives_back_the_nice_values_of_the_freeze(root: Path, usua
 def test_what_is_not_given_back_stays_a_doubt_until_it_is_mended(
     root: Path, usual: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: int) -> None:
-        raise PermissionError
-
     monkeypatch.setattr(os, "setpriority", refuse)
     running = usual
     for number in range(1, 4):
@@ -129,9 +131,6 @@ def test_what_is_not_given_back_stays_a_doubt_until_it_is_mended(
 def test_one_that_was_started_by_hand_since_counts_as_it_runs(
     root: Path, usual: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: int) -> None:
-        raise PermissionError
-
     with monkeypatch.context() as patch, evacuated(root, 1, usual) as way:
         patch.setattr(os, "setpriority", refuse)
         start_again(way, usual)
