@@ -213,14 +213,17 @@ class Places:
             return False
         if word.startswith(("/dev/fd/", "/proc/self/fd/")):  # its own, not ours of that number
             word = f"/proc/{view.where}/fd/{word.rpartition('/')[2]}"
-        here = None if word.startswith("/") else file_id(f"/proc/{view.where}/cwd")
-        key = (here or (0, view.namespace if view.ours else hash(view.where)), word)
-        if (known := self._words.get(key)) is not None:
+        whole, link = word.startswith("/"), f"/proc/{view.where}/cwd"
+        here = (0, view.namespace if view.ours else hash(view.where)) if whole else file_id(link)
+        if here is None:
+            return False
+        if (known := self._words.get((here, word))) is not None:
             return known
         guesses = self._guesses
-        found = self._names_below(view, word) if here is None else self._leads_below(view, word)
-        if guesses == self._guesses:
-            self._words[key] = found
+        found = self._names_below(view, word) if whole else self._leads_below(view, word)
+        # what a thread told that ended meanwhile is not kept for those of its folder that live
+        if guesses == self._guesses and (whole or file_id(link) == here):
+            self._words[here, word] = found
         return found
 
     def _names_below(self, view: View, word: str) -> bool:

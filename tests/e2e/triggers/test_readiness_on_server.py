@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import WorkQueue
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from blocks import Fleet
@@ -26,6 +27,7 @@ from tasks.readiness.examine import PARTS, examine, name_of
 from tasks.system.free_ports import free_ports
 from tasks.system.unit_files import stamp
 from tests.e2e.triggers.conftest import NAME, Stage
+from tests.support.workloads import wait_until
 
 LOSS, FATAL = "loss", "fatal"
 
@@ -53,6 +55,11 @@ class Office:
         """Other fields of the evacuation's deployment."""
         self.stage.post(f"/deployments/{self.deployment['id']}", fields, "PATCH")
 
+    @property
+    def queue(self) -> WorkQueue:
+        """The evacuation's queue, as the server has it."""
+        return self.client.read_work_queue_by_name(self.deployment["work_queue_name"], "evacuation")
+
     def fleet(self, name: str) -> dict[str, Any]:
         """A deployment of a fleet on a queue of its own."""
         flow = self.stage.post("/flows/", {"name": "fleet"})["id"]
@@ -74,18 +81,19 @@ class Office:
 
 @pytest.fixture
 def office(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    """Canaries are not waited for long."""
+    """Canaries are not waited for long; a worker that has just been started is, until it has asked for runs."""
     monkeypatch.setattr(canary, "EVENT_SECONDS", 15.0)
     monkeypatch.setattr(canary, "WORKER_SECONDS", 15.0)
     with temporary_settings({PREFECT_API_URL: stage.server.api}), get_client(sync_client=True) as client:
-        yield Office(
-            stage, client, CheckTarget(NAME, load_block(Workload, NAME), NAME, require_store(NAME).fields), monkeypatch
-        )
+        target = CheckTarget(NAME, load_block(Workload, NAME), NAME, require_store(NAME).fields)
+        made = Office(stage, client, target, monkeypatch)
+        wait_until(lambda: made.queue.last_polled is not None, what="the worker's first poll")
+        yield made
 
 
 @contextmanager
 def paused_queue(office: Office) -> Iterator[None]:
-    queue = office.client.read_work_queue_by_name(office.deployment["work_queue_name"], "evacuation")
+    queue = office.queue
     office.client.update_work_queue(queue.id, is_paused=True)
     office.patch.setattr(canary, "WORKER_SECONDS", 0.5)
     yield

@@ -1,18 +1,22 @@
 """What lies below a folder: an answer that is only a guess about one process decides about no other."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from tasks.custody.containment.place import Place
 from tasks.host.process import places
 from tasks.host.process.places import Places
 from tasks.host.process.table import read_process
+from tests.support.workloads import wait_until
 
 WAITS = "print(flush=True)\nimport signal\nsignal.pause()"
 APART = ["unshare", "--mount"]
@@ -63,3 +67,33 @@ def test_a_word_leads_below_by_a_file_there_or_by_what_it_links_to(tmp_path: Pat
         words = {name: str(tmp_path / name) if is_absolute else name for name in names}
         found = {name for name, word in words.items() if looked.leads_below(looked.view(pid), str(tmp_path), word)}
     assert found == {"root/train.py", "root/out.py", "link.py"}
+
+
+def test_what_one_tells_that_has_ended_meanwhile_is_kept_for_no_other(tmp_path: Path) -> None:
+    """A training of short-lived threads was of no script in the root, for a whole look, by one of them."""
+    (tmp_path / "train.py").touch()
+    looked = Places(tmp_path)
+    with waiting(tmp_path) as gone, waiting(tmp_path) as inside:
+        view, word = looked.view(gone), "train.py"
+        leads = looked._leads_below
+
+        def ended(*arguments: Any) -> bool:
+            os.kill(gone, signal.SIGKILL)
+            wait_until(lambda: psutil.Process(gone).status() == psutil.STATUS_ZOMBIE, what="its end")
+            return leads(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(looked, "_leads_below", ended)
+            assert not looked.leads_below(view, str(tmp_path), word)
+        assert looked.leads_below(looked.view(inside), str(tmp_path), word)
+
+
+def test_a_word_without_a_known_folder_is_not_looked_for_in_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.py").touch()
+    monkeypatch.chdir(tmp_path)
+    looked = Places(tmp_path)
+    with subprocess.Popen(["true"]) as ended:
+        wait_until(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE, what="its end")
+        assert not looked.leads_below(looked.view(ended.pid), "", "train.py")
