@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
+from time import monotonic
 from typing import Final
 
 from tasks.custody.errors import EvacuationError
@@ -33,7 +34,7 @@ class Phases(logging.Handler):
     def __init__(self, silence: float = _SILENT_SECONDS) -> None:
         """Watch for silence from the first step until `end`: an interrupt of imports has the process for itself."""
         super().__init__()
-        self._silence, self._at_work, self._ended, self._printed = silence, Counter[str](), Event(), Event()
+        self._silence, self._at_work, self._ended, self._told_at = silence, Counter[str](), Event(), monotonic()
         self._tells = dict[str, Callable[[], str]]()
         self._watch = Thread(target=self._tell_silence, name="phases", daemon=True)
 
@@ -44,6 +45,7 @@ class Phases(logging.Handler):
             if tell := getattr(record, "silence", None):
                 self._tells[record.getMessage()] = tell
             if self._watch.ident is None:
+                self._told_at = monotonic()
                 self._watch.start()
         elif getattr(record, "step_id", "") in _PHASES:
             self._print(record.getMessage())
@@ -55,15 +57,17 @@ class Phases(logging.Handler):
             self._watch.join()
 
     def _tell_silence(self) -> None:
-        while not self._ended.wait(self._silence):
-            if not self._printed.is_set() and (steps := [*(+self._at_work.copy())]):
+        while not self._ended.wait(left := max(self._told_at + self._silence - monotonic(), 0)):
+            if left:  # a line may have come meanwhile
+                continue
+            self._told_at = monotonic()
+            if steps := [*(+self._at_work.copy())]:
                 messages = [self._tells[each]() for each in steps if each in self._tells]
                 self._print("; ".join([f"at work 実行中: {', '.join(steps)}", *filter(None, messages)]), _WIDTH_AT_WORK)
-            self._printed.clear()
 
     def _print(self, line: str, width: int = _WIDTH) -> None:
         """Print a line; no step fails because nobody reads it."""
-        self._printed.set()
+        self._told_at = monotonic()
         with suppress(OSError, ValueError):
             say(visible(f"{age_of(start_of(os.getpid())):6.1f} s  {line}", width), error=True)
 

@@ -69,7 +69,7 @@ def look_at(root: Path) -> Found:
         _name_refusal(found, api)
     containers, inside = _name_containers(found, host, roster)
     if not found.port:
-        unseen = _describe_unseen(host, roster)
+        unseen = _describe_unseen(host, roster, containers)
         found.missing["api_command"] = f"nothing listens here{unseen}: start the API, and run this again"
     if "training_pattern" not in found.fields:
         within = [each for each in roster.snapshot.values() if each.container in inside]
@@ -249,13 +249,17 @@ def _name_environment(found: Found, host: Host, processes: Sequence[Process]) ->
                 found.add("interpreter", str(program))
 
 
-def _describe_unseen(host: Host, roster: Roster) -> str:
+def _describe_unseen(host: Host, roster: Roster, containers: Iterable[Container]) -> str:
     """Return the ports that may be the API's although no process of the folder is seen to listen; empty if none."""
-    ports = {port: f"of user {user}, whose process cannot be seen" for port, user in unseen_listeners().items()}
+    named = {
+        each.id: f'of {each.summary}; if it is the API\'s: containers = ["image={each.image}"]' for each in containers
+    }
+    ports = {port: named[each.id] for each in containers for port in each.ports}
     for each in roster.snapshot.values():
         if each.container or program(each) in {"docker-proxy", "rootlessport"}:
-            runs = f"in container {each.container[:12]}" if each.container else program(each)
-            ports |= dict.fromkeys(host.ports([each.identity]), f"of process {each.pid}, {runs}")
-    listed = "; ".join(f"{port} {owner}" for port, owner in [*sorted(ports.items())][:MOST])
+            runs = named.get(each.container, f"in container {each.container[:12]}") if each.container else program(each)
+            ports = dict.fromkeys(host.ports([each.identity]), f"of process {each.pid}, {runs}") | ports
+    unseen = {port: f"of user {user}, whose process cannot be seen" for port, user in unseen_listeners().items()}
+    listed = "; ".join(f"{port} {owner}" for port, owner in [*ports.items(), *sorted(unseen.items())][:MOST])
     cure = "If one is the API's, run this again as root, or with DOCKER_HOST set to its engine; else"
     return f" as far as can be seen, but ports do: {listed}. {cure}" if listed else ""

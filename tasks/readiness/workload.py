@@ -51,6 +51,10 @@ from tasks.system.files.open_beneath import real_file
 _SHOWN: Final = 100
 _MODEL_SECONDS: Final = 20.0
 _NAMED: Final = 5
+_NAME_MODEL: Final = (
+    "name its file in models; if its format is not read here, and you trust what reads it, its suffix in model_formats "
+    "モデルのファイルを models に、対応外の形式なら model_formats にも指定"
+)
 _AT_ANY_END: Final = frozenset({"always", "on-success"})
 """Values of Restart= by which systemd starts again what a graceful stop has ended."""
 
@@ -324,7 +328,8 @@ def check_api(target: CheckTarget) -> Finding:
     except EvacuationError as error:
         return finding_of_error(error, matters, loss)
     if bad := {what: why for what, (good, why) in rows.items() if not good}:
-        if target.unsound and target.model_cure and bad.get("the model", "").endswith(target.unsound):
-            cure = target.model_cure if len(bad) == 1 else f"{cure}; of the model: {target.model_cure}"
+        if target.unsound and bad.get("the model", "").endswith(target.unsound):
+            of_model = target.model_cure or _NAME_MODEL
+            cure = of_model if len(bad) == 1 else f"{cure}; of the model: {of_model}"
         return loss("; ".join(f"{what}: {why}" for what, why in bad.items()), matters, cure)
     return sound("; ".join(f"{what}: {why}" for what, (_, why) in rows.items()))

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
+from posixpath import basename
 from tempfile import TemporaryFile
 from typing import Final
 
@@ -10,10 +12,10 @@ from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import quote, stored_name
 from tasks.custody.evidence.pattern import fits
 from tasks.custody.incident.verdict import Verdict, why_not_recover
-from tasks.custody.models.contract import find_named_models
+from tasks.custody.models.contract import find_named_models, word_of
 from tasks.custody.models.inspection import ModelFinding, Soundness, why_unsound
 from tasks.custody.store.manifest import pieces_of
-from tasks.evidence.model_served import model_served
+from tasks.evidence.model_served import answer_of, model_served
 from tasks.latest.pull import source_of
 from tasks.models.inspect import read_model, reading_seconds
 from tasks.recovery.api_client import failure
@@ -45,8 +47,11 @@ def choose(
 
 
 def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels) -> SealedModels:
-    """Return the models with what was served at the freeze."""
-    digests = {path: file.sha256 for path, file in models.models_of(models.files).items()}
+    """Return the models with what was served at the freeze: a model, or the file that the API named by its own name."""
+    able, named = models.models_of(models.files), basename(word_of(answer_of(context)))
+    if PurePosixPath(named).suffix:
+        able |= {path: file for path, file in models.files.items() if basename(path) == named}
+    digests = {path: file.sha256 for path, file in able.items()}
     return replace(models, before=model_served(context, [each.volume for each in seals], digests))
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypeAlias
 from tasks.containment.containers.pause import WorkloadContainers, containers_of, kept_config
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.errors import EngineError
-from tasks.custody.evidence.pattern import fits, full_only, matches_any
+from tasks.custody.evidence.pattern import matches_any, matches_inside
 from tasks.custody.models.contract import find_named_models
 from tasks.host.container.membership import Container, Mount
 from tasks.host.container.mounts import paths_inside, place_outside, real_mounts
@@ -146,12 +146,13 @@ class ContainerApi:
             mounted = [str(path)] if self._is_mounted(path) else []
         else:
             mounted = paths_inside(path, self.mounts) if path.is_relative_to(self._real_root) else []
-        named = name if self._is_named(name) else inside(posixpath.join(self.root, "models"), name)
+        at = posixpath.normpath(posixpath.join(self.root, name))
+        named = at if self._is_named(at) else inside(posixpath.join(self.root, "models"), name)
         return mounted or [*filter(None, [named])]
 
-    def _is_named(self, name: str) -> bool:
-        """Return whether a pattern that counts from the root of a container names this."""
-        return matches_any(name, full_only(self.context.workload.models))
+    def _is_named(self, path: str) -> bool:
+        """Return whether a pattern names a full path of the container, from its root or its working directory."""
+        return matches_inside(path, self.root, self.context.workload.models)
 
     @property
     def _real_root(self) -> PurePath:
@@ -172,8 +173,8 @@ class ContainerApi:
         """
         patterns, names, own = self.context.workload.models, dict[str, str](), posixpath.join(self.root, "models")
         for name in sorted(sealed):  # those in a container come first
-            is_inside = self._is_named(name) or bool(inside(own, name))
-            is_model = is_inside if name.startswith("/") else any(fits(name, each) for each in patterns)
+            is_full = name.startswith("/")
+            is_model = matches_any(name, patterns) or (is_full and (self._is_named(name) or bool(inside(own, name))))
             if is_model and (path := self.path_in_api(name)):
                 names[path] = name if self._is_mounted(PurePath(path)) else names.get(path, name)
         return [name for path, name in names.items() if self.engine.archive(self._id, path)]

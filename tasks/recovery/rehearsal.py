@@ -114,11 +114,13 @@ def served_before(
 
     A model that was loaded and closed leaves no trace in its process. Empty if one was judged, and none is sound.
     """
-    if not models.last:
-        why, offered = why_none(models.findings), models.offer_formats(context.workload, models.files)
-        return {"the model as it was": (False, f"{why}{offered}")} if why == NONE_JUDGED else {}
     try:
-        models = select(with_former(context, seals, models), way.folder)
+        models = with_former(context, seals, models)
+        if not models.last:
+            why, offered = why_none(models.findings), models.offer_formats(context.workload, models.files)
+            what = models.served_at_freeze or why
+            return {"the model as it was": (False, f"{what}{offered}")} if offered or why == NONE_JUDGED else {}
+        models = select(models, way.folder)
     except (EvacuationError, OSError, KeyError) as error:  # as of a container whose configuration was not kept
         return {"the model as it was": (False, f"it cannot be told: {error}")}
     digests = [file.sha256 for path, file in models.last.items() if path == models.chosen or not models.chosen]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from posixpath import basename
 from typing import Final
 
@@ -16,11 +17,12 @@ from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, find_named_elsewhere, value_at
 from tasks.custody.models.inspection import (
     NONE_JUDGED,
+    OTHER_FORMAT,
     ModelFinding,
     forbids_start,
     goes_along,
     is_named_as_model,
-    line_of_formats,
+    line_of_suffixes,
     why_none,
     why_unsound,
 )
@@ -190,9 +192,19 @@ class SealedModels:
         )
 
     def offer_formats(self, block: Workload, names: Iterable[str]) -> str:
-        """Return what would have these models proven, in brackets, if the block may trust their formats; else empty."""
-        stored = {self.files[name].stored for name in names if name in self.files}
-        line = line_of_formats((each for each in self.findings if each.stored in stored), block.model_formats)
+        """Return what would have these models, and that served at the freeze, proven, in brackets; empty if nothing.
+
+        That one need not have been judged: JSON is not, nor what no pattern of the block names.
+        """
+        served = sorted(name for name in {*self.before.names} & {*self.files} if not is_named_as_model(name))
+        stored = {self.files[name].stored for name in (*names, *served) if name in self.files}
+        judged = {each.stored: each for each in self.findings}
+        others = [name for name in served if self.files[name].stored not in judged]
+        unread = [each.stored for name, each in judged.items() if name in stored and each.reason == OTHER_FORMAT]
+        unnamed = [escape(name) for name in others if not ends_with(name, block.models)]
+        lines = [line_of_suffixes([*unread, *others], block.model_formats)]
+        lines += [f"models = {json.dumps([*block.models, *unnamed], ensure_ascii=False)}"] if unnamed else []
+        line = " and ".join(filter(None, lines))
         then = "saved, then recover; この形式を信頼するなら追記して recover"
         return f" (if you trust what reads it: {line} in the block, {then})" if line else ""
 

@@ -145,7 +145,12 @@ def why_none(findings: Collection[ModelFinding]) -> str:
 
 def line_of_formats(findings: Iterable[ModelFinding], own: Collection[str]) -> str:
     """Return the line of a block that trusts its `own` formats and these models'; empty if it would change nothing."""
-    new = formats_of(each.stored for each in findings if each.reason == OTHER_FORMAT) - {*own}
+    return line_of_suffixes((each.stored for each in findings if each.reason == OTHER_FORMAT), own)
+
+
+def line_of_suffixes(names: Iterable[str], own: Collection[str]) -> str:
+    """Return the line of a block that trusts its `own` formats and those of these models; empty if it is no change."""
+    new = formats_of(names) - {*own}
     return f"model_formats = {json.dumps([*own, *sorted(new)])}" if new else ""
 
 

@@ -102,6 +102,11 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
     telling |= {path: link for path, (link, written) in files.items() if written}
     lost = (path for path, link in telling.items() if path not in below and _is_elsewhere(view, path, link, places))
     unread = unread or next((f"its file {path} lies at another place" for path in lost), "")
+    written = {path for path, (_, written) in files.items() if written} | shared
+    try:
+        below |= {path for path in written - below if _is_linked(view, path, links[path], places)}
+    except ValueError as error:
+        unread = unread or str(error)
     called, program = _read_execfn(where), _link(where, "exe")
     return Handles(
         program=file_id(f"/proc/{where}/exe"),
@@ -112,7 +117,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         called_found=_is_found(view, process, called),
         code=frozenset(path for mode, path, *_ in maps if "x" in mode),
         read=frozenset(path for path, (_, written) in files.items() if not written),
-        written=frozenset(path for path, (_, written) in files.items() if written) | shared,
+        written=frozenset(written),
         below=below,
         model=next(iter([*mapped_models, *open_models]), ""),
         mapped_model=bool(mapped_models),
@@ -224,6 +229,16 @@ def _may_be_written(link: str) -> bool:
 def _is_below(view: View, path: str, link: str, places: Places) -> bool:
     """Return whether an open or mapped file lies below: by its name, unless its mount shows nothing of the folder."""
     return path.startswith("/") and places.holds(view, path) and not places.is_apart(view, link)
+
+
+def _is_linked(view: View, path: str, link: str, places: Places) -> bool:
+    """Return whether an open or mapped file that is called by a name elsewhere has another one below, by a hard link.
+
+    Asked of what may be written alone: a cache of packages has its files in many environments by such links.
+    """
+    with suppress(OSError):
+        return path.startswith("/") and not places.is_slow(view, path) and places.links_to(os.stat(link))
+    return False
 
 
 def _is_elsewhere(view: View, path: str, link: str, places: Places) -> bool:

@@ -15,8 +15,9 @@ from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.keys import MODELS
 from tasks.custody.models.inspection import Inspection, ModelFinding, Soundness
 from tasks.evidence.collect import collect
-from tasks.models.findings import held_back
+from tasks.models.findings import held_back, sealed_findings
 from tasks.models.inspect import judge_again, judge_models
+from tasks.recovery.choice import with_former
 from tasks.recovery.rehearsal import served_before
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
@@ -204,3 +205,45 @@ def test_a_recovery_offers_the_line_that_has_the_model_proven(small: SmallWorklo
     assert first.startswith("no model was judged, 未判定: their formats are not read here")
     line = first.rpartition("model_formats = ")[2].removesuffix(" in the block")
     assert json.loads(line) == [".ubj", ".npz", ".onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "line"),
+    [
+        ("models/gust.json", {"models": ["models/*"]}, 'model_formats = [".json"]'),
+        (
+            "src/gust.json",
+            {"models": ["models/*"]},
+            'model_formats = [".json"] and models = ["models/*", "src/gust.json"]',
+        ),
+        (
+            "src/gust.bin",
+            {"models": ["models/*"]},
+            'model_formats = [".bin"] and models = ["models/*", "src/gust.bin"]',
+        ),
+        ("src/gust.bin", {"models": ["*/*.bin"]}, 'model_formats = [".bin"]'),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_of_what_the_api_named_that_nobody_judges_the_line_is_told_and_it_holds(
+    small: SmallWorkload, name: str, fields: dict[str, Any], line: str, *, whole: bool
+) -> None:
+    """A recovery said that no model is known, without what mends it, though the API had named a sealed file."""
+    (small.root / name).write_bytes(b'{"learner": {}}')
+    with case_of(small.block(**fields)) as context:
+        context.log.write("model named", str(small.root / name) if whole else Path(name).name, at="/model")
+        evidence = [made(collect.fn(context, each)) for each in ("models", "code")]
+        made(judge_models.fn(context, evidence))
+        files = [file for each in evidence for file in each.files]
+        sealed_files = {each.path: each for each in files}
+        findings = sealed_findings(context.directory, 1)
+        models = with_former(context, [], SealedModels(sealed_files, (), findings))
+        assert models.before.names == (name,)
+        assert f"{line} in the block" in models.offer_formats(context.workload, [])
+        row = served_before(context, (), SealedModels(sealed_files, (), findings), cast("Any", None))
+        assert f"{line} in the block" in row["the model as it was"][1]
+        trusting = fields | {"model_formats": [Path(name).suffix], "models": [*fields["models"], name]}
+        context.workload = small.block(**trusting)
+        (again,) = [each for each in judge_again(context, {}, 1, files) if each.stored == sealed_files[name].stored]
+        assert again.outcome is Soundness.SOUND
+        assert models.offer_formats(context.workload, []) == ""

@@ -23,6 +23,7 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.receipt import Containment
 from tasks.host.host import LinuxHost
+from tasks.host.process import places
 from tasks.incident.layout import CORDON
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import thaw_again
@@ -212,6 +213,38 @@ def test_who_writes_below_the_root_is_a_suspect_and_who_reads_there_is_not(
         assert told.startswith(f"{process.pid}: ")
         assert f"open for writing: {log}" in told
         assert process.status() == psutil.STATUS_SLEEPING
+
+
+@pytest.mark.parametrize("way", ["", "; m = mmap.mmap(f.fileno(), 0); f.close()"])
+def test_a_quiet_holder_by_a_hard_link_is_a_suspect_and_of_a_link_elsewhere_is_not(
+    small: SmallWorkload, tmp_path: Path, way: str
+) -> None:
+    """A plan was green, and the run, beside one that had a log open by its other name and did not write then."""
+    log, ready = small.root / "logs/train-20260101_000000.log", tmp_path / "ready"
+    (tmp_path / "other").write_text("other")
+    for file, name in ((log, "link"), (tmp_path / "other", "away")):
+        (tmp_path / name).hardlink_to(file)
+    code = f"import mmap, time; f = open({{!r}}, 'r+b'){way}; open('{ready}', 'w').close(); time.sleep(600)"
+    with apart([sys.executable, "-c", code.format(str(tmp_path / "away"))], tmp_path, ready):
+        assert contained(small).is_contained
+    ready.unlink()
+    with apart([sys.executable, "-c", code.format(str(tmp_path / "link"))], tmp_path, ready) as process:
+        (told,) = contained(small).alive
+        assert told.startswith(f"{process.pid}: ")
+        assert f"open for writing: {tmp_path}/link" in told
+
+
+def test_of_a_folder_too_large_to_look_for_links_a_holder_of_one_is_not_known_to_be_harmless(
+    small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = tmp_path / "ready"
+    (tmp_path / "other").write_text("other")
+    (tmp_path / "away").hardlink_to(tmp_path / "other")
+    monkeypatch.setattr(places, "_LINKED_SECONDS", -1.0)
+    code = f"import time; f = open('{tmp_path}/away', 'a'); open('{ready}', 'w').close(); time.sleep(600)"
+    with apart([sys.executable, "-c", code], tmp_path, ready):
+        found = contained(small)
+    assert "1 process not known in its root, or perhaps there" in found.summary
 
 
 def test_a_shared_writable_mapping_is_open_for_writing(small: SmallWorkload, tmp_path: Path) -> None:

@@ -543,14 +543,14 @@ def test_listeners_whose_files_are_readable_are_seen() -> None:
 
 
 class Engine:
-    """An engine with a container."""
+    """An engine with a container, which publishes a port."""
 
     place = "tcp://127.0.0.1:1"
 
     def containers(self, *_: object, others: bool) -> tuple[Container, ...]:
         """Return it, if all are asked for."""
         assert others
-        return (Container(ContainerIdentity("ab" * 32, ""), "api", "x", "x", "running"),)
+        return (Container(ContainerIdentity("ab" * 32, ""), "api", "x:2", "x", "running", ports=frozenset({4712})),)
 
     def close(self) -> None:
         """Have nothing to close."""
@@ -567,6 +567,17 @@ def test_the_engine_that_was_found_by_the_environment_is_written_down(
     monkeypatch.setattr(first_look, "DockerEngine", Engine)
     assert init(house.root, "--output", tmp_path / "w.toml") == 0
     assert fields_of(tmp_path / "w.toml").get("docker_host", "") == written_down
+
+
+def test_a_container_without_anything_of_the_root_is_named_with_the_line_that_includes_it(
+    house: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process was named, and neither it nor its image, nor the field."""
+    monkeypatch.setattr(first_look, "DockerEngine", Engine)
+    assert init(house.root, "--output", tmp_path / "w.toml") == 0
+    text = (tmp_path / "w.toml").read_text()
+    assert '4712 of container api (abababababab, x:2); if it is the API\'s: containers = ["image=x:2"]' in text
+    assert "containers" not in fields_of(tmp_path / "w.toml")
 
 
 def test_what_runs_in_its_containers_may_be_a_training(tmp_path: Path) -> None:

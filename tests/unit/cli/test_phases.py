@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 
-from flows.command.phases import phases
+from flows.command import phases as phases_module
+from flows.command.phases import Phases, phases
 from tasks.custody.errors import Refused
 from tasks.custody.store.silence import StoreSilence
 from tasks.system.cancellation import RunCancelled
@@ -56,6 +57,34 @@ def test_a_run_that_is_silent_names_the_steps_at_work_until_they_end(capfd: pyte
     with phases(silence=60):
         STEPS.debug("§5 offload", extra={"begins": True})
     assert capfd.readouterr().err == ""
+
+
+def test_a_run_is_silent_for_no_longer_than_that_after_any_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A line just after a look at the clock put the next one off by another look: 36 s of silence."""
+    now, told = 0.0, list[float]()
+    monkeypatch.setattr(phases_module, "monotonic", lambda: now)
+    shown = Phases(20.0)
+    monkeypatch.setattr(shown._watch, "start", lambda: None)
+    step = logging.LogRecord("x", logging.DEBUG, "", 0, "§5 push", (), None)
+    step.begins = True  # type: ignore[attr-defined]  as `extra` sets it
+    shown.emit(step)
+
+    def wait(seconds: float) -> bool:
+        nonlocal now
+        if "at work" in capfd.readouterr().err:
+            told.append(now)
+        if now < 6.4 <= now + seconds:
+            now = 6.4
+            shown._print("§3 prove contained")
+        else:
+            now += seconds
+        return len(told) == 3
+
+    monkeypatch.setattr(shown._ended, "wait", wait)
+    shown._tell_silence()
+    assert told == pytest.approx([26.4, 46.4, 66.4])
 
 
 def test_of_a_store_that_does_not_answer_it_says_since_when_and_until_when_it_is_tried(

@@ -25,6 +25,7 @@ from tasks.recovery.image_api import ImageApi, new_container
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.recover import StartAs, _require_quiet, _way_back, as_it_ran
 from tasks.recovery.rehearsal import starts_of
+from tasks.recovery.served_model import find_served
 from tasks.runtime.context import RunContext
 from tasks.system import declarations
 from tests.support.memory_engine import MemoryEngine, container
@@ -311,6 +312,23 @@ def test_a_mounted_model_goes_by_its_name_in_the_root_and_another_by_that_in_the
     assert api.path_in_api("/app/models/model_a.joblib") == "/app/models/model_a.joblib"
     assert api.path_in_api("models/../../etc/passwd") == ""
     assert api.path_in_api("/etc/passwd") == ""
+
+
+@pytest.mark.parametrize("pattern", ["nets/*.pkl", "/app/nets/*.pkl", "nets"])
+def test_a_model_of_the_image_is_known_where_a_pattern_names_it(
+    case: tuple[RunContext, ImageEngine], pattern: str
+) -> None:
+    """A plan said that it would be proven, and the recovery found no known model."""
+    context, engine = case
+    context.workload = context.workload.model_copy(update={"api_mounts": [], "models": [pattern]})
+    api = ImageApi(context)
+    api.prepare()
+    engine.change(next(iter(engine.there)), folder="/app")
+    engine.files = {"/app/nets/leaf.pkl", "/app/other/leaf.pkl", "/nets/leaf.pkl"}
+    assert api.list_names([*engine.files]) == ["/app/nets/leaf.pkl"]
+    assert api.path_in_api("nets/leaf.pkl") == api.path_in_api("/app/nets/leaf.pkl") == "/app/nets/leaf.pkl"
+    assert find_served("nets/leaf.pkl", ["/app/nets/leaf.pkl"], api) == "/app/nets/leaf.pkl"
+    assert {api.path_in_api(name) for name in ("/nets/leaf.pkl", "../nets/leaf.pkl", "other/leaf.pkl")} == {""}
 
 
 def test_a_model_in_a_mounted_folder_of_another_name_is_known(case: tuple[RunContext, ImageEngine]) -> None:
