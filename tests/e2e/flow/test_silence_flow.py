@@ -10,7 +10,7 @@ from flows.answer import answer
 from tasks.cli.status import status
 from tasks.containment import silence
 from tasks.host.host import LinuxHost
-from tests.integration.host.test_holders import CLOSES, HOLDS, stranger
+from tests.integration.host.test_holders import HOLDS, RESIZES, stranger
 from tests.integration.host.test_listening import hidden_writer
 from tests.support.loops import shell_loop
 from tests.support.scenes import Scene
@@ -38,7 +38,7 @@ def test_a_rehearsal_forecasts_it_also_of_one_that_no_event_tells_of(
     log.touch()
     link.hardlink_to(log)
     scene.small.start_all()
-    with stranger(HOLDS if is_held else CLOSES, link) as pid:
+    with stranger(HOLDS if is_held else RESIZES, link) as pid:
         message = str(scene.evacuate(dry_run=True).message)
     assert "it would end NOTCONTAINED" in message
     assert "logs/x.log was changed at" in message
