@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import gethostname
@@ -22,6 +22,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.evidence.pattern import literal_folder, matches_any, of_root
 from tasks.custody.incident.description import BUCKET, URL, name_for, tables
 from tasks.custody.incident.incident import principal_of
+from tasks.custody.models.contract import value_at
 from tasks.custody.visible import say, visible
 from tasks.system.declarations import toml_value, why_undeclared
 from tasks.system.files.ours import find_exposure, make_folder
@@ -121,20 +122,26 @@ def _describe_contract(found: Found) -> None:
     reload, predict = ([*find("post", named), ""][0] for named in ("reload", "predict|infer|score|invocations"))
     found.fields |= {"api_url": f"http://127.0.0.1:{found.port}", "reload_path": reload}
     found.fields |= {name: path for name, path in (("health_path", health), ("predict_path", predict)) if path}
-    found.add("model_at", _point_to_model(answers[health].content, found) if health else "")
+    content = answers[health].content if health else {}
+    found.add("model_at", _point_to(content, lambda text: _names_a_model(text, found)))
+    if not found.fields.get("model_at") and (at := _point_to(content, lambda text: _names_a_file(text, found))):
+        text = value_at(content, at)
+        found.missing["model_at"] = (
+            f'its answer names the file {text!r} at {at}: if that is the model, model_at = "{at}"'
+        )
     if not health:
         found.missing["health_path"] = "no path that is usual or described answers with 2xx; a key: api_headers"
     found.missing["canary_request"] = f"a body of POST {predict or 'its predict_path'} and prediction_at"
 
 
-def _point_to_model(content: Any, found: Found, at: str = "") -> str:
-    """Return the JSON pointer to the first text that names a file of a model; empty if none does."""
+def _point_to(content: Any, is_wanted: Callable[[str], bool], at: str = "") -> str:
+    """Return the JSON pointer to the first text that is wanted; empty if none is."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, value in items if not at[200:] else ():
         here = f"{at}/{str(key).replace('~', '~0').replace('/', '~1')}"
-        if isinstance(value, str) and not here[200:] and _names_a_model(value, found):
+        if isinstance(value, str) and not here[200:] and is_wanted(value):
             return here
-        if deeper := _point_to_model(value, found, here):
+        if deeper := _point_to(value, is_wanted, here):
             return deeper
     return ""
 
@@ -149,6 +156,16 @@ def _names_a_model(text: str, found: Found) -> bool:
         with suppress(OSError, ValueError):  # a word of any length and content
             if matches_any(os.path.relpath(path, root), patterns) and os.path.isfile(path):  # noqa: PTH113
                 return True
+    return False
+
+
+def _names_a_file(text: str, found: Found) -> bool:
+    """Return whether a text names a file below the root that no pattern for logs or artifacts finds."""
+    root = str(found.fields["root"])
+    path = os.path.normpath(os.path.join(root, text.removeprefix("file://")))  # noqa: PTH118
+    name, others = os.path.relpath(path, root), [*found.fields.get("logs", ()), *found.fields.get("artifacts", ())]
+    with suppress(OSError, ValueError):  # a word of any length and content
+        return not name.startswith("..") and not matches_any(name, of_root(others)) and os.path.isfile(path)  # noqa: PTH113
     return False
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from tasks.containment.api_port import counted_port, strangers_on
 from tasks.containment.containers.pause import WorkloadContainers, paused_ids
@@ -17,7 +17,7 @@ from tasks.containment.starters import Starters, find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left, started_again
 from tasks.containment.suspects import account_of, suggest_line, take_roster, tell_starter
 from tasks.containment.units import standing_units
-from tasks.containment.writers import find_writers, with_unrest
+from tasks.containment.writers import find_changes_by_unknown, find_possible_starters, find_writers, with_unrest
 from tasks.custody.containment.gpu import GpuUse
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End, Unknown
@@ -112,7 +112,7 @@ def check_containment(context: RunContext) -> Containment:
         ),
         may_return=tuple(f"process {_tell(each)}: {why}" for each, why in parents.items() if each not in again),
         recovered=is_recovered or bool(state.recovered_containers.read()),
-        unknown=_unknown(membership, log, roster, starters),
+        unknown=_unknown(membership, log, roster, starters, [] if is_recovered else find_changes_by_unknown(context)),
     )
 
 
@@ -125,10 +125,16 @@ def _fold_suspects(roster: Roster, alive: Mapping[Identity, str]) -> list[tuple[
     return [*members, *fold_alike(roster, rows)]
 
 
-def _unknown(membership: Membership, log: CustodyLog, roster: Roster, starters: Starters) -> tuple[Unknown, ...]:
-    """Return the processes that a person has to answer, and log each."""
+def _unknown(
+    membership: Membership,
+    log: CustodyLog,
+    roster: Roster,
+    starters: Starters,
+    unexplained: Sequence[Mapping[str, Any]],
+) -> tuple[Unknown, ...]:
+    """Return the processes that a person has to answer, and log each. `unexplained` are changes by nobody known."""
     found, frozen = {each.identity: each for each in starters.unknown}, load_frozen(membership.state).values()
-    for process, why in (*roster.of(Kind.UNKNOWN), *_find_writers(membership, log, roster)):
+    for process, why in (*roster.of(Kind.UNKNOWN), *_find_writers(membership, log, roster, unexplained)):
         reason = f"{why}; {who_started(roster.snapshot, process.pid)}"
         line = excuse_with_source(roster.snapshot, process, partial(excuse, roster))
         started = {each.role for each in frozen if process.identity in {above.identity for above in each.lineage}}
@@ -141,9 +147,13 @@ def _unknown(membership: Membership, log: CustodyLog, roster: Roster, starters: 
     return tuple(found.values())
 
 
-def _find_writers(membership: Membership, log: CustodyLog, roster: Roster) -> list[tuple[Process, str]]:
-    """Return who has changed a file after the stop, lives, and is judged by no other fact, with the change."""
-    found = find_writers(log.entries(), roster.snapshot, account_of(membership.workload))
+def _find_writers(
+    membership: Membership, log: CustodyLog, roster: Roster, unexplained: Sequence[Mapping[str, Any]]
+) -> list[tuple[Process, str]]:
+    """Return who has, or may have, changed a file after the stop, lives, and is judged by no other fact."""
+    account = account_of(membership.workload)
+    found = find_possible_starters(unexplained, roster.snapshot, account)
+    found |= find_writers(log.entries(), roster.snapshot, account)
     judged = {Kind.MEMBER, Kind.SUSPECT, Kind.UNKNOWN, Kind.EXCUSED, Kind.OURS}
     spared = membership.bystander_pids(roster.snapshot) if found else frozenset[int]()
     kinds = {identity: each.kind for identity, each in roster.judgements.items()}

@@ -20,6 +20,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End
 from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
+from tasks.host.cgroup.ownership import unit_of
 from tasks.host.host import Host, lives
 from tasks.host.listening import Listening
 from tasks.host.process.handles import FileId
@@ -83,7 +84,7 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
         return process is not None and process.alive and not process.is_stopped
 
     is_excused, is_bystanders = _excuses_now(Membership(context))
-    ended = {*load_frozen(state), *back, *held}
+    ended = {*load_frozen(state), *back, *held, *_find_hooks(context.workload, heard)}
     if not all(each.lineage for each in heard.events):
         entries = context.log.entries()
         earlier = (*heard.earlier, *_read_recorded(host, entries))
@@ -100,6 +101,13 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
         context.log.write("changed", change.file, at=at, **facts)
     notes = dict.fromkeys((*seen.notes, *silence.notes))
     return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
+
+
+def _find_hooks(workload: WorkloadFields, heard: Heard) -> Iterator[Identity]:
+    """Yield who wrote as the workload's units ended, from within them: what systemd runs after a service's stop."""
+    for each in (each for each in heard.events if each.lineage and each.at <= heard.settles):
+        if unit_of(each.lineage[0].cgroup) in workload.units:
+            yield each.lineage[0].identity
 
 
 def _written_since(context: RunContext, heard: Heard) -> Iterator[Change]:
@@ -147,7 +155,7 @@ def _with_sources(host: Host, changes: tuple[Change, ...]) -> tuple[Change, ...]
         writer = next(iter(ended), 0)
         if not change.pid or writer != change.pid:
             return change
-        return replace(change, source=living_source(snapshot, ended, writer))
+        return replace(change, source=living_source(snapshot, ended, writer), ended=True)
 
     return tuple(map(with_source, changes))
 

@@ -1,19 +1,23 @@
 """§3: find who has changed a file below the root after the stop, by the incident's log, and lives."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from tasks.containment.members import Membership
+from tasks.containment.suspects import account_of
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment
 from tasks.host.launch_files import on_terminal
-from tasks.host.process.known_programs import SHELLS, program
+from tasks.host.process.known_programs import EVERYBODYS, HARMLESS, PROGRAMMED, SHELLS, is_one_of, program
 from tasks.host.process.newcomer import climb
-from tasks.host.process.process import Process, descendants
+from tasks.host.process.process import Process, descendants, process_line
+from tasks.host.process.table import age_of
 from tasks.runtime.context import RunContext
 
+_NAMED, _SHOWN = 5, 80
 QUIET_SECONDS: Final = 120.0
 """How long nothing may have changed after a change of which nobody is known that could be ended."""
 
@@ -41,16 +45,17 @@ def find_writers(
     return found
 
 
-def find_changes_by_unknown(context: RunContext) -> list[Mapping[str, Any]]:
-    """Return the changes that an earlier run heard and of which nobody is known that could be ended, the last one last.
+def find_changes_by_unknown(context: RunContext, *, heard_now: bool = False) -> list[Mapping[str, Any]]:
+    """Return the changes of which nobody is known that could be ended, the last one last.
 
-    Who wrote is not known, or was gone as it was heard, and what had started it too: that may live, and start another.
-    What bystanders are known to write they have written then too.
+    An earlier run has heard them, or this one (`heard_now`), or they were made between two runs, when nobody listened
+    (`unheard`). Who wrote is not known, or was gone as it was heard, and what had started it too: that may live, and
+    start another. What bystanders are known to write they have written then too.
     """
     logged = context.listening.logged if context.listening else ()
     rows = [each for each in context.log.entries() if each["action"] == "changed"]
-    earlier = [each for each in rows if (each["object"], each["pid"]) not in logged]
-    if not earlier:
+    asked = [each for each in rows if ((each["object"], each["pid"]) in logged) is heard_now]
+    if not asked:
         return []
     snapshot = context.adapters.host.snapshot()
     living, bystanders = _living(snapshot), Membership(context).bystander_pids(snapshot)
@@ -63,8 +68,34 @@ def find_changes_by_unknown(context: RunContext) -> list[Mapping[str, Any]]:
             return not lineage
         return climb(snapshot, _find_nearest(row, living)) is None
 
-    others = (each for each in earlier if each["object"] not in theirs)
+    others = (each for each in asked if each["object"] not in theirs)
     return sorted(filter(is_unknown, others), key=lambda row: str(row["at"]))
+
+
+def find_possible_starters(
+    rows: Sequence[Mapping[str, Any]], snapshot: Mapping[int, Process], account: int | None
+) -> dict[Process, str]:
+    """Return what may have started who made the last of these changes, of which nobody is known, and may do so again.
+
+    That is what of the workload's `account` was there before, and runs code of its own: no tool of the host, no shell
+    at its prompt. Of our own account, as root's, it could be anything, and nothing is returned.
+    """
+    if not rows or account in {None, os.geteuid()}:
+        return {}
+    at, now = datetime.fromisoformat(rows[-1]["at"]), datetime.now(UTC)
+    change = f"{rows[-1]['object']} at {at:%H:%M:%S}Z"
+    why = f"it is of the workload's account, and may have started who has changed {change}, nobody knows 不明"
+    before = (each for each in snapshot.values() if now - timedelta(seconds=age_of(each.identity.start)) < at)
+    return {each: why for each in before if each.user == account and each.alive and not _is_tool(each, snapshot)}
+
+
+def _is_tool(process: Process, snapshot: Mapping[int, Process]) -> bool:
+    """Return whether a program of the host starts nothing by itself: a reader, a person's editor, a shell at rest."""
+    if is_one_of(SHELLS, process):
+        return _is_idle(process, snapshot) and on_terminal(process)
+    if is_one_of(PROGRAMMED, process):
+        return on_terminal(process)
+    return is_one_of(HARMLESS | EVERYBODYS, process)
 
 
 def _living(snapshot: Mapping[int, Process]) -> dict[Identity, Process]:
@@ -78,27 +109,59 @@ def _find_nearest(row: Mapping[str, Any], living: Mapping[Identity, Process]) ->
 
 
 def with_unrest(context: RunContext, seen: Containment) -> Containment:
-    """Return a check with what an earlier run heard by nobody known: too young for a green word, or a note."""
-    if seen.recovered or not (rows := find_changes_by_unknown(context)):
+    """Return a check with what was changed by nobody known: too lately for a green word, or a note.
+
+    Of what this run has heard, which is red in any case, with what may have started it.
+    """
+    if seen.recovered:
+        return seen
+    told = _tell_starters(context, seen)
+    seen = replace(seen, alive=(*seen.alive, *told))
+    if not (rows := find_changes_by_unknown(context)):
         return seen
     if why := _tell_unrest(rows, datetime.now(UTC)):
         return replace(seen, alive=(*seen.alive, why))
-    note = f"{rows[-1]['result']}, as an earlier run has heard; what may do so again is not known 書込元は不明のまま"
-    return replace(seen, notes=(*seen.notes, note))
+    return replace(
+        seen, notes=(*seen.notes, f"{_tell(rows[-1])}; what may do so again is not known 書込元は不明のまま")
+    )
+
+
+def _tell_starters(context: RunContext, seen: Containment) -> Iterator[str]:
+    """Yield what may have started who made a change that this run has heard: the next run asks about each."""
+    rows, snapshot = find_changes_by_unknown(context, heard_now=True), context.adapters.host.snapshot()
+    asked = {each.identity for each in seen.unknown}
+    spared = Membership(context).bystander_pids(snapshot) if rows else ()
+    found = find_possible_starters(rows, snapshot, account_of(context.workload))
+    able = [each for each in found if each.identity not in asked and each.pid not in spared]
+    if able:
+        lines = [f"{each.pid} ({process_line(each, _SHOWN)})" for each in able[:_NAMED]]
+        more = f" and {len(able) - _NAMED} more" if len(able) > _NAMED else ""
+        yield f"what may have started it 起動元の可能性, of the workload's account: {', '.join(lines)}{more}"
+
+
+def _tell(row: Mapping[str, Any]) -> str:
+    return f"{row['result']}{'' if row.get('unheard') else ', as an earlier run has heard'}"
 
 
 def _tell_unrest(rows: Sequence[Mapping[str, Any]], now: datetime) -> str:
-    """Return that the last of these changes is too young for a green word, and until when; empty if it is not."""
+    """Return that the last of these changes is too young for a green word, and until when; empty if it is not.
+
+    Between two runs a person may have been at work in the root: what was not heard counts where something was.
+    """
     quiet = datetime.fromisoformat(rows[-1]["at"]) + timedelta(seconds=QUIET_SECONDS)
-    if quiet <= now:
+    if quiet <= now or all(each.get("unheard") for each in rows):
         return ""
     return (
-        f"{rows[-1]['result']}, as an earlier run has heard; what may have started it is not found, so nothing may "
+        f"{_tell(rows[-1])}; what may have started it is not found, so nothing may "
         f"change for {QUIET_SECONDS:g} s: carry the incident on after {quiet:%H:%M:%S}Z その時刻以降に続行"
     )
 
 
 def _waits_for_a_person(process: Process, snapshot: Mapping[int, Process], account: int | None) -> bool:
     """Return whether it is a shell at its prompt, with nothing at work, of root or of another account's person."""
-    idle = program(process) in SHELLS and not any(snapshot[pid].alive for pid in descendants(snapshot, [process.pid]))
+    idle = program(process) in SHELLS and _is_idle(process, snapshot)
     return idle and (process.user == 0 or process.user != account) and on_terminal(process)
+
+
+def _is_idle(process: Process, snapshot: Mapping[int, Process]) -> bool:
+    return not any(snapshot[pid].alive for pid in descendants(snapshot, [process.pid]))

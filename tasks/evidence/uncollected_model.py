@@ -224,7 +224,8 @@ def _find_inside(
     found = (_find_lost(context, was, container, word) for word in dict.fromkeys(words))
     lost = [*dict.fromkeys(path for path in found if path)]
     yield from (tell_uncollected_inside(path, path, _START, block) for path in lost)
-    if answer and (missing := container.find_unnamed(answer)) and missing[1] not in lost:
+    missing = container.find_unnamed(answer, lambda path: bool(_lies_in(context, was, container, path)))
+    if answer and missing and missing[1] not in lost:
         yield tell_uncollected_inside(*missing, ANSWER, block)
 
 
@@ -279,7 +280,7 @@ class ModelsInside:
         places = (self.worked, *(str(each.target) for each in self.mounts), *folders)
         return [*dict.fromkeys(posixpath.normpath(posixpath.join(place, word)) for place in places)]
 
-    def find_unnamed(self, answer: str, is_there: Callable[[str], bool] | None = None) -> tuple[str, str] | None:
+    def find_unnamed(self, answer: str, is_there: Callable[[str], bool]) -> tuple[str, str] | None:
         """Return the model that the API's answer means, and its path if that is known, unless it is collected."""
         word = word_of(answer)
         paths = self.paths(word)
@@ -288,6 +289,5 @@ class ModelsInside:
         is_file = holds_a_model(word) or word.startswith("/")
         if not is_file and _has_model(self.names, self.models):
             return None
-        exists = is_there or (lambda path: _key_of(self.place(path)) is not None)
-        there = word if word.startswith("/") else next((each for each in paths if exists(each)), "")
+        there = word if word.startswith("/") else next((each for each in paths if is_there(each)), "")
         return answer, there if is_file else ""

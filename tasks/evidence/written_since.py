@@ -1,10 +1,11 @@
 """§4: find files of the root that were written after they were taken: the next run of the incident takes them again."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tasks.collectors.code import survey
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
@@ -12,10 +13,13 @@ from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.evidence.keys import quote, unquote
 from tasks.evidence.left_alone import steady
 from tasks.evidence.seal import read_manifest
+from tasks.host.silence import Change
 from tasks.runtime.context import RunContext
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
+
+_LOGGED: Final = 20
 
 
 def note_written(context: RunContext, evidence: Sequence[Evidence]) -> None:
@@ -33,7 +37,8 @@ def note_written(context: RunContext, evidence: Sequence[Evidence]) -> None:
 def note_between_runs(context: RunContext, stopped: "PrefectFuture[Any]") -> None:
     """Keep which files of the root came, or were written, since earlier runs took its files; once all is stopped.
 
-    Between two runs nobody listens. What no run has taken, because of its size or name, counts only if it is new.
+    Between two runs nobody listens: who did is not known. What no run has taken, because of its size or name, counts
+    only if it is new.
     """
     if context.run.volume == 1 or _may_write_again(context):
         return
@@ -48,6 +53,34 @@ def note_between_runs(context: RunContext, stopped: "PrefectFuture[Any]") -> Non
         if (now := _look_at(root, name)) and now.st_ctime > context.incident.opened_at.timestamp():
             since[quote(name)] = os.fsdecode(name)
     _keep(context, since)
+    _log_changes(context, since)
+
+
+def _log_changes(context: RunContext, since: dict[str, str]) -> None:
+    """Log the last of these files that were changed between two runs: whoever did so lives, or was started by what may.
+
+    What was written before is not new: it was heard then, or was by a newcomer that the guard has caught since.
+    """
+    began, found = _last_run_ended(context.log.entries()), list[Change]()
+    for source, path in since.items():
+        if (now := _look_at(context.directory.root, unquote(source))) and now.st_ctime > began:
+            found.append(Change(path, datetime.fromtimestamp(now.st_ctime, UTC)))
+    for each in sorted(found, key=lambda change: change.at)[-_LOGGED:]:
+        result = each.describe(", between two runs 実行と実行の間")
+        context.log.write(
+            "changed", each.file, at=each.at.isoformat(), pid=0, lineage=[], source=[], result=result, unheard=True
+        )
+
+
+def _last_run_ended(entries: Iterable[Mapping[str, Any]]) -> float:
+    """Return when something was last done before this run, or a newcomer was caught since, in seconds of the epoch."""
+    ended, last = "", ""
+    for each in entries:
+        if each["action"] == "run opened":
+            ended = last
+        last = each["utc"]
+        ended = last if each["action"] == "came back" else ended
+    return datetime.fromisoformat(ended).timestamp() if ended else 0.0
 
 
 def _may_write_again(context: RunContext) -> bool:

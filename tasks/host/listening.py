@@ -90,11 +90,12 @@ class Listening:
 
     def arm(self, *, settles: bool = True) -> None:
         """Count what changes from now on; unless it `settles`, nothing was stopped that could write its last words."""
+        there = self._kept.there if self.armed else frozenset(map(int, filter(str.isdigit, os.listdir("/proc"))))  # noqa: PTH208  names
         earlier = (*self._kept.earlier, *(each for each in self._events.ask("arm") if not each.is_touch))
         self._listing.ask("arm" if settles else "arm at once")
         if not (self.armed or settles):
             self._kept = replace(self._kept, settle_seconds=0.0)
-        self._kept, self.armed = replace(self._kept.since(datetime.now(UTC)), earlier=earlier), True
+        self._kept, self.armed = replace(self._kept.since(datetime.now(UTC)), earlier=earlier, there=there), True
 
     def hear(self, *, compare: bool = True) -> Heard:
         """Return what is known since `arm`. Events are taken last: each that explains a difference is among them."""

@@ -1,6 +1,6 @@
 """Decide which changes below the root contradict that everything of the workload was stopped (runbook §3)."""
 
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -25,7 +25,8 @@ class Change:
     `pid` is 0 if it is not known who did. `lineage` is the process with its ancestors, as they were at that moment; it
     is empty if the process was gone by then. `source` says what lives and has started a process that has ended.
     `inode` is the file's device and inode, of a difference. `is_touch` says that all that is known to have changed are
-    times or other attributes, `how` by what else than an event the process is known, or how a person finds it.
+    times or other attributes, `how` by what else than an event the process is known, or how a person finds it. `ended`
+    says that the process is known to have ended since.
     """
 
     file: str
@@ -36,6 +37,7 @@ class Change:
     inode: FileId | None = None
     is_touch: bool = False
     how: str = ""
+    ended: bool = False
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
@@ -54,6 +56,7 @@ class Change:
         writer = f"process {self.pid}" if self.pid else "a process that is not known"
         for each in self.lineage[:1]:
             writer += f" ({process_line(each, _SHOWN) or visible(each.name, _SHOWN)})"
+        writer += ", which has ended 終了済み" if self.ended else ""
         sure = "as far as is known by" if self.pid and self.how else "by"
         line = f"{self.file} was changed at {self.at:%H:%M:%S}Z {sure} {writer}{more}"
         return "; ".join(filter(None, (line, self.how, self.source)))
@@ -90,9 +93,10 @@ class Heard:
 
     `touches` are changes of times and other attributes alone, which count for nothing and explain a difference.
     `earlier` are changes before, or in an earlier listening, which count for nothing and tell who else writes a file.
-    `killed` is when we killed each process that had come back, by pid. For `settle_seconds` what was stopped may have
-    written its last words: 0 if this run has stopped nothing. `deaf` says why not all events are known,
-    `blind` why not all was compared; empty if that is not so.
+    `killed` is when we killed each process that had come back, by pid. For `settle_seconds` what waited for what was
+    stopped may have written its last words, if it was `there` (pids) when that was stopped, or was started by one that
+    was: 0 if this run has stopped nothing. `deaf` says why not all events are known, `blind` why not all was compared;
+    empty if that is not so.
     """
 
     armed: datetime
@@ -104,6 +108,12 @@ class Heard:
     earlier: tuple[Change, ...] = ()
     killed: Mapping[int, datetime] = field(default_factory=dict)
     settle_seconds: float = SETTLE_SECONDS
+    there: frozenset[int] = frozenset()
+
+    @property
+    def settles(self) -> datetime:
+        """Until when last words are written."""
+        return self.armed + timedelta(seconds=self.settle_seconds)
 
     def since(self, at: datetime) -> Self:
         """Return the same, armed at that time unless it was before."""
@@ -156,19 +166,20 @@ class Silence:
 def judge_silence(
     heard: Heard,
     is_excused: Callable[[Change], bool],
-    ended: Container[Identity],
+    ended: Collection[Identity],
     is_at_work: Callable[[Identity], bool],
     is_bystanders: Callable[[Change], bool] = lambda _: False,
 ) -> Silence:
     """Judge each change by who made it; a difference that an event explains by the event.
 
     `ended` are processes of the workload whose end, or freeze, is on record. What they wrote before it, and the last
-    words of what waited for them, contradict nothing, unless they are at work. Who was gone before it could be looked
+    words of what waited for them, contradict nothing, unless they are at work: what was started since waited for
+    nothing, but for the child of one that did, and has ended too. Who was gone before it could be looked
     up counts as a bystander's child where all known authors of the file are excused, and one is a bystander or its
     child. The kernel closes a process's files as it ends, so a change of that moment is by what was killed.
     """
     explained = {change.file for change in heard.events}
-    settles = heard.armed + timedelta(seconds=heard.settle_seconds)
+    there = heard.there | {each.pid for each in ended}
     broken, settled, by_bystanders = list[Change](), list[Change](), list[Change]()
 
     def is_attributed(file: str) -> bool:
@@ -180,6 +191,12 @@ def judge_silence(
         at = None if change.lineage else heard.killed.get(change.pid)
         return at is not None and abs(change.at - at) <= timedelta(seconds=SETTLE_SECONDS)
 
+    def is_last_word(change: Change) -> bool:
+        waited = change.pid in there or any(
+            each.pid in there and not is_at_work(each.identity) for each in change.lineage
+        )
+        return waited and change.at <= heard.settles
+
     for change in (*heard.events, *(each for each in heard.differences if not is_below(each.file, explained))):
         identities = [each.identity for each in change.lineage]
         if change.lineage and is_bystanders(change):
@@ -187,8 +204,7 @@ def judge_silence(
             continue
         if change.lineage and is_excused(change):
             continue
-        ends = any(identity in ended for identity in identities) or (change.pid > 0 and change.at <= settles)
-        ends = ends or is_its_end(change)
+        ends = any(identity in ended for identity in identities) or is_last_word(change) or is_its_end(change)
         if ends and not any(map(is_at_work, identities[:1])):
             settled.append(change)
         elif change.pid and not change.lineage and is_attributed(change.file):

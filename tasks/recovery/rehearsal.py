@@ -125,7 +125,9 @@ def served_before(
         return {"the model as it was": (False, f"it cannot be told: {error}")}
     digests = [file.sha256 for path, file in models.last.items() if path == models.chosen or not models.chosen]
     if doubt := models.explain_other_model(digests[:1]):
-        return {"the model as it was": (False, f"{doubt}; {_OR_NOW}")}
+        return {
+            "the model as it was": (False, f"{doubt}{models.offer_formats(context.workload, ()) or f'; {_OR_NOW}'}")
+        }
     return {"the model as it was": (True, models.served_at_freeze or "no other is sound")}
 
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from stat import S_IRUSR, S_IWUSR
+from stat import S_IRUSR, S_ISREG, S_IWUSR
 from typing import Final
 
 from tasks.custody.containment.identity import Identity
@@ -237,7 +237,9 @@ def _is_linked(view: View, path: str, link: str, places: Places) -> bool:
     Asked of what may be written alone: a cache of packages has its files in many environments by such links.
     """
     with suppress(OSError):
-        return path.startswith("/") and not places.is_slow(view, path) and places.links_to(os.stat(link))
+        if path.startswith("/") and not places.is_slow(view, path):
+            status = os.stat(link)
+            return status.st_nlink > 1 and places.names(status)
     return False
 
 
@@ -261,8 +263,17 @@ def _seems_elsewhere(view: View, path: str, link: str, places: Places) -> bool:
                 if os.path.samestat(status, os.lstat(place)):
                     return False
         if os.readlink(link).removesuffix(_DELETED) == path and not places.is_apart(view, link):
-            return os.path.samestat(status, os.stat(link))  # its number may be another file's by now, of the same name
+            # its number may be another file's by now, of the same name
+            return os.path.samestat(status, os.stat(link)) and _may_be_named(status, places)
     return False
+
+
+def _may_be_named(status: os.stat_result, places: Places) -> bool:
+    """Return whether a file that is not where its name leads has, or may have, another name below."""
+    try:
+        return not S_ISREG(status.st_mode) or places.names(status)
+    except ValueError:
+        return True
 
 
 def _files(where: int | str) -> tuple[dict[str, tuple[str, bool]], str]:

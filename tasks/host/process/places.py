@@ -27,8 +27,7 @@ _DEEP: Final = 20_000
 _NETWORKS: Final = ("nfs", "cifs", "smb", "ceph", "9p", "fuse", "gluster", "lustre", "afs", "beegfs", "gpfs", "gfs2")
 _DELETED: Final = "//deleted"
 _FEW_THREADS: Final = 64
-_SEVERAL: Final = 2
-_LINKED_SECONDS: Final = 3.0
+_FILES_SECONDS: Final = 3.0
 
 
 class MountPoint(NamedTuple):
@@ -108,7 +107,7 @@ class Places:
         self._words: dict[tuple[FileId, str], bool] = {}
         self._named: dict[tuple[int | str, str], bool] = {}
         self._slow: dict[int, tuple[tuple[str, str], ...]] = {}
-        self._linked: frozenset[FileId] | None = None
+        self._files: frozenset[FileId] | None = None
         self._guesses = 0
 
     def _find_tops(self, root: str) -> None:
@@ -264,16 +263,16 @@ class Places:
         """Return whether an open or mapped file, by the name that the kernel gives it, lies below."""
         return bool(self._tops) and self._holds(view, path)
 
-    def links_to(self, status: os.stat_result) -> bool:
-        """Return whether a file of several names, by hard links, has one of them below.
+    def names(self, status: os.stat_result) -> bool:
+        """Return whether a regular file has a name below, whatever it was opened by.
 
         Raises ValueError if the folder holds more than a look has time for, so that this is not known.
         """
-        if status.st_nlink < _SEVERAL or not S_ISREG(status.st_mode) or not self.may_hold(status.st_dev):
+        if not S_ISREG(status.st_mode) or not self.may_hold(status.st_dev):
             return False
-        if self._linked is None:
-            self._linked = frozenset(_find_linked(self.root))
-        return (status.st_dev, status.st_ino) in self._linked
+        if self._files is None:
+            self._files = frozenset(_find_files(self.root))
+        return (status.st_dev, status.st_ino) in self._files
 
     def may_hold(self, device: int) -> bool:
         """Return whether something of the folder is on this file system."""
@@ -429,17 +428,19 @@ class Places:
         return any(f"{text}/".startswith(f"{point}/") and kind.startswith(kinds) for point, kind in slow)
 
 
-def _find_linked(root: str) -> Iterator[FileId]:
-    """Yield the files below a folder that have several names. Raises ValueError if it takes longer than a look may."""
-    deadline = time.monotonic() + _LINKED_SECONDS
-    for folder, _, names in os.walk(root):
+def _find_files(root: str) -> Iterator[FileId]:
+    """Yield the files below a folder. Raises ValueError if that takes longer than a look may."""
+    deadline, folders = time.monotonic() + _FILES_SECONDS, [root]
+    while folders:
         if time.monotonic() > deadline:
-            raise ValueError(f"{root} holds more files than there is time to look for one of several names")
-        for name in names:
-            with suppress(OSError):
-                status = os.lstat(os.path.join(folder, name))
-                if status.st_nlink >= _SEVERAL and S_ISREG(status.st_mode):
-                    yield status.st_dev, status.st_ino
+            raise ValueError(f"{root} holds more files than there is time to look for one by its other names")
+        with suppress(OSError), os.scandir(folder := folders.pop()) as entries:
+            device = os.stat(folder).st_dev
+            for each in entries:
+                if each.is_dir(follow_symlinks=False):
+                    folders.append(each.path)
+                else:
+                    yield device, each.inode()
 
 
 def _target(folder: int | None, name: str) -> str:

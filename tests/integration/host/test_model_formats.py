@@ -18,6 +18,7 @@ from tasks.evidence.collect import collect
 from tasks.models.findings import held_back, sealed_findings
 from tasks.models.inspect import judge_again, judge_models
 from tasks.recovery.choice import with_former
+from tasks.recovery.recover import as_it_ran
 from tasks.recovery.rehearsal import served_before
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
@@ -247,3 +248,19 @@ def test_of_what_the_api_named_that_nobody_judges_the_line_is_told_and_it_holds(
         (again,) = [each for each in judge_again(context, {}, 1, files) if each.stored == sealed_files[name].stored]
         assert again.outcome is Soundness.SOUND
         assert models.offer_formats(context.workload, []) == ""
+
+
+def test_a_plan_has_the_line_for_the_model_that_was_served_beside_a_sound_one(small: SmallWorkload) -> None:
+    """It said to name the one that is wanted, or to name it in the API's start, and the recovery had the right line."""
+    write(small, {"a.npz": PLAIN["a.npz"]})
+    (small.root / "src/gust.bin").write_bytes(b"weights")
+    with case_of(small.block(models=["models/*"], model_formats=[".npz"])) as context:
+        context.log.write("model named", "src/gust.bin", at="/model")
+        evidence = [made(collect.fn(context, each)) for each in ("models", "code")]
+        judge_models.fn(context, evidence)
+        files = {each.path: each for item in evidence for each in item.files}
+        sealed_now = sealed_findings(context.directory, 1)
+        models = SealedModels(files, (files["models/a.npz"],), sealed_now)
+        row = served_before(context, (), models, as_it_ran(context))["the model as it was"]
+    line = 'model_formats = [".npz", ".bin"] and models = ["models/*", "src/gust.bin"] in the block'
+    assert (row[0], line in row[1], "api_environment" in row[1]) == (False, True, False)

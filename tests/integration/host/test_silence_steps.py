@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,12 +28,12 @@ from tasks.containment.silence import listen, rehearse_silence
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Containment, End, Stop
-from tasks.host.silence import SETTLE_SECONDS, Change, Heard
+from tasks.host.silence import SETTLE_SECONDS, Change, Heard, judge_silence
 from tasks.incident.current import note_opened
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_listening import hidden_writer
-from tests.support.accounts import Account
+from tests.support.accounts import Account, new_user
 from tests.support.loops import shell_loop
 from tests.support.paper_host import process
 from tests.support.run_context import answer_bystander, case_of, made
@@ -473,6 +473,36 @@ def test_after_a_child_that_its_loop_has_let_go_no_run_is_green_until_nothing_ha
 
 
 @am_root
+def test_what_of_the_workloads_account_may_have_started_who_is_not_known_is_asked_about(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that let go of its children, and paused for longer than two minutes, got a green word with a note."""
+    monkeypatch.setattr("tasks.containment.writers.QUIET_SECONDS", 0.0)
+    user = new_user()
+    as_it = f"--reuid={user} --clear-groups sleep 600"
+    with stopped(small) as context:
+        os.chown(small.root, user, -1)
+        words = ["setsid", "--fork", "sh", "-c", f"echo $$; exec setpriv {as_it} >/dev/null"]
+        loop = int(subprocess.run(words, cwd="/", stdout=subprocess.PIPE, text=True, check=True).stdout)
+        try:
+            wait_until(lambda: psutil.Process(loop).name() == "sleep", what="its account")
+            context.log.write("changed", LOG, at=datetime.now(UTC).isoformat(), pid=0, lineage=[], source=[], result="")
+            seen: Containment = made(prove_still_contained.fn(context))
+            (one,) = seen.unknown
+            assert one.identity.pid == loop
+            assert f"may have started who has changed {LOG} at " in one.why
+            answer_bystander(context, loop)
+            assert not made(prove_still_contained.fn(context)).unknown
+            context.state.answers.write([])
+        finally:
+            os.kill(loop, signal.SIGKILL)
+        wait_until(lambda: not psutil.pid_exists(loop), what="its end")
+        seen = made(prove_still_contained.fn(context))
+    assert seen.is_contained
+    assert not seen.unknown
+
+
+@am_root
 @pytest.mark.parametrize("by_event", [True, False], ids=["heard", "by another name"])
 def test_what_is_written_in_the_first_second_of_a_run_that_stops_nothing_counts(
     small: SmallWorkload, tmp_path: Path, *, by_event: bool
@@ -490,6 +520,35 @@ def test_what_is_written_in_the_first_second_of_a_run_that_stops_nothing_counts(
         grown_at = (small.root / LOG).stat().st_size
     assert grown_at
     assert broken_by(seen, LOG)
+
+
+@am_root
+def test_what_was_started_after_the_stop_has_no_last_words_to_write(small: SmallWorkload, tmp_path: Path) -> None:
+    """A loop's child wrote 0.2 s after the stop: Verified, with a note of a change by what has ended since."""
+    (small.root / LOG).touch()
+    (tmp_path / "write.py").write_text(f"open({str(small.root / LOG)!r}, 'a').write('x')\nimport time; time.sleep(0.2)")
+    with stopped(small) as context:
+        words = ["setsid", "--fork", sys.executable, "-I", "-S", "write.py"]
+        subprocess.run(["setsid", "--fork", *words], cwd=tmp_path, check=True)
+        wait_until(lambda: (small.root / LOG).stat().st_size, what="its line")
+        assert broken_by(made(prove_still_contained.fn(context)), LOG)
+
+
+@am_root
+def test_of_what_waited_for_the_workload_the_last_words_contradict_nothing(small: SmallWorkload) -> None:
+    with stopped(small) as context:
+        context.stop_listening()
+        with subprocess.Popen(
+            ["sh", "-c", 'read line; echo "$line" >>"$0"', str(small.root / LOG)], cwd="/", stdin=-1
+        ) as last:
+            listen(context, armed=True)
+            last.communicate(b"the end\n")
+            assert (listening := context.listening)
+            wait_until(lambda: listening.hear().events, what="the event")
+            heard = replace(listening.hear(), settle_seconds=60.0)  # of a busy machine
+        found = judge_silence(heard, lambda _: False, (), lambda who: psutil.pid_exists(who.pid))
+    assert [each.file for each in found.settled] == [LOG]
+    assert found.broken == ()
 
 
 @am_root

@@ -227,6 +227,10 @@ def test_a_quiet_holder_by_a_hard_link_is_a_suspect_and_of_a_link_elsewhere_is_n
     code = f"import mmap, time; f = open({{!r}}, 'r+b'){way}; open('{ready}', 'w').close(); time.sleep(600)"
     with apart([sys.executable, "-c", code.format(str(tmp_path / "away"))], tmp_path, ready):
         assert contained(small).is_contained
+        (tmp_path / "away").unlink()
+        found = contained(small)
+        assert found.is_contained
+        assert "not known" not in found.summary
     ready.unlink()
     with apart([sys.executable, "-c", code.format(str(tmp_path / "link"))], tmp_path, ready) as process:
         (told,) = contained(small).alive
@@ -240,7 +244,7 @@ def test_of_a_folder_too_large_to_look_for_links_a_holder_of_one_is_not_known_to
     ready = tmp_path / "ready"
     (tmp_path / "other").write_text("other")
     (tmp_path / "away").hardlink_to(tmp_path / "other")
-    monkeypatch.setattr(places, "_LINKED_SECONDS", -1.0)
+    monkeypatch.setattr(places, "_FILES_SECONDS", -1.0)
     code = f"import time; f = open('{tmp_path}/away', 'a'); open('{ready}', 'w').close(); time.sleep(600)"
     with apart([sys.executable, "-c", code], tmp_path, ready):
         found = contained(small)

@@ -22,7 +22,7 @@ from flows.cli import run
 from tasks.acquisition.matching import find_names
 from tasks.cli import first_look
 from tasks.cli.found import Found
-from tasks.cli.init import EXAMPLES, _point_to_model, compose_file
+from tasks.cli.init import EXAMPLES, _names_a_file, _names_a_model, _point_to, compose_file
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.evidence.pattern import matches_any
 from tasks.custody.incident.exit_codes import REFUSED
@@ -615,7 +615,29 @@ def test_where_an_answer_names_a_file_that_is_a_model_here_it_names_the_model(
     (tmp_path / "models/now").symlink_to("hot")
     told = json.loads(json.dumps(answer).replace("{root}", str(tmp_path)))
     found = Found({"root": str(tmp_path), "models": ["models/**/*.json"]})
-    assert _point_to_model(told, found) == pointer
+    assert _point_to(told, lambda text: _names_a_model(text, found)) == pointer
+
+
+@pytest.mark.parametrize(
+    ("text", "is_asked"),
+    [
+        ("nets/brain.json", True),
+        ("file://{root}/nets/brain.json", True),
+        ("logs/a.json", False),
+        ("nets/gone.json", False),
+        ("nets", False),
+        ("../elsewhere.json", False),
+        ("nets/\0", False),
+        ("x" * 5000, False),
+    ],
+)
+def test_a_file_of_the_root_that_an_answer_names_is_asked_about(tmp_path: Path, text: str, *, is_asked: bool) -> None:
+    """The API named its model, of a suffix that may be anything's: model_at stayed empty, and nothing said so."""
+    for name in ("root/nets/brain.json", "root/logs/a.json", "elsewhere.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = Found({"root": str(tmp_path / "root"), "logs": ["logs/*.json"]})
+    assert _names_a_file(text.replace("{root}", str(tmp_path / "root")), found) is is_asked
 
 
 AWS = ("S3_BUCKET", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
@@ -685,7 +707,7 @@ def test_a_store_that_the_environment_names_wrongly_is_refused_and_no_part_of_a_
     ],
 )
 def test_the_model_that_an_answer_names_is_pointed_to(content: Any, at: str) -> None:
-    assert _point_to_model(content, Found({"root": "/nowhere"})) == at
+    assert _point_to(content, lambda text: _names_a_model(text, Found({"root": "/nowhere"}))) == at
 
 
 @pytest.mark.parametrize("name", ["gunicorn", "scoring"])

@@ -13,6 +13,7 @@ from tests.support.paper_host import process
 ARMED = datetime(2026, 1, 2, 3, 12, tzinfo=UTC)
 SOON, LATER = ARMED + timedelta(seconds=0.5), ARMED + timedelta(seconds=9)
 STRANGER, EDITOR, CAUGHT = process(1), process(2, ("vim", "x")), process(3, ("python", "train.py"))
+WAITED = process(7, ("tee", "x"))
 CHILD = process(4, parent=3)
 
 
@@ -23,7 +24,7 @@ def by(*lineage: Process, file: str = "models/m", at: datetime = LATER) -> Chang
 def judged(*events: Change, at_work: tuple[Process, ...] = (), **heard: object) -> Silence:
     alive = {each.identity for each in at_work}
     return judge_silence(
-        Heard(ARMED, events, **heard),  # type: ignore[arg-type]
+        Heard(ARMED, events, there=frozenset({WAITED.pid}), **heard),  # type: ignore[arg-type]
         lambda change: change.lineage[0] == EDITOR,
         {CAUGHT.identity},
         lambda who: who in alive,
@@ -36,9 +37,16 @@ def judged(*events: Change, at_work: tuple[Process, ...] = (), **heard: object) 
         (by(STRANGER), (STRANGER,), True, False),
         (by(STRANGER), (), True, False),  # it has ended since, and still it has written
         (by(STRANGER, at=SOON), (STRANGER,), True, False),
-        (by(STRANGER, at=SOON), (), False, True),  # the last words of what waited for the workload
+        (by(STRANGER, at=SOON), (), True, False),  # it was started since, and so waited for nothing
+        (by(WAITED, at=SOON), (), False, True),  # the last words of what waited for the workload
+        (by(WAITED, at=SOON), (WAITED,), True, False),
+        (by(WAITED, at=LATER), (), True, False),
+        (by(STRANGER, WAITED, at=SOON), (), False, True),  # a wrapper's child, as it writes down the end
+        (by(STRANGER, WAITED, at=SOON), (WAITED,), True, False),  # a loop's
         (Change("models/m", LATER, 4711), (), True, False),  # gone before it could be looked up
-        (Change("models/m", SOON, 4711), (), False, True),
+        (Change("models/m", SOON, 4711), (), True, False),
+        (Change("models/m", SOON, WAITED.pid), (), False, True),
+        (Change("models/m", SOON, CAUGHT.pid), (), False, True),
         (by(), (), True, False),
         (by(at=SOON), (), True, False),
         (by(EDITOR), (EDITOR,), False, False),
