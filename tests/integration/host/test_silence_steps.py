@@ -543,7 +543,8 @@ def test_of_what_waited_for_the_workload_the_last_words_contradict_nothing(small
         ) as last:
             listen(context, armed=True)
             last.communicate(b"the end\n")
-            assert (listening := context.listening)
+            listening = context.listening
+            assert listening
             wait_until(lambda: listening.hear().events, what="the event")
             heard = replace(listening.hear(), settle_seconds=60.0)  # of a busy machine
         found = judge_silence(heard, lambda _: False, (), lambda who: psutil.pid_exists(who.pid))
