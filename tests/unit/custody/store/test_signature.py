@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.custody.errors import BadSignature
-from tasks.custody.store.signature import PrivateKey, PublicKey, _armour, _message, _string, public_key, sign, signer
+from tasks.custody.store.signature import (
+    PrivateKey,
+    PublicKey,
+    _armour,
+    _check,
+    _message,
+    _string,
+    public_key,
+    sign,
+    signer,
+)
 
 KINDS = (("ed25519", "256"), ("rsa", "2048"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"))
 WHO = "evacuation@host"
@@ -116,3 +126,22 @@ def test_another_key_is_another_signer(made: tuple[Path, PrivateKey], tmp_path: 
     assert isinstance(other, PrivateKey)
     assert signer(sign(other, b"data"), b"data") != public_key(made[1])
     assert isinstance(public_key(other), PublicKey)
+
+
+EC, ED = ("ecdsa", "256"), ("ed25519", "256")
+
+
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        (EC, b"ssh-ed25519"),
+        (EC, b"ecdsa-sha2-nistp384"),
+        (EC, b"x"),
+        (ED, b"ecdsa-sha2-nistp256"),
+        (ED, b"rsa-sha2-512"),
+    ],
+    indirect=["made"],
+)
+def test_a_signature_of_another_kind_than_its_key_is_none(made: tuple[Path, PrivateKey], kind: bytes) -> None:
+    with pytest.raises(ValueError, match="a signature of the kind"):
+        _check(public_key(made[1]).line, _string(kind) + _string(_string(b"\1") + _string(b"\1")), b"the message")

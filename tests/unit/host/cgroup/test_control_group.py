@@ -1,9 +1,11 @@
 """Where control groups are mounted, and groups that are not there. The real ones are in tests/integration/host."""
 
+import select
 from pathlib import Path
 
 import pytest
 
+from tasks.host.cgroup import group
 from tasks.host.cgroup.group import ControlGroup, Hierarchy
 
 HYBRID = """31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
@@ -70,3 +72,28 @@ def test_nobody_is_moved_by_a_number_that_stands_for_ourselves(tmp_path: Path) -
     assert not ControlGroup(tmp_path).add(0)
     assert not ControlGroup(tmp_path).add(-1)
     assert not (tmp_path / "cgroup.procs").read_text()
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_freeze_is_waited_for_until_the_kernel_says_so_or_the_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, comes: bool
+) -> None:
+    """The kernel is a folder of files here, which says what was asked for as it is waited for, or never."""
+    monkeypatch.setattr(group, "_SECONDS", 0.2)
+    (tmp_path / "cgroup.freeze").touch()
+    (tmp_path / "cgroup.type").write_text("domain")
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+
+    class Poll:
+        def register(self, *_: object) -> None:
+            """Of a file of the kernel's."""
+
+        def poll(self, milliseconds: float) -> None:
+            assert milliseconds > 0
+            if comes:
+                (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+
+    monkeypatch.setattr(select, "poll", Poll)
+    reason = ControlGroup(tmp_path).freeze()
+    assert reason == ("" if comes else f"{tmp_path}: not `frozen 1` after 0.2 s")
+    assert (tmp_path / "cgroup.freeze").read_text() == "1"

@@ -145,3 +145,9 @@ def test_whom_a_run_has_in_hand_as_long_as_it_lives_and_when_it_is_dead(
 ) -> None:
     assert in_hand(snapshot, frozen, run_lives=lambda: True) == living, what
     assert in_hand(snapshot, frozen, run_lives=lambda: False) == dead, what
+
+
+def test_of_a_source_that_has_ended_there_is_no_way_to_end_it() -> None:
+    ended = {50: process(50, 30, "python3")}
+    assert living_source({30: replace(process(30, 1, "loop"), state="Z")}, ended, 50) == ""
+    assert "kill 30" in living_source({30: process(30, 1, "loop")}, ended, 50)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -385,3 +386,7 @@ def test_what_is_mapped_to_be_run_is_code_and_what_is_mapped_to_be_read_is_not(t
     with holding(tmp_path, MAPPED) as handles:
         assert str(tmp_path / "code.so") in handles.code
         assert str(tmp_path / "data.bin") not in handles.code
+
+
+def test_of_what_was_not_read_nothing_is_taken_to_be_known() -> None:
+    assert {name for name, value in asdict(Handles()).items() if value is True} == set()

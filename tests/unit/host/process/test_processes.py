@@ -224,3 +224,23 @@ def test_a_look_leaves_no_file_open(tmp_path: Path) -> None:
         for _ in range(3):
             processes.read_processes(frozenset({port}), Places(tmp_path))
         assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "faults", "forked"), [(0x40, 0, b"f"), (0x400040, 0x40, b"f"), (0x400000, 0x40, b"")]
+)
+def test_whether_it_has_become_another_program_since_its_fork_is_part_of_what_tells_it(
+    monkeypatch: pytest.MonkeyPatch, flags: int, faults: int, forked: bytes
+) -> None:
+    """By the flags of proc(5), not by the number of page faults beside them."""
+    line = f"7 (a b) c) S 1 2 3 0 -1 {flags} {faults} 0 0 0 0 0 0 0 20 0 1 0 4711 0 0".encode()
+    monkeypatch.setattr(processes, "_bytes", lambda *_: line)
+    assert processes._sign_of(7) == (b"7 (a b) c", b"", b"1", b"2", b"3", b"4711", forked)
+
+
+def test_a_process_whose_main_thread_has_exited_is_read_at_another(headless: int) -> None:
+    """The kernel calls it a zombie, and shows no command line of it."""
+    found = processes.read_process(headless)
+    assert found
+    assert found.command[:2] == (sys.executable, "-c")
+    assert found.alive

@@ -1,5 +1,9 @@
 """What systemd is taken to have said where it says nothing, and a drop-in that it does not go by."""
 
+import os
+import socket
+import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -65,3 +69,19 @@ def test_a_unit_is_kept_down_once_systemd_goes_by_the_drop_in(
     assert (failed == "") is held, failed
     assert (etc / f"{UNIT}.d").exists() is held
     assert held or "it has not loaded" in failed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can name another process as the sender")
+def test_systemd_is_told_the_watchdogs_time_in_the_name_of_the_services_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From anybody but the service it takes no such word (sd_notify(3))."""
+    monkeypatch.setattr(systemd, "_NOTIFY", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear, subprocess.Popen(["sleep", "600"]) as service:
+        ear.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        ear.bind(str(tmp_path / "notify"))
+        systemd._set_watchdog(service.pid, b"1000000")
+        service.kill()
+        told, ancillary, *_ = ear.recvmsg(100, socket.CMSG_SPACE(12), socket.MSG_DONTWAIT)
+    assert told == b"WATCHDOG_USEC=1000000"
+    assert struct.unpack("3i", ancillary[0][2])[0] == service.pid
