@@ -14,7 +14,7 @@ from tasks.host.launch_files import on_terminal
 from tasks.host.process.known_programs import EVERYBODYS, HARMLESS, PROGRAMMED, SHELLS, is_one_of, program
 from tasks.host.process.newcomer import climb
 from tasks.host.process.process import Process, descendants, process_line
-from tasks.host.process.table import age_of
+from tasks.host.process.table import age_of, untouchable
 from tasks.runtime.context import RunContext
 
 _NAMED, _SHOWN = 5, 80
@@ -78,7 +78,8 @@ def find_possible_starters(
     """Return what may have started who made the last of these changes, of which nobody is known, and may do so again.
 
     That is what of the workload's `account` was there before, and runs code of its own: no tool of the host, no shell
-    at its prompt. Of our own account, as root's, it could be anything, and nothing is returned.
+    at its prompt, and nothing in a container, whose accounts are others. Of our own account, as root's, it could be
+    anything, and nothing is returned.
     """
     if not rows or account in {None, os.geteuid()}:
         return {}
@@ -86,7 +87,8 @@ def find_possible_starters(
     change = f"{rows[-1]['object']} at {at:%H:%M:%S}Z"
     why = f"it is of the workload's account, and may have started who has changed {change}, nobody knows 不明"
     before = (each for each in snapshot.values() if now - timedelta(seconds=age_of(each.identity.start)) < at)
-    return {each: why for each in before if each.user == account and each.alive and not _is_tool(each, snapshot)}
+    able = (each for each in before if each.user == account and each.alive and not each.container)
+    return {each: why for each in able if not _is_tool(each, snapshot)}
 
 
 def _is_tool(process: Process, snapshot: Mapping[int, Process]) -> bool:
@@ -115,8 +117,8 @@ def with_unrest(context: RunContext, seen: Containment) -> Containment:
     """
     if seen.recovered:
         return seen
-    told = _tell_starters(context, seen)
-    seen = replace(seen, alive=(*seen.alive, *told))
+    if heard := find_changes_by_unknown(context, heard_now=True):
+        seen = replace(seen, alive=(*seen.alive, *_tell_starters(context, seen, heard)))
     if not (rows := find_changes_by_unknown(context)):
         return seen
     if why := _tell_unrest(rows, datetime.now(UTC)):
@@ -126,12 +128,11 @@ def with_unrest(context: RunContext, seen: Containment) -> Containment:
     )
 
 
-def _tell_starters(context: RunContext, seen: Containment) -> Iterator[str]:
-    """Yield what may have started who made a change that this run has heard: the next run asks about each."""
-    rows, snapshot = find_changes_by_unknown(context, heard_now=True), context.adapters.host.snapshot()
-    asked = {each.identity for each in seen.unknown}
-    spared = Membership(context).bystander_pids(snapshot) if rows else ()
-    found = find_possible_starters(rows, snapshot, account_of(context.workload))
+def _tell_starters(context: RunContext, seen: Containment, heard: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what may have started who made these changes, which this run has heard: the next run asks about each."""
+    snapshot, asked = context.adapters.host.snapshot(), {each.identity for each in seen.unknown}
+    spared = Membership(context).bystander_pids(snapshot) | untouchable(snapshot)
+    found = find_possible_starters(heard, snapshot, account_of(context.workload))
     able = [each for each in found if each.identity not in asked and each.pid not in spared]
     if able:
         lines = [f"{each.pid} ({process_line(each, _SHOWN)})" for each in able[:_NAMED]]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import inf
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,7 +62,7 @@ def _log_changes(context: RunContext, since: dict[str, str]) -> None:
 
     What was written before is not new: it was heard then, or was by a newcomer that the guard has caught since.
     """
-    began, found = _last_run_ended(context.log.entries()), list[Change]()
+    began, found = _stood_until(context.log.entries()), list[Change]()
     for source, path in since.items():
         if (now := _look_at(context.directory.root, unquote(source))) and now.st_ctime > began:
             found.append(Change(path, datetime.fromtimestamp(now.st_ctime, UTC)))
@@ -72,15 +73,22 @@ def _log_changes(context: RunContext, since: dict[str, str]) -> None:
         )
 
 
-def _last_run_ended(entries: Iterable[Mapping[str, Any]]) -> float:
-    """Return when something was last done before this run, or a newcomer was caught since, in seconds of the epoch."""
-    ended, last = "", ""
+def _stood_until(entries: Iterable[Mapping[str, Any]]) -> float:
+    """Return when something was last done before this run, or a newcomer was caught since, in seconds of the epoch.
+
+    Infinite unless an earlier run had stopped everything, and nobody has let it run since.
+    """
+    until, last, stopped = "", "", False
     for each in entries:
         if each["action"] == "run opened":
-            ended = last
+            until = last if stopped else ""
         last = each["utc"]
-        ended = last if each["action"] == "came back" else ended
-    return datetime.fromisoformat(ended).timestamp() if ended else 0.0
+        if each["action"] == "came back" and until:
+            until = last
+        if each.get("step_id") == "stop":
+            stopped = stopped or each["action"] in {"step done", "step incomplete"}
+        stopped = stopped and each["action"] not in {"thawed", "uncordoned"}
+    return datetime.fromisoformat(until).timestamp() if until else inf
 
 
 def _may_write_again(context: RunContext) -> bool:

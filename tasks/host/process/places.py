@@ -271,8 +271,26 @@ class Places:
         if not S_ISREG(status.st_mode) or not self.may_hold(status.st_dev):
             return False
         if self._files is None:
-            self._files = frozenset(_find_files(self.root))
+            self._files = self._list_files()
+        if not self._files:
+            raise ValueError(f"{self.root} holds more files than there is time to look for one by its other names")
         return (status.st_dev, status.st_ino) in self._files
+
+    def _list_files(self) -> frozenset[FileId]:
+        """Return all files below, but for what lies on a network's file system; nothing if that takes too long."""
+        slow = {each.point for each in self._mounts.values() if each.of_network and each.device not in self._home}
+        deadline, folders, found = time.monotonic() + _FILES_SECONDS, [self.root], {(0, 0)}
+        while folders:
+            if time.monotonic() > deadline:
+                return frozenset()
+            with suppress(OSError), os.scandir(folder := folders.pop()) as entries:
+                device = os.stat(folder).st_dev
+                for each in entries:
+                    if not each.is_dir(follow_symlinks=False):
+                        found.add((device, each.inode()))
+                    elif each.path not in slow:
+                        folders.append(each.path)
+        return frozenset(found)
 
     def may_hold(self, device: int) -> bool:
         """Return whether something of the folder is on this file system."""
@@ -426,21 +444,6 @@ class Places:
             self._slow[view.namespace] = tuple({(each.point.rstrip("/"), each.kind) for each in points})
         slow = self._slow[view.namespace] if text else ()
         return any(f"{text}/".startswith(f"{point}/") and kind.startswith(kinds) for point, kind in slow)
-
-
-def _find_files(root: str) -> Iterator[FileId]:
-    """Yield the files below a folder. Raises ValueError if that takes longer than a look may."""
-    deadline, folders = time.monotonic() + _FILES_SECONDS, [root]
-    while folders:
-        if time.monotonic() > deadline:
-            raise ValueError(f"{root} holds more files than there is time to look for one by its other names")
-        with suppress(OSError), os.scandir(folder := folders.pop()) as entries:
-            device = os.stat(folder).st_dev
-            for each in entries:
-                if each.is_dir(follow_symlinks=False):
-                    folders.append(each.path)
-                else:
-                    yield device, each.inode()
 
 
 def _target(folder: int | None, name: str) -> str:
