@@ -369,7 +369,7 @@ def test_a_result_that_was_written_after_it_was_taken_is_named_and_taken_again(
     assert {steps_of(state)[f"§4 collect {each}"] for each in ("models", "logs", "code", "folders")} == {"Cached"}
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["features/store.bin", "logs/more.log", "notes/read me.md"])
 @pytest.mark.parametrize("is_new", [True, False], ids=["new", "changed"])
 def test_what_came_or_was_written_between_two_runs_is_taken_by_the_second(

@@ -168,6 +168,7 @@ def test_what_the_entry_of_a_container_starts_beside_the_api_is_foretold_and_nam
         assert (good, brought in why) == (True, True)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("variable", [{"MODEL_PATH": "/data/in/bird v2.joblib"}, {}])
 def test_a_model_of_the_root_that_the_container_has_under_another_path_is_known_and_proven(
     containers: Containers, small: SmallWorkload, variable: dict[str, str]

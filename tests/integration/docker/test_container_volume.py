@@ -44,6 +44,7 @@ def serve(containers: Containers) -> str:
     return name
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("models", "word"),
     [
