@@ -32,6 +32,7 @@ def served(small: SmallWorkload, containers: Containers, script: str, *, dry_run
         return model_served(context, [], MODELS)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize("start", ["exec {api}", "{api}; true"])
 def test_a_variable_that_an_entry_script_exports_names_the_model(
