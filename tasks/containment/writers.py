@@ -77,18 +77,23 @@ def find_possible_starters(
 ) -> dict[Process, str]:
     """Return what may have started who made the last of these changes, of which nobody is known, and may do so again.
 
-    That is what of the workload's `account` was there before, and runs code of its own: no tool of the host, no shell
-    at its prompt, and nothing in a container, whose accounts are others. Of our own account, as root's, it could be
-    anything, and nothing is returned.
+    That is what was there before with the command line of who made it, as a loop has that writes by copies of itself;
+    else what of the workload's `account` was, and runs code of its own: no tool of the host, no shell at its prompt,
+    and nothing in a container, whose accounts are others. Of our own account, as root's, it could be anything, and
+    nothing is returned.
     """
-    if not rows or account in {None, os.geteuid()}:
+    if not rows:
         return {}
-    at, now = datetime.fromisoformat(rows[-1]["at"]), datetime.now(UTC)
-    change = f"{rows[-1]['object']} at {at:%H:%M:%S}Z"
-    why = f"it is of the workload's account, and may have started who has changed {change}, nobody knows 不明"
-    before = (each for each in snapshot.values() if now - timedelta(seconds=age_of(each.identity.start)) < at)
-    able = (each for each in before if each.user == account and each.alive and not each.container)
-    return {each: why for each in able if not _is_tool(each, snapshot)}
+    at, now, result = datetime.fromisoformat(rows[-1]["at"]), datetime.now(UTC), str(rows[-1]["result"])
+    change = f"may have started who has changed {rows[-1]['object']} at {at:%H:%M:%S}Z, nobody knows 不明"
+    there = [each for each in snapshot.values() if each.alive and not each.container]
+    before = [each for each in there if now - timedelta(seconds=age_of(each.identity.start)) < at]
+    if alike := [each for each in before if each.command and f"({process_line(each, _SHOWN)})" in result]:
+        return dict.fromkeys(alike, f"it has that one's command line, and {change}")
+    if account in {None, os.geteuid()}:
+        return {}
+    able = (each for each in before if each.user == account and not _is_tool(each, snapshot))
+    return dict.fromkeys(able, f"it is of the workload's account, and {change}")
 
 
 def _is_tool(process: Process, snapshot: Mapping[int, Process]) -> bool:
@@ -123,9 +128,8 @@ def with_unrest(context: RunContext, seen: Containment) -> Containment:
         return seen
     if why := _tell_unrest(rows, datetime.now(UTC)):
         return replace(seen, alive=(*seen.alive, why))
-    return replace(
-        seen, notes=(*seen.notes, f"{_tell(rows[-1])}; what may do so again is not known 書込元は不明のまま")
-    )
+    context.unrest = f"{_tell(rows)}; what may do so again is not known 書込元は不明のまま"
+    return replace(seen, notes=(*seen.notes, context.unrest))
 
 
 def _tell_starters(context: RunContext, seen: Containment, heard: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -137,11 +141,16 @@ def _tell_starters(context: RunContext, seen: Containment, heard: Sequence[Mappi
     if able:
         lines = [f"{each.pid} ({process_line(each, _SHOWN)})" for each in able[:_NAMED]]
         more = f" and {len(able) - _NAMED} more" if len(able) > _NAMED else ""
-        yield f"what may have started it 起動元の可能性, of the workload's account: {', '.join(lines)}{more}"
+        yield f"what may have started it 起動元の可能性: {', '.join(lines)}{more}"
 
 
-def _tell(row: Mapping[str, Any]) -> str:
-    return f"{row['result']}{'' if row.get('unheard') else ', as an earlier run has heard'}"
+def _tell(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the last of these changes, and which other files were changed."""
+    last = rows[-1]
+    others = [*dict.fromkeys(each["object"] for each in reversed(rows) if each["object"] != last["object"])]
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    also = f" (so was {', '.join(others[:_NAMED])}{more})" if others else ""
+    return f"{last['result']}{'' if last.get('unheard') else ', as an earlier run has heard'}{also}"
 
 
 def _tell_unrest(rows: Sequence[Mapping[str, Any]], now: datetime) -> str:
@@ -153,7 +162,7 @@ def _tell_unrest(rows: Sequence[Mapping[str, Any]], now: datetime) -> str:
     if quiet <= now or all(each.get("unheard") for each in rows):
         return ""
     return (
-        f"{_tell(rows[-1])}; what may have started it is not found, so nothing may "
+        f"{_tell(rows)}; what may have started it is not found, so nothing may "
         f"change for {QUIET_SECONDS:g} s: carry the incident on after {quiet:%H:%M:%S}Z その時刻以降に続行"
     )
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -18,9 +18,10 @@ from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, first_certain, served_before
 from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import paths_inside, real_mounts
+from tasks.host.process.table import age_of
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
-from tasks.runtime.frozen import frozen_before
+from tasks.runtime.frozen import frozen_before, load_frozen
 
 _LINKS: Final = 40
 _LONGEST: Final = 4096
@@ -57,6 +58,44 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
         if look.names or (ours and counts_newest(context)):
             return look
     return ServedBefore()
+
+
+def changed_since_start(context: RunContext, served: ServedBefore) -> dict[str, str]:
+    """Return which files that the API named were changed after it had started, each with when: it may have read either.
+
+    Of a file that its process had open or mapped that is known, and so it is of none that nobody has changed.
+    """
+    if served.is_held or not (began := _api_began(context)):
+        return {}
+    found = dict[str, str]()
+    for name in served.names:
+        with suppress(OSError, ValueError):
+            at = datetime.fromtimestamp(os.stat(os.path.join(context.workload.root, name)).st_ctime, UTC)  # noqa: PTH116, PTH118  a name of any bytes
+            if at > began:
+                found[name] = f"{name} was changed at {at:%H:%M:%S}Z, after the API had started ({began:%H:%M:%S}Z)"
+    return found
+
+
+def _api_began(context: RunContext) -> datetime | None:
+    """Return when the first process of the API that was frozen in this boot had started; None if none is known."""
+    if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
+        with suppress(ValueError):
+            return datetime.fromisoformat(was.identity.started_at)
+    frozen = load_frozen(context.state).values()
+    roles = {each.role for each in frozen} - {"training", "worker"}
+    starts = [each.identity.start for each in frozen if each.role in ({"api"} & roles or roles)]
+    return datetime.now(UTC) - timedelta(seconds=age_of(min(starts))) if starts else None
+
+
+def doubts_of(context: RunContext, names: Iterable[str]) -> str:
+    """Return what the log has of a change of one of these files since the API had started; empty if it has none."""
+    found = dict[str, str]()
+    for each in context.log.entries():
+        if each["action"] == "recovery ended" and counts_newest(context):
+            found.clear()
+        elif each["action"] == "model changed":
+            found[str(each["object"])] = str(each["result"])
+    return next((found[name] for name in names if name in found), "")
 
 
 def answer_of(context: RunContext) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from blocks.workload import Workload
 from tasks.custody.audit.facts import read_coverage
 from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.evidence.keys import COVERAGE, LATEST, claim_key, latest_key
 from tasks.custody.incident.incident import is_ahead
 from tasks.custody.incident.verdict import Verdict, Word
@@ -16,19 +16,16 @@ from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion
 from tasks.custody.store.latest_plan import surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
 from tasks.evidence.seal import read_manifest
-from tasks.incident.paths import IncidentDirectory
 from tasks.latest.history import History, history
 from tasks.latest.transaction import ChangeRequest, LatestBusy, NotOurs, change_latest
-from tasks.models.findings import EMPTY, held_back, is_result, latest_place
+from tasks.models.findings import EMPTY, held_back, is_model, is_result, latest_place
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.runtime.store_access import StoreAccess
 from tasks.runtime.wait_for_store import waits_for_store
 
-if TYPE_CHECKING:
-    from blocks.port import Store
-
 _SHOWN: Final = 10
+_CHANGED: Final = "it was changed after everything was stopped, by nobody known 停止後に変更"
 _WAITS: Final = "what would be deleted waits for an approval: run the deployment mirror/NAME"
 """An evacuation does not await it."""
 _NOTHING: Final = "it sealed nothing in models/, artifacts/ or logs/, and no model by the block's patterns (models)"
@@ -58,11 +55,11 @@ def promote(context: RunContext, seals: Sequence[Seal], verdict: Verdict, policy
         return _build_unchanged("the policy is never")
     if verdict.word is not Word.VERIFIED:
         return _build_unchanged(f"the incident is {verdict.word}")
-    store, block = context.store.latest, context.workload
+    store = context.store.latest
     try:
         if unchanged := _out_of_turn(context.store, context.incident.id, history(store)):
             return unchanged
-        objects, held, spared = _select_objects(context.directory, block, store, context.incident.snapshot, seals)
+        objects, held, spared = _select_objects(context, seals)
         files = [context.directory.evidence_dir(sealed.volume) / COVERAGE for sealed in seals]
         unsure = unsure_of([item for file in files for item in read_coverage(file.read_bytes())])
         surplus = partial(surplus_of, wanted=objects, spared=spared, unsure=unsure)
@@ -100,10 +97,15 @@ def _build_unchanged(why: str, *, again: bool = False) -> Promotion:
 
 
 def _select_objects(
-    directory: IncidentDirectory, block: Workload, store: "Store", snapshot: str, seals: Sequence[Seal]
+    context: RunContext, seals: Sequence[Seal]
 ) -> tuple[dict[str, ObjectRef], dict[str, str], frozenset[str]]:
-    """Return the objects for latest/ by key, reasons by stored name for those held back, and the workload's keys."""
-    objects, held, has = dict[str, ObjectRef](), dict[str, str](), set[str]()
+    """Return the objects for latest/ by key, reasons by stored name for those held back, and the workload's keys.
+
+    Where everything stood since the first of the seals, a model that has changed since was changed by nobody known.
+    """
+    directory, block, store = context.directory, context.workload, context.store.latest
+    stood = not (context.state.let_in.read() or context.state.recovered.read())
+    objects, held, has, taken = dict[str, ObjectRef](), dict[str, str](), set[str](), dict[str, str]()
     for sealed in seals:
         manifest = read_manifest(directory, sealed.volume)
         back = held_back(directory, sealed.volume, manifest.files, block)
@@ -112,9 +114,14 @@ def _select_objects(
             free = back.get(file.stored) == EMPTY and not is_result(file, block)
             if free and not ((there := store.head(latest_key(places[file.stored]))) and there.size):
                 del back[file.stored]
+        for file in (file for file in manifest.files if stood and file.stored in places):
+            if taken.get(file.source, file.sha256) != file.sha256 and is_model(directory, sealed.volume, file, block):
+                back[file.stored] = _CHANGED
+            elif not unsteady(file.stored, file.note):
+                taken.setdefault(file.source, file.sha256)
         passed = {stored: place for stored, place in places.items() if stored not in back}
         held = {stored: why for stored, why in held.items() if stored not in passed} | back
-        objects |= latest_held(manifest, snapshot, passed)
+        objects |= latest_held(manifest, context.incident.snapshot, passed)
         has |= {latest_key(places.get(file.stored, file.stored)) for file in manifest.files}
     return objects, held, frozenset(has)
 

@@ -11,7 +11,15 @@ from tasks.custody.evidence.artifact import torn_json, unsteady
 from tasks.custody.evidence.keys import MODELS, in_snapshot, placed_name, stored_name, unquote
 from tasks.custody.evidence.pattern import ends_with, matches_any
 from tasks.custody.models.content import BEGINNING, looks_like_a_model
-from tasks.custody.models.inspection import Inspection, ModelFinding, is_named_as_model, why_unsound
+from tasks.custody.models.inspection import (
+    OTHER_FORMAT,
+    Inspection,
+    ModelFinding,
+    Soundness,
+    holds_a_model,
+    is_named_as_model,
+    why_unsound,
+)
 from tasks.incident.paths import IncidentDirectory
 
 EMPTY: Final = "it is empty"
@@ -53,6 +61,8 @@ def _why_held(
         return why_unsound(file.stored, file.sha256, findings)
     if why := ("" if file.size else EMPTY) or unsteady(file.stored, file.note):
         return why
+    if file.stored.startswith("models/") and holds_a_model(file.path):  # as one that a pattern names
+        return f"{Soundness.UNKNOWN}: {OTHER_FORMAT}"
     if not is_result(file, block):
         return ""
     try:

@@ -64,7 +64,7 @@ def final_state(
     rest = describe_not_taken(*context.directory.folders)
     rest = f"Not taken 未採取: {rest}" if rest else ""
     written = describe_written(context.written_since)
-    message = _describe_record(incident, recorded, *filter(None, (written, rest)), is_kept=is_kept)
+    message = _describe_record(incident, recorded, *filter(None, (written, context.unrest, rest)), is_kept=is_kept)
     failed = _not_back(context.workload, context.state, recovery) if isinstance(recovery, str) else ""
     message = f"{failed} The incident is {message}" if end is NOT_RECOVERED else f"{message} {failed}".rstrip()
     return _end_run(context, end, message, recovery)

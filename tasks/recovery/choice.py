@@ -9,18 +9,20 @@ from tempfile import TemporaryFile
 from typing import Final
 
 from tasks.custody.evidence.acquisition import Seal, StoredFile
+from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.evidence.keys import quote, stored_name
 from tasks.custody.evidence.pattern import fits
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.contract import find_named_models, word_of
 from tasks.custody.models.inspection import ModelFinding, Soundness, why_unsound
 from tasks.custody.store.manifest import pieces_of
-from tasks.evidence.model_served import answer_of, model_served
+from tasks.evidence.model_served import answer_of, counts_newest, doubts_of, model_served
+from tasks.evidence.seal import read_manifest
 from tasks.latest.pull import source_of
 from tasks.models.inspect import read_model, reading_seconds
 from tasks.recovery.api_client import failure
 from tasks.recovery.container_api import ModelFolder, find_named
-from tasks.recovery.served_model import SealedModels
+from tasks.recovery.served_model import SealedModels, path_of
 from tasks.runtime.context import RunContext
 from tasks.system.files.write_beneath import Mismatch, land, local
 
@@ -47,12 +49,20 @@ def choose(
 
 
 def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels) -> SealedModels:
-    """Return the models with what was served at the freeze: a model, or the file that the API named by its own name."""
+    """Return the models with what was served at the freeze: a model, or the file that the API named by its own name.
+
+    Its content is that of the run that took it first: what was changed since was changed after everything was stopped.
+    """
     able, named = models.models_of(models.files), basename(word_of(answer_of(context)))
     if PurePosixPath(named).suffix:
         able |= {path: file for path, file in models.files.items() if basename(path) == named}
     digests = {path: file.sha256 for path, file in able.items()}
-    return replace(models, before=model_served(context, [each.volume for each in seals], digests))
+    if not counts_newest(context):
+        for file in (file for seal in reversed(seals) for file in read_manifest(context.directory, seal.volume).files):
+            if (path := path_of(file)) in digests and not unsteady(file.stored, file.note):
+                digests[path] = file.sha256
+    before = model_served(context, [each.volume for each in seals], digests)
+    return replace(models, before=replace(before, doubt="" if before.is_held else doubts_of(context, before.names)))
 
 
 def select(models: SealedModels, folder: ModelFolder, model: str = "") -> SealedModels:

@@ -1,10 +1,10 @@
 """§7: lift the cordon, restart the API, and prove that it serves the model of the manifest."""
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -21,6 +21,7 @@ from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.inspection import ModelFinding, forbids_start
 from tasks.host.process.process import family
+from tasks.host.process.table import age_of
 from tasks.models.inspect import judge_again, read_model, reading_seconds
 from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address
@@ -255,22 +256,37 @@ class _Restart:
             changed = models.find_changed(way.folder, before.names) if models.find_wanted(block) else {}
             models.require_unchanged(block, way.folder, [name for name in before.names if name not in changed])
         other = way.find_doubt() if isinstance(way, ProcessApi) else ""
+        stale = "" if models.reloads(block) else self._find_stale([*before.names, models.chosen], proof.model)
         new = [] if has_let_in(context.state) else way.folder.find_new(before.listed)
         appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
         return Recovery(
             at=datetime.now(UTC),
             process=way.identity,
             model=proof.model,
-            sha256=proof.sha256,
+            sha256="" if stale else proof.sha256,
             health=health,
             prediction=prediction.answer,
-            unproven=tuple(filter(None, (unhealthy, *proof.unproven, prediction.unproven, other, appeared))),
+            unproven=tuple(filter(None, (unhealthy, *proof.unproven, stale, prediction.unproven, other, appeared))),
             container=way.container,
             url=api.url,
             before=models.served_at_freeze,
             changed=tuple(sorted({*before.changed, *changed})),
             brought=way.find_brought(),
         )
+
+    def _find_stale(self, names: Iterable[str], served: str) -> str:
+        """Return that a file of these that is `served` was changed after the process had started; empty if none was.
+
+        An API that lives, and is not asked to reload, serves what it has read.
+        """
+        real, identity = ProcessApi(self.context).folder.real, self.way.identity
+        began = datetime.now(UTC) - timedelta(seconds=age_of(identity.start))
+        for name in (each for each in names if each in served.split(" or ") and identity.start):
+            if (path := real(name)) and (at := datetime.fromtimestamp(path.stat().st_ctime, UTC)) > began:
+                changed = f"{name} was changed at {at:%H:%M:%S}Z, after it had started ({began:%H:%M:%S}Z)"
+                cure = f"stop it (pid {identity.pid}), then recover again 停止後に再度 recover"
+                return f"that it serves the file as it is now: {changed}; {cure}"
+        return ""
 
     def contain_again(self) -> None:
         """End what was started. Restore the whole cordon, and check it.

@@ -40,6 +40,7 @@ _SHOWN: Final = 10
 _RELOADS_ONE: Final = (
     'end it, and recover with reload_path = "" and a start of its own that names the model, as examples/gunicorn has it'
 )
+_NAME_IT: Final = "(name as model the one that you know it was; 確認できたら model で指定)"
 _ALTERED: Final = ", not as sealed"
 """Ends the name of an opened model that was not as sealed then: what is at its path later was not opened."""
 _PUT_BACK: Final = (
@@ -229,11 +230,16 @@ class SealedModels:
         """
         others = {file.sha256 for file in self.last.values()} - set(digests)
         known = self.before.contents & set(digests) if self.before.names else self.chosen or not others
-        if self.named or (known and (self.chosen or not self.before.undecided)):
+        if self.named:
             return ""
+        if known and (self.chosen or not self.before.undecided):
+            if not self.before.doubt:
+                return ""
+            doubt = f"{self.before.doubt}, and may have served what was there before 変更前の可能性"
+            return f"{NOT_AS_BEFORE}: {doubt} {_NAME_IT}"
         if not self.before.names:
             why = "which is not known 不明: nothing that was seen of it leads to a sealed model"
-            return f"{NOT_AS_BEFORE}, {why} (name as model the one that you know it was; 確認できたら model で指定)"
+            return f"{NOT_AS_BEFORE}, {why} {_NAME_IT}"
         cure = "name the one that you want as model; 別のモデルは model で指定"
         return f"{NOT_AS_BEFORE}, {self.before.summary} ({cure})"
 

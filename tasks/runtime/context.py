@@ -141,7 +141,7 @@ class RunContext:
         """Keep the parts, and the time. `lock` is the open file that keeps other runs of the workload out.
 
         `losses` will say what the run began without, because nothing may delay its freeze; `written_since` which
-        files were written after they were taken.
+        files were written after they were taken, `unrest` what was changed by nobody known.
         """
         self.incident, self.workload, self.run = incident, workload, run
         self.directory, self.cordon_files, self.log = directory, cordon_files, log
@@ -151,6 +151,7 @@ class RunContext:
         self.listening: Listening | None = None
         self.losses: list[str] = []
         self.written_since: tuple[str, ...] = ()
+        self.unrest = ""
         self.first_try = FirstTry()
         self.waited_for_store, self.proven_records = 0.0, frozenset[str]()
         self._lock: int | None = lock

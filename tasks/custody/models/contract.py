@@ -110,13 +110,19 @@ class ServedBefore:
     """The model that was served at the freeze, and how that is known: a fact that the workload's account decides.
 
     `contents` are the digests that it may have: several if that is not decided, none if no such model was sealed.
-    `undecided` says that it was one of several, and not known which.
+    `undecided` says that it was one of several, and not known which; `doubt` why the file at its path may be another.
     """
 
     names: tuple[str, ...] = ()
     contents: frozenset[str] = frozenset()
     how: str = ""
     undecided: bool = False
+    doubt: str = ""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the process had the file itself, not its name alone."""
+        return self.how in {_TRACES["maps"], _TRACES["open_files"]}
 
     @property
     def summary(self) -> str:

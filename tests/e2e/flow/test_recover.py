@@ -251,6 +251,54 @@ def test_after_a_wrong_swap_what_was_served_comes_back_or_what_a_person_names_an
     assert (scene.small.root / served).read_bytes() == pickle.dumps("served")
 
 
+def test_a_file_that_was_changed_after_the_api_had_started_is_not_known_to_be_what_it_served_or_serves(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """Recovered, with another model: a file replaced after it was loaded, and one put back under an API that lives."""
+    (tmp_path / "disk").mkdir()
+    name = "models/model_builtin.joblib"
+    scene.save(workload=scene.small.block(reload_path=""), store=EvidenceStore(folder=tmp_path / "disk"))
+    scene.small.start(scene.small.api_command)
+    wait_until(scene.small.healthy, what="the API's answer")
+    (scene.small.root / name).write_bytes(pickle.dumps("another"))
+    assert scene.evacuate().name == "Verified"
+    state = bring_back(scene)
+    assert state.name == "PartlyRecovered", state.message
+    assert f"what it served at the freeze: {name} was changed at " in str(state.message)
+    assert "after the API had started (" in str(state.message)
+    state = bring_back(scene, model=name)
+    assert state.name == "Recovered", state.message
+    stamp = scene.home.name.removeprefix("IR-")
+    (scene.small.root / name).unlink()
+    state = bring_back(scene, model=f"{stamp}:{name}")
+    assert state.name == "PartlyRecovered", state.message
+    assert "that it serves the file as it is now: " in str(state.message)
+    assert "stop it (pid " in str(state.message)
+
+
+def test_a_model_that_was_changed_between_two_runs_is_not_what_comes_back_nor_what_latest_gets(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """The second run took it, its words said nothing, latest/ got it, and the recovery was complete."""
+    (tmp_path / "disk").mkdir()
+    name = "models/model_builtin.joblib"
+    before = (scene.small.root / name).read_bytes()
+    scene.save(workload=scene.small.block(reload_path=""), store=EvidenceStore(folder=tmp_path / "disk"))
+    scene.small.start(scene.small.api_command)
+    wait_until(scene.small.healthy, what="the API's answer")
+    assert scene.evacuate().name == "Verified"
+    (scene.small.root / name).write_bytes(pickle.dumps("swapped"))
+    (scene.small.root / "logs/more.log").write_text("more")
+    state = scene.evacuate(incident_id=scene.home.name)
+    assert state.name == "Verified", state.message
+    assert "between two runs" in str(state.message)
+    assert name in str(state.message), "whichever of the two was the last"
+    assert (tmp_path / "disk/latest" / name).read_bytes() == before
+    state = bring_back(scene)
+    assert state.name == "PartlyRecovered", state.message
+    assert "that it serves what it served at the freeze" in str(state.message)
+
+
 def test_a_model_that_nobody_wants_and_a_training_has_changed_since_holds_up_no_recovery(
     scene: Scene, tmp_path: Path
 ) -> None:

@@ -385,7 +385,7 @@ def test_any_number_of_folders_in_memory_delays_no_freeze(
     early = freeze_described(described(small))
     assert time.monotonic() - began < 2
     assert early
-    assert process.status() == psutil.STATUS_STOPPED
+    wait_until(lambda: process.status() == psutil.STATUS_STOPPED, what="the signal's effect")
     thaw_again(early)
 
 

@@ -264,3 +264,15 @@ def test_a_plan_has_the_line_for_the_model_that_was_served_beside_a_sound_one(sm
         row = served_before(context, (), models, as_it_ran(context))["the model as it was"]
     line = 'model_formats = [".npz", ".bin"] and models = ["models/*", "src/gust.bin"] in the block'
     assert (row[0], line in row[1], "api_environment" in row[1]) == (False, True, False)
+
+
+def test_what_is_not_judged_is_kept_out_of_latest_whether_or_not_a_pattern_names_it(small: SmallWorkload) -> None:
+    """A pattern kept a model out, and without it the same file went in."""
+    write(small, {"net.bin": b"weights", "config.json": b"{}", "readme.md": b"text"})
+    with case_of(small.block(models=["models/*.joblib"])) as context:
+        evidence = made(collect.fn(context, "folders"))
+        judge_models.fn(context, (evidence,))
+        held = held_back(context.directory, 1, evidence.files, context.workload)
+    assert {name: why for name, why in held.items() if name.startswith("models/")} == {
+        "models/net.bin": "unknown: of a format that is not read here"
+    }

@@ -21,6 +21,7 @@ def changed(*lineage: Process, source: Process | None = None) -> dict[str, Any]:
         "action": "changed",
         "object": "logs/x.log",
         "at": "2026-01-02T03:04:05+00:00",
+        "result": "logs/x.log was changed at 03:04:05Z by process 4711 (/opt/loop 60), which has ended",
         "pid": WRITER.pid,
         "lineage": [asdict(each.identity) for each in lineage],
         "source": [asdict(each.identity) for each in (source or WRITER,)],
@@ -112,9 +113,8 @@ def test_what_has_started_a_writer_counts_unless_it_is_a_shell_at_a_persons_prom
 
 
 def row(at: datetime, *, unheard: bool) -> dict[str, Any]:
-    return {"action": "changed", "at": at.isoformat(), "result": "x was changed"} | (
-        {"unheard": True} if unheard else {}
-    )
+    known = {"action": "changed", "object": "x", "at": at.isoformat(), "result": "x was changed"}
+    return known | ({"unheard": True} if unheard else {})
 
 
 @pytest.mark.parametrize(
@@ -134,3 +134,13 @@ def test_after_a_change_that_was_heard_nothing_may_change_for_long_though_nobody
     now = datetime.now(UTC)
     found = [row(now - timedelta(seconds=seconds), unheard=unheard) for seconds, unheard in rows]
     assert bool(writers._tell_unrest(found, now)) is is_red
+
+
+def test_what_has_the_command_line_of_a_writer_that_has_ended_is_found_of_any_account_and_nothing_else() -> None:
+    """A loop of root that writes by copies of itself was named nowhere, and the account's other service was."""
+    loop = process(2, ("/opt/loop", "60"), executable="/opt/loop")
+    other = process(3, ("/usr/bin/python3", "other.py"), executable="/usr/bin/python3", user=ACCOUNT)
+    now = changed() | {"at": datetime.now(UTC).isoformat()}
+    assert [*writers.find_possible_starters([now], alive(loop, other), ACCOUNT)] == [loop]
+    assert [*writers.find_possible_starters([now], alive(other), ACCOUNT)] == [other]
+    assert [*writers.find_possible_starters([now], alive(loop, other), None)] == [loop]
