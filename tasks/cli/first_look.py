@@ -22,7 +22,7 @@ from tasks.host.container.docker_engine import DockerEngine, may_be_there
 from tasks.host.container.membership import Container
 from tasks.host.host import Host, LinuxHost
 from tasks.host.process.handles import Handles
-from tasks.host.process.known_programs import SHELLS, is_one_of, program
+from tasks.host.process.known_programs import SHELLS, is_one_of, program, script_of
 from tasks.host.process.matcher import USUAL_INTERPRETERS
 from tasks.host.process.process import Process, family, parents_first, process_line
 from tasks.host.process.roster import Kind, Roster
@@ -194,6 +194,13 @@ def _describe_api(found: Found, api: Process, started: str) -> None:
     command = list(api.command) or [""]
     if "/" not in command[0] and PurePath(started).name == command[0]:
         command[0] = started  # found by a PATH that a recovery does not have
+    script, root = script_of(api.command), found.fields["root"]
+    if (
+        script[:1] not in {"", "/"}
+        and os.access(Path(api.cwd, script), os.F_OK)
+        and not os.access(Path(root, script), os.F_OK)
+    ):
+        command[command.index(script)] = os.path.normpath(Path(api.cwd, script))  # it worked elsewhere
     program = Path(api.cwd, command[0])
     if command[0] and os.access(program, os.F_OK) and redact_command(api.command, api.cwd) == list(api.command):
         found.add("api_command", command)

@@ -569,6 +569,22 @@ def test_the_engine_that_was_found_by_the_environment_is_written_down(
     assert fields_of(tmp_path / "w.toml").get("docker_host", "") == written_down
 
 
+@pytest.mark.parametrize(
+    ("word", "written"), [("./loop.sh", "{elsewhere}/loop.sh"), ("serve.sh", "serve.sh"), ("gone.sh", "gone.sh")]
+)
+def test_a_script_that_lies_where_the_api_worked_and_not_in_the_root_is_named_whole(
+    tmp_path: Path, word: str, written: str
+) -> None:
+    """The start that was written down was found by no doctor, and nothing asked about it."""
+    (root := tmp_path / "root").mkdir()
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    for path in (root / "serve.sh", elsewhere / "serve.sh", elsewhere / "loop.sh"):
+        path.touch()
+    found = Found({"root": str(root)})
+    first_look._describe_api(found, on_paper(2, ("/bin/sh", word), cwd=str(elsewhere)), "")
+    assert found.fields["api_command"] == ["/bin/sh", written.format(elsewhere=elsewhere)]
+
+
 def test_a_container_without_anything_of_the_root_is_named_with_the_line_that_includes_it(
     house: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
