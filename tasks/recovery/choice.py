@@ -62,7 +62,11 @@ def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels
             if (path := path_of(file)) in digests and not unsteady(file.stored, file.note):
                 digests[path] = file.sha256
     before = model_served(context, [each.volume for each in seals], digests)
-    return replace(models, before=replace(before, doubt="" if before.is_held else doubts_of(context, before.names)))
+    changed = [name for name in before.names if name in digests and digests[name] != models.files[name].sha256]
+    back = f"--model {context.incident.id.removeprefix('IR-')}:{changed[0]}" if changed else ""
+    cure = back and f"it was changed since; to put back that of the freeze 凍結時のモデル: {back}"
+    doubt = "" if before.is_held else doubts_of(context, before.names)
+    return replace(models, before=replace(before, doubt=doubt, cure=cure))
 
 
 def select(models: SealedModels, folder: ModelFolder, model: str = "") -> SealedModels:

@@ -240,7 +240,7 @@ class SealedModels:
         if not self.before.names:
             why = "which is not known 不明: nothing that was seen of it leads to a sealed model"
             return f"{NOT_AS_BEFORE}, {why} {_NAME_IT}"
-        cure = "name the one that you want as model; 別のモデルは model で指定"
+        cure = self.before.cure or "name the one that you want as model; 別のモデルは model で指定"
         return f"{NOT_AS_BEFORE}, {self.before.summary} ({cure})"
 
     def explain_opened(self, url: str, files: Mapping[str, StoredFile], altered: Sequence[str]) -> str:

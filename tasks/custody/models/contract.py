@@ -110,7 +110,8 @@ class ServedBefore:
     """The model that was served at the freeze, and how that is known: a fact that the workload's account decides.
 
     `contents` are the digests that it may have: several if that is not decided, none if no such model was sealed.
-    `undecided` says that it was one of several, and not known which; `doubt` why the file at its path may be another.
+    `undecided` says that it was one of several, and not known which; `doubt` why the file at its path may be another;
+    `cure` how that of the freeze is put back, if the one at its path is another.
     """
 
     names: tuple[str, ...] = ()
@@ -118,6 +119,7 @@ class ServedBefore:
     how: str = ""
     undecided: bool = False
     doubt: str = ""
+    cure: str = ""
 
     @property
     def is_held(self) -> bool:

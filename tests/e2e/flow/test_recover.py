@@ -297,6 +297,12 @@ def test_a_model_that_was_changed_between_two_runs_is_not_what_comes_back_nor_wh
     state = bring_back(scene)
     assert state.name == "PartlyRecovered", state.message
     assert "that it serves what it served at the freeze" in str(state.message)
+    line = re.search(r"--model (\S+):models/model_builtin.joblib", str(state.message))
+    assert line, state.message
+    end_all_in(scene.small.root)
+    state = bring_back(scene, model=f"{line[1]}:{name}")
+    assert state.name == "Recovered", state.message
+    assert (scene.small.root / name).read_bytes() == before
 
 
 def test_a_model_that_nobody_wants_and_a_training_has_changed_since_holds_up_no_recovery(
