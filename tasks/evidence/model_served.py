@@ -68,7 +68,7 @@ def changed_since_start(context: RunContext, served: ServedBefore) -> dict[str, 
     if served.is_held or not (began := _api_began(context)):
         return {}
     found = dict[str, str]()
-    for name in served.names:
+    for name in (each for each in served.names if not each.startswith("/")):  # a container's own
         with suppress(OSError, ValueError):
             at = datetime.fromtimestamp(os.stat(os.path.join(context.workload.root, name)).st_ctime, UTC)  # noqa: PTH116, PTH118  a name of any bytes
             if at > began:
