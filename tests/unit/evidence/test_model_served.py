@@ -11,7 +11,8 @@ from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.containment.receipt import Frozen, FrozenContainer
 from tasks.custody.evidence.redact import redact
 from tasks.custody.models.contract import ServedBefore
-from tasks.evidence.model_served import model_served
+from tasks.evidence import model_served as looks
+from tasks.evidence.model_served import changed_since_start, doubts_of, model_served
 from tasks.evidence.staging import put_aside
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
@@ -300,3 +301,39 @@ def test_what_the_api_of_a_container_named_is_what_it_served(
 ) -> None:
     found = served_by_a_container(small, monkeypatch, "LANG=C", {INSIDE: "a", OTHER: "b"}, {}, named)
     assert (found.names, found.how) == ((INSIDE,), "named in its answer")
+
+
+@pytest.mark.parametrize(
+    ("how", "name", "seconds", "is_told"),
+    [
+        ("named by its environment", "models/a.bin", 60.0, True),
+        ("named in its answer", "models/a.bin", -60.0, False),
+        ("open in its process", "models/a.bin", 60.0, False),  # whatever was written, it has that file
+        ("mapped by its process", "models/a.bin", 60.0, False),
+        ("named by its environment", "/models/a.bin", 60.0, False),  # a container's own
+        ("named by its environment", "models/gone.bin", 60.0, False),
+    ],
+)
+def test_a_file_that_was_changed_after_the_api_had_started_is_told_unless_its_process_held_it(  # noqa: PLR0913  its cases
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, how: str, name: str, seconds: float, *, is_told: bool
+) -> None:
+    (small.root / "models/a.bin").touch()
+    changed_at = (small.root / "models/a.bin").stat().st_ctime
+    monkeypatch.setattr(looks, "age_of", lambda _: datetime.now(UTC).timestamp() - changed_at + seconds)
+    with case_of(small.block()) as context:
+        assert not changed_since_start(context, ServedBefore((name,), frozenset({"a"}), how)), "nobody was frozen"
+        context.state.frozen.write([Frozen(Identity(1 << 22, 1), "api", "api", 0, NOW, NOW)])
+        found = changed_since_start(context, ServedBefore((name,), frozenset({"a"}), how))
+        assert [*found] == ([name] if is_told else [])
+        assert all("after the API had started (" in change for change in found.values())
+
+
+def test_what_was_changed_before_a_recovery_let_it_in_says_nothing_of_what_runs_since(small: SmallWorkload) -> None:
+    with case_of(small.block()) as context:
+        context.log.write("model changed", "models/a.bin", result="it was changed")
+        assert doubts_of(context, ["models/b.bin", "models/a.bin"]) == "it was changed"
+        assert doubts_of(context, ["models/b.bin"]) == ""
+        context.log.write("recovery ended", context.incident.id)
+        assert doubts_of(context, ["models/a.bin"]) == "it was changed", "it failed"
+        context.state.let_in.write(True)
+        assert doubts_of(context, ["models/a.bin"]) == ""
