@@ -87,12 +87,13 @@ def find_possible_starters(
     at, now, result = datetime.fromisoformat(rows[-1]["at"]), datetime.now(UTC), str(rows[-1]["result"])
     change = f"may have started who has changed {rows[-1]['object']} at {at:%H:%M:%S}Z, nobody knows 不明"
     there = [each for each in snapshot.values() if each.alive and not each.container]
-    before = [each for each in there if now - timedelta(seconds=age_of(each.identity.start)) < at]
+    there = [each for each in there if now - timedelta(seconds=age_of(each.identity.start)) < at]
+    before = [each for each in there if not _is_tool(each, snapshot)]
     if alike := [each for each in before if each.command and f"({process_line(each, _SHOWN)})" in result]:
         return dict.fromkeys(alike, f"it has that one's command line, and {change}")
     if account in {None, os.geteuid()}:
         return {}
-    able = (each for each in before if each.user == account and not _is_tool(each, snapshot))
+    able = (each for each in before if each.user == account)
     return dict.fromkeys(able, f"it is of the workload's account, and {change}")
 
 
