@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePath
+from stat import S_ISDIR, S_ISLNK
 from typing import Any, Final
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
@@ -65,18 +66,35 @@ def changed_since_start(context: RunContext, served: ServedBefore) -> dict[str, 
 
     Of a file that its process had open or mapped that is known, and so it is of none that nobody has changed.
     """
-    if served.is_held or not (began := _api_began(context)):
+    if served.is_held or not (began := api_began(context)):
         return {}
     found = dict[str, str]()
     for name in (each for each in served.names if not each.startswith("/")):  # a container's own
-        with suppress(OSError, ValueError):
-            at = datetime.fromtimestamp(os.stat(os.path.join(context.workload.root, name)).st_ctime, UTC)  # noqa: PTH116, PTH118  a name of any bytes
-            if at > began:
-                found[name] = f"{name} was changed at {at:%H:%M:%S}Z, after the API had started ({began:%H:%M:%S}Z)"
+        if at := find_change(str(context.workload.root), name, began):
+            found[name] = f"{name} was changed at {at:%H:%M:%S}Z, after the API had started ({began:%H:%M:%S}Z)"
     return found
 
 
-def _api_began(context: RunContext) -> datetime | None:
+def find_change(root: str, name: str, since: datetime) -> datetime | None:
+    """Return when the file at a path of the root was last changed, or put in its place, if that was after `since`.
+
+    So it is by a link on the way that was made since, or a folder that was renamed: that changes when its status was
+    changed, and not when its entries were. A mount over a folder leaves no time.
+    """
+    times, place = list[float](), root
+    for part in PurePath(name).parts:
+        place = os.path.join(place, part)  # noqa: PTH118  a name of any bytes
+        with suppress(OSError, ValueError):
+            status = os.lstat(place)
+            if not S_ISDIR(status.st_mode) or status.st_ctime_ns != status.st_mtime_ns:
+                times.append(status.st_ctime)
+            if S_ISLNK(status.st_mode):
+                times.append(os.stat(place).st_ctime if not os.path.isdir(place) else 0.0)  # noqa: PTH112, PTH116
+    latest = datetime.fromtimestamp(max(times, default=0.0), UTC)
+    return latest if latest > since else None
+
+
+def api_began(context: RunContext) -> datetime | None:
     """Return when the first process of the API that was frozen in this boot had started; None if none is known."""
     if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
         with suppress(ValueError):

@@ -8,6 +8,7 @@ from posixpath import basename
 from tempfile import TemporaryFile
 from typing import Final
 
+from tasks.custody.containment.receipt import PUT_BACK
 from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.evidence.keys import quote, stored_name
@@ -16,7 +17,14 @@ from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.contract import find_named_models, word_of
 from tasks.custody.models.inspection import ModelFinding, Soundness, why_unsound
 from tasks.custody.store.manifest import pieces_of
-from tasks.evidence.model_served import answer_of, counts_newest, doubts_of, model_served
+from tasks.evidence.model_served import (
+    answer_of,
+    api_began,
+    counts_newest,
+    doubts_of,
+    find_change,
+    model_served,
+)
 from tasks.evidence.seal import read_manifest
 from tasks.latest.pull import source_of
 from tasks.models.inspect import read_model, reading_seconds
@@ -43,7 +51,7 @@ def choose(
         file, finding = _fetch(context, match["stamp"], model, models.files.get(model), verdict)
         files, findings = {**models.files, model: file}, (*models.findings, finding)
         models = replace(models, files=files, sound=(*models.sound, file), findings=findings)
-    chosen = select(models, folder, model)
+    chosen = with_doubt(context, select(models, folder, model))
     context.log.write("model chosen", chosen.chosen or "none", by_name=chosen.named, before=chosen.before.summary)
     return chosen
 
@@ -63,10 +71,23 @@ def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels
                 digests[path] = file.sha256
     before = model_served(context, [each.volume for each in seals], digests)
     changed = [name for name in before.names if name in digests and digests[name] != models.files[name].sha256]
-    back = f"--model {context.incident.id.removeprefix('IR-')}:{changed[0]}" if changed else ""
-    cure = back and f"it was changed since; to put back that of the freeze 凍結時のモデル: {back}"
+    back = f"{context.incident.id.removeprefix('IR-')}:{changed[0]}" if changed else ""
+    cure = back and f"it was changed since; to put back that of the freeze {PUT_BACK}{back}"
     doubt = "" if before.is_held else doubts_of(context, before.names)
+    if context.workload.reload_path and not (doubt or before.is_held or before.is_answered):
+        doubt = "it may have reloaded another, and did not say which before its freeze" if before.names else ""
     return replace(models, before=replace(before, doubt=doubt, cure=cure))
+
+
+def with_doubt(context: RunContext, models: SealedModels) -> SealedModels:
+    """Return the models; where only the API's start names the one, with when that was changed since it had started."""
+    if models.named or models.before.names or not models.chosen or counts_newest(context):
+        return models
+    began = api_began(context)
+    if not (began and (at := find_change(str(context.workload.root), models.chosen, began))):
+        return models
+    doubt = f"{models.chosen} was changed at {at:%H:%M:%S}Z, after the API had started ({began:%H:%M:%S}Z)"
+    return replace(models, before=replace(models.before, doubt=doubt))
 
 
 def select(models: SealedModels, folder: ModelFolder, model: str = "") -> SealedModels:

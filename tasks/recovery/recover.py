@@ -20,6 +20,7 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.inspection import ModelFinding, forbids_start
+from tasks.evidence.model_served import find_change
 from tasks.host.process.process import family
 from tasks.host.process.table import age_of
 from tasks.models.inspect import judge_again, read_model, reading_seconds
@@ -282,9 +283,9 @@ class _Restart:
         real, identity = ProcessApi(self.context).folder.real, self.way.identity
         began = datetime.now(UTC) - timedelta(seconds=age_of(identity.start))
         for name in (each for each in names if each in served.split(" or ") and identity.start):
-            if (path := real(name)) and (at := datetime.fromtimestamp(path.stat().st_ctime, UTC)) > began:
+            if real(name) and (at := find_change(str(self.context.workload.root), name, began)):
                 changed = f"{name} was changed at {at:%H:%M:%S}Z, after it had started ({began:%H:%M:%S}Z)"
-                cure = f"stop it (pid {identity.pid}), then recover again 停止後に再度 recover"
+                cure = f"stop it (pid {identity.pid}), then type the same line again 停止後に同じ行を再実行"
                 return f"that it serves the file as it is now: {changed}; {cure}"
         return ""
 

@@ -17,7 +17,7 @@ from tasks.evidence.process_start import lacking, read_starts
 from tasks.host.host import LinuxHost
 from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, failure, predict, shown_address
-from tasks.recovery.choice import select, with_former
+from tasks.recovery.choice import select, with_doubt, with_former
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.process_api import UNSEEN, ProcessApi, api_user, find_kept_before
 from tasks.recovery.recover import Revival, address_of, as_it_ran
@@ -120,7 +120,7 @@ def served_before(
             why, offered = why_none(models.findings), models.offer_formats(context.workload, models.files)
             what = models.served_at_freeze or why
             return {"the model as it was": (False, f"{what}{offered}")} if offered or why == NONE_JUDGED else {}
-        models = select(models, way.folder)
+        models = with_doubt(context, select(models, way.folder))
     except (EvacuationError, OSError, KeyError) as error:  # as of a container whose configuration was not kept
         return {"the model as it was": (False, f"it cannot be told: {error}")}
     digests = [file.sha256 for path, file in models.last.items() if path == models.chosen or not models.chosen]

@@ -327,6 +327,7 @@ class Containment(StepResult):
         return f"not contained: {'; '.join(self.alive[:3]) or self.reason}{notes}"
 
 
+PUT_BACK: Final = "凍結時のモデル: --model "
 NOT_AS_BEFORE: Final = "that it serves what it served at the freeze"
 """How the reason begins why a recovery is not complete whose model nobody has named."""
 
@@ -361,9 +362,13 @@ class Recovery(StepResult):
 
     @property
     def model_to_name(self) -> str:
-        """The model that the API serves, if all that lacks is a person's word that it is the right one; else empty."""
+        """The model that the API serves, if all that lacks is a person's word that it is the right one; else empty.
+
+        Where that was changed since, the one of the freeze, by its snapshot.
+        """
         alone = len(self.unproven) == 1 and self.unproven[0].startswith(NOT_AS_BEFORE)
-        return self.model if alone and " or " not in self.model else ""
+        back = self.unproven[0].partition(PUT_BACK)[2].removesuffix(")") if alone else ""
+        return back or (self.model if alone and " or " not in self.model else "")
 
     @property
     def summary(self) -> str:

@@ -1,8 +1,10 @@
 """Which model a container served is what it was started with, by the paths inside it."""
 
 import json
+import os
 import shlex
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from tasks.custody.containment.receipt import Frozen, FrozenContainer
 from tasks.custody.evidence.redact import redact
 from tasks.custody.models.contract import ServedBefore
 from tasks.evidence import model_served as looks
-from tasks.evidence.model_served import changed_since_start, doubts_of, model_served
+from tasks.evidence.model_served import changed_since_start, doubts_of, find_change, model_served
 from tasks.evidence.staging import put_aside
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
@@ -337,3 +339,45 @@ def test_what_was_changed_before_a_recovery_let_it_in_says_nothing_of_what_runs_
         assert doubts_of(context, ["models/a.bin"]) == "it was changed", "it failed"
         context.state.let_in.write(True)
         assert doubts_of(context, ["models/a.bin"]) == ""
+
+
+@pytest.mark.parametrize(
+    "way", ["none", "an entry", "written", "moved", "folder", "link", "link to a folder", "touched"]
+)
+def test_a_path_is_changed_by_its_file_by_a_folder_that_was_renamed_and_by_a_link_on_the_way(
+    tmp_path: Path, way: str
+) -> None:
+    """A folder that lay ready was renamed, and a link switched, after the API had started: Recovered, with another."""
+    for place in ("models/r1", "models/r2", "ready/r1"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "a.bin").write_text(place)
+    (tmp_path / "models/now.bin").symlink_to("r1/a.bin")
+    (tmp_path / "models/now").symlink_to("r1")
+    (tmp_path / "models/new.bin").write_text("ready")
+    began = datetime.now(UTC)
+    wait_until(lambda: _is_later(tmp_path / "clock", began), what="a later time of the file system")
+    name, changes = "models/r1/a.bin", way not in {"none", "an entry"}
+    if way == "an entry":
+        (tmp_path / "models/r1/b.bin").touch()
+        (tmp_path / "models/c.bin").touch()
+    elif way == "written":
+        (tmp_path / name).write_text("other")
+    elif way == "moved":
+        (tmp_path / "models/new.bin").rename(tmp_path / name)
+    elif way == "folder":
+        (tmp_path / "models").rename(tmp_path / "old")
+        (tmp_path / "ready").rename(tmp_path / "models")
+    elif way.startswith("link"):
+        name = "models/now.bin" if way == "link" else "models/now/a.bin"
+        switched = tmp_path / ("models/now.bin" if way == "link" else "models/now")
+        switched.unlink()
+        switched.symlink_to("r2/a.bin" if way == "link" else "r2")
+    elif way == "touched":
+        (tmp_path / name).write_text("other")
+        os.utime(tmp_path / name, (1, 1))
+    assert bool(find_change(str(tmp_path), name, began)) is changes
+
+
+def _is_later(path: Path, began: datetime) -> bool:
+    path.touch()
+    return path.stat().st_ctime > began.timestamp()
