@@ -74,8 +74,6 @@ def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels
     back = f"{context.incident.id.removeprefix('IR-')}:{changed[0]}" if changed else ""
     cure = back and f"it was changed since; to put back that of the freeze {PUT_BACK}{back}"
     doubt = "" if before.is_held else doubts_of(context, before.names)
-    if context.workload.reload_path and not (doubt or before.is_held or before.is_answered):
-        doubt = "it may have reloaded another, and did not say which before its freeze" if before.names else ""
     return replace(models, before=replace(before, doubt=doubt, cure=cure))
 
 

@@ -127,11 +127,6 @@ class ServedBefore:
         return self.how in {_TRACES["maps"], _TRACES["open_files"]}
 
     @property
-    def is_answered(self) -> bool:
-        """Whether the API itself has named it."""
-        return self.how == _ANSWERED
-
-    @property
     def summary(self) -> str:
         """The model and how it is known; empty if it is unknown."""
         return redact(f"{' or '.join(self.names)} ({self.how})", digests=True) if self.names else ""
