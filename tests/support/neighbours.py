@@ -231,7 +231,7 @@ class Beside:
     def _rests(self) -> bool:
         """What has only begun to become another program is not at rest."""
         last, self.before = self.before, self.seen()
-        return last == self.before and not any("sh -c exec" in each.command for each in last.values())
+        return last == self.before and all(each.command and "sh -c exec" not in each.command for each in last.values())
 
     def _there(self) -> bool:
         _, at_home, name = self.neighbour.shows.rpartition("HOME/")
