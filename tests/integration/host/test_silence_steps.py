@@ -548,7 +548,7 @@ def test_of_what_waited_for_the_workload_the_last_words_contradict_nothing(small
             wait_until(lambda: listening.hear().events, what="the event")
             heard = replace(listening.hear(), settle_seconds=60.0)  # of a busy machine
         found = judge_silence(heard, lambda _: False, (), lambda who: psutil.pid_exists(who.pid))
-    assert [each.file for each in found.settled] == [LOG]
+    assert {each.file for each in found.settled} == {LOG}
     assert found.broken == ()
 
 
