@@ -14,7 +14,7 @@ from tasks.host.launch_files import on_terminal
 from tasks.host.process.known_programs import EVERYBODYS, HARMLESS, PROGRAMMED, SHELLS, is_one_of, program
 from tasks.host.process.newcomer import climb
 from tasks.host.process.process import Process, descendants, process_line
-from tasks.host.process.table import age_of, untouchable
+from tasks.host.process.table import began_at, untouchable
 from tasks.runtime.context import RunContext
 
 _NAMED, _SHOWN = 5, 80
@@ -84,10 +84,10 @@ def find_possible_starters(
     """
     if not rows:
         return {}
-    at, now, result = datetime.fromisoformat(rows[-1]["at"]), datetime.now(UTC), str(rows[-1]["result"])
+    at, result = datetime.fromisoformat(rows[-1]["at"]), str(rows[-1]["result"])
     change = f"may have started who has changed {rows[-1]['object']} at {at:%H:%M:%S}Z, nobody knows 不明"
     there = [each for each in snapshot.values() if each.alive and not each.container]
-    there = [each for each in there if now - timedelta(seconds=age_of(each.identity.start)) < at]
+    there = [each for each in there if began_at(each.identity.start) < at]
     before = [each for each in there if not _is_tool(each, snapshot)]
     if alike := [each for each in before if each.command and f"({process_line(each, _SHOWN)})" in result]:
         return dict.fromkeys(alike, f"it has that one's command line, and {change}")

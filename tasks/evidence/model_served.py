@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePath
 from stat import S_ISDIR, S_ISLNK
@@ -19,7 +19,7 @@ from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, first_certain, served_before
 from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import paths_inside, real_mounts
-from tasks.host.process.table import age_of
+from tasks.host.process.table import began_at
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_before, load_frozen
@@ -102,7 +102,7 @@ def api_began(context: RunContext) -> datetime | None:
     frozen = load_frozen(context.state).values()
     roles = {each.role for each in frozen} - {"training", "worker"}
     starts = [each.identity.start for each in frozen if each.role in ({"api"} & roles or roles)]
-    return datetime.now(UTC) - timedelta(seconds=age_of(min(starts))) if starts else None
+    return began_at(min(starts)) if starts else None
 
 
 def doubts_of(context: RunContext, names: Iterable[str]) -> str:

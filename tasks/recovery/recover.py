@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -22,7 +22,7 @@ from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.inspection import ModelFinding, forbids_start
 from tasks.evidence.model_served import find_change
 from tasks.host.process.process import family
-from tasks.host.process.table import age_of
+from tasks.host.process.table import began_at
 from tasks.models.inspect import judge_again, read_model, reading_seconds
 from tasks.prefect_side.saved_blocks import secret_headers
 from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address
@@ -281,7 +281,7 @@ class _Restart:
         An API that lives, and is not asked to reload, serves what it has read.
         """
         real, identity = ProcessApi(self.context).folder.real, self.way.identity
-        began = datetime.now(UTC) - timedelta(seconds=age_of(identity.start))
+        began = began_at(identity.start)
         for name in (each for each in names if each in served.split(" or ") and identity.start):
             if real(name) and (at := find_change(str(self.context.workload.root), name, began)):
                 changed = f"{name} was changed at {at:%H:%M:%S}Z, after it had started ({began:%H:%M:%S}Z)"

@@ -4,7 +4,6 @@ import fcntl
 import os
 import socket
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import NAMESPACE_URL, uuid5
@@ -23,7 +22,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.ending import REFUSED
 from tasks.custody.incident.incident import Incident
 from tasks.host.file_lock import holder, open_lock
-from tasks.host.process.table import age_of
+from tasks.host.process.table import age_of, began_at
 from tasks.incident.current import last_opened
 from tasks.incident.directory import cordon_base, evidence_of, find_home
 from tasks.incident.layout import CORDON, FROZEN
@@ -145,7 +144,7 @@ def raise_alarm(name: str, run: str, ended: Ended) -> str:
             "run_id": run,
             "pid": identity.pid,
             "start": identity.start,
-            "began": (datetime.now(UTC) - timedelta(seconds=age_of(identity.start))).isoformat(),
+            "began": began_at(identity.start).isoformat(),
             "exit_code": ended.code,
             "last_lines": list(ended.last),
             "still_running": list(ended.still_running),

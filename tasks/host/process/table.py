@@ -58,7 +58,12 @@ def ticks() -> int:
 
 def began() -> datetime:
     """Return when this process was started, by the host's clock."""
-    return datetime.now(UTC) - timedelta(seconds=age_of(start_of(os.getpid())))
+    return began_at(start_of(os.getpid()))
+
+
+def began_at(start: int) -> datetime:
+    """Return the time by the host's clock of `start`, given in clock ticks since boot."""
+    return datetime.now(UTC) - timedelta(seconds=age_of(start))
 
 
 def age_of(start: int) -> float:

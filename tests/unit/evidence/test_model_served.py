@@ -321,7 +321,7 @@ def test_a_file_that_was_changed_after_the_api_had_started_is_told_unless_its_pr
 ) -> None:
     (small.root / "models/a.bin").touch()
     changed_at = (small.root / "models/a.bin").stat().st_ctime
-    monkeypatch.setattr(looks, "age_of", lambda _: datetime.now(UTC).timestamp() - changed_at + seconds)
+    monkeypatch.setattr(looks, "began_at", lambda _: datetime.fromtimestamp(changed_at - seconds, UTC))
     with case_of(small.block()) as context:
         assert not changed_since_start(context, ServedBefore((name,), frozenset({"a"}), how)), "nobody was frozen"
         context.state.frozen.write([Frozen(Identity(1 << 22, 1), "api", "api", 0, NOW, NOW)])
