@@ -56,7 +56,7 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
     )
     for ours in (*api_looks(context, volumes), []):  # an API of which nothing was seen may have answered
         look = served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow, answer)
-        if look.names or (ours and counts_newest(context)):
+        if look.names or (ours and context.state.has_let_in):
             return look
     return ServedBefore()
 
@@ -109,7 +109,7 @@ def doubts_of(context: RunContext, names: Iterable[str]) -> str:
     """Return what the log has of a change of one of these files since the API had started; empty if it has none."""
     found = dict[str, str]()
     for each in context.log.entries():
-        if each["action"] == "recovery ended" and counts_newest(context):
+        if each["action"] == "recovery ended" and context.state.has_let_in:
             found.clear()
         elif each["action"] == "model changed":
             found[str(each["object"])] = str(each["result"])
@@ -120,11 +120,11 @@ def answer_of(context: RunContext) -> str:
     """Return the model that the API named before the freeze that counts, as the custody log has it; empty if none."""
     since, named = at.isoformat() if (at := thawed_at(context)) else "", list[str]()
     for each in context.log.entries():
-        if each["action"] == "recovery ended" and counts_newest(context):
+        if each["action"] == "recovery ended" and context.state.has_let_in:
             named.clear()
         elif each["action"] == "model named" and each["utc"] > since:
             named.append(str(each["object"]))
-    return next(iter(named[::-1] if counts_newest(context) else named), "")
+    return next(iter(named[::-1] if context.state.has_let_in else named), "")
 
 
 def thawed_at(context: RunContext) -> datetime | None:
@@ -135,18 +135,13 @@ def thawed_at(context: RunContext) -> datetime | None:
     )
 
 
-def counts_newest(context: RunContext) -> bool:
-    """Return whether a recovery of this incident has let in what runs: the newest look counts then, else the first."""
-    return context.state.let_in.read() or bool(context.state.recovered.read())
-
-
 def api_looks(context: RunContext, volumes: Iterable[int]) -> Iterator[list[dict[str, Any]]]:
     """Yield what each of these volumes saw of the API's processes since the last thaw, that which counts first."""
     frozen = [*frozen_before(context.state)]
     roles = {each.role for each in frozen} - {"training", "worker"}
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
     since = at.timestamp() if (at := thawed_at(context)) else 0.0
-    for volume in sorted(volumes, reverse=counts_newest(context)):
+    for volume in sorted(volumes, reverse=context.state.has_let_in):
         rows = (row for tree in _trees(context.directory, volume, since) for row in _rows(tree))
         processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier look
         if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:

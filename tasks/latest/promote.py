@@ -104,7 +104,7 @@ def _select_objects(
     Where everything stood since the first of the seals, a model that has changed since was changed by nobody known.
     """
     directory, block, store = context.directory, context.workload, context.store.latest
-    stood = not (context.state.let_in.read() or context.state.recovered.read())
+    stood = not context.state.has_let_in
     objects, held, has, taken = dict[str, ObjectRef](), dict[str, str](), set[str](), dict[str, str]()
     for sealed in seals:
         manifest = read_manifest(directory, sealed.volume)

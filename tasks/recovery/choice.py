@@ -20,7 +20,6 @@ from tasks.custody.store.manifest import pieces_of
 from tasks.evidence.model_served import (
     answer_of,
     api_began,
-    counts_newest,
     doubts_of,
     find_change,
     model_served,
@@ -65,7 +64,7 @@ def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels
     if PurePosixPath(named).suffix:
         able |= {path: file for path, file in models.files.items() if basename(path) == named}
     digests = {path: file.sha256 for path, file in able.items()}
-    if not counts_newest(context):
+    if not context.state.has_let_in:
         for file in (file for seal in reversed(seals) for file in read_manifest(context.directory, seal.volume).files):
             if (path := path_of(file)) in digests and not unsteady(file.stored, file.note):
                 digests[path] = file.sha256
@@ -79,7 +78,7 @@ def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels
 
 def with_doubt(context: RunContext, models: SealedModels) -> SealedModels:
     """Return the models; where only the API's start names the one, with when that was changed since it had started."""
-    if models.named or models.before.names or not models.chosen or counts_newest(context):
+    if models.named or models.before.names or not models.chosen or context.state.has_let_in:
         return models
     began = api_began(context)
     if not (began and (at := find_change(str(context.workload.root), models.chosen, began))):

@@ -33,7 +33,7 @@ from tasks.recovery.image_api import ImageApi
 from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.opened import Opened, watch_opens
 from tasks.recovery.process_api import ProcessApi
-from tasks.recovery.served_model import SealedModels, has_let_in, prove_served
+from tasks.recovery.served_model import SealedModels, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -258,7 +258,7 @@ class _Restart:
             models.require_unchanged(block, way.folder, [name for name in before.names if name not in changed])
         other = way.find_doubt() if isinstance(way, ProcessApi) else ""
         stale = "" if models.reloads(block) else self._find_stale([*before.names, models.chosen], proof.model)
-        new = [] if has_let_in(context.state) else way.folder.find_new(before.listed)
+        new = [] if context.state.has_let_in else way.folder.find_new(before.listed)
         appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
         return Recovery(
             at=datetime.now(UTC),

@@ -49,11 +49,6 @@ _PUT_BACK: Final = (
 )
 
 
-def has_let_in(state: IncidentState) -> bool:
-    """Return whether a recovery of this incident has let training in, which may have made new models since."""
-    return bool(state.recovered.read()) or state.let_in.read()
-
-
 @dataclass(frozen=True)
 class Served:
     """Which model the API serves, and what of that is not proven."""
@@ -131,7 +126,7 @@ class SealedModels:
             return start_names
         if lives and reloaded:
             return reloaded
-        loadable = [name for name in names if name in self.files or not has_let_in(state)]
+        loadable = [name for name in names if name in self.files or not state.has_let_in]
         return [*loadable, *(name for name in reloaded if name not in loadable)]
 
     def find_changed(self, folder: ModelFolder, names: Collection[str]) -> dict[str, str]:

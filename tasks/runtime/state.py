@@ -126,6 +126,11 @@ class IncidentState:
         self.made_containers = journal(layout.MADE_CONTAINERS, list[str])
         self.ended = journal(layout.ENDED, dict[str, Any])
 
+    @property
+    def has_let_in(self) -> bool:
+        """Whether a recovery of the incident has let in what runs: a training may have made new models since."""
+        return self.let_in.read() or bool(self.recovered.read())
+
     def end_recovery(self) -> bool:
         """Count what recoveries of the incident have started as the workload again; False if there is nothing."""
         if not self.recovered.read() and not self.recovered_containers.read():
