@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePath
-from stat import S_ISDIR, S_ISLNK
+from stat import S_ISDIR
 from typing import Any, Final
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
@@ -68,11 +68,15 @@ def changed_since_start(context: RunContext, served: ServedBefore) -> dict[str, 
     """
     if served.is_held or not (began := api_began(context)):
         return {}
-    found = dict[str, str]()
-    for name in (each for each in served.names if not each.startswith("/")):  # a container's own
-        if at := find_change(str(context.workload.root), name, began):
-            found[name] = f"{name} was changed at {at:%H:%M:%S}Z, after the API had started ({began:%H:%M:%S}Z)"
-    return found
+    found = {name: tell_change(context.workload.root, name, began) for name in served.names}
+    return {name: change for name, change in found.items() if change}
+
+
+def tell_change(root: Path, name: str, began: datetime) -> str:
+    """Return that a file of the root was changed after its API had started; empty if not, or if it is a container's."""
+    if name.startswith("/") or not (at := find_change(str(root), name, began)):
+        return ""
+    return f"{name} was changed at {at:%H:%M:%S}Z, after the API had started ({began:%H:%M:%S}Z)"
 
 
 def find_change(root: str, name: str, since: datetime) -> datetime | None:
@@ -85,11 +89,9 @@ def find_change(root: str, name: str, since: datetime) -> datetime | None:
     for part in PurePath(name).parts:
         place = os.path.join(place, part)  # noqa: PTH118  a name of any bytes
         with suppress(OSError, ValueError):
-            status = os.lstat(place)
-            if not S_ISDIR(status.st_mode) or status.st_ctime_ns != status.st_mtime_ns:
-                times.append(status.st_ctime)
-            if S_ISLNK(status.st_mode):
-                times.append(os.stat(place).st_ctime if not os.path.isdir(place) else 0.0)  # noqa: PTH112, PTH116
+            both = os.lstat(place), os.stat(place)  # noqa: PTH116
+            own = (each for each in both if not S_ISDIR(each.st_mode) or each.st_ctime_ns != each.st_mtime_ns)
+            times += [each.st_ctime for each in own]
     latest = datetime.fromtimestamp(max(times, default=0.0), UTC)
     return latest if latest > since else None
 

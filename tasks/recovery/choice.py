@@ -10,7 +10,6 @@ from typing import Final
 
 from tasks.custody.containment.receipt import PUT_BACK
 from tasks.custody.evidence.acquisition import Seal, StoredFile
-from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.evidence.keys import quote, stored_name
 from tasks.custody.evidence.pattern import fits
 from tasks.custody.incident.verdict import Verdict, why_not_recover
@@ -21,15 +20,14 @@ from tasks.evidence.model_served import (
     answer_of,
     api_began,
     doubts_of,
-    find_change,
     model_served,
+    tell_change,
 )
-from tasks.evidence.seal import read_manifest
 from tasks.latest.pull import source_of
 from tasks.models.inspect import read_model, reading_seconds
 from tasks.recovery.api_client import failure
 from tasks.recovery.container_api import ModelFolder, find_named
-from tasks.recovery.served_model import SealedModels, path_of
+from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tasks.system.files.write_beneath import Mismatch, land, local
 
@@ -65,9 +63,7 @@ def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels
         able |= {path: file for path, file in models.files.items() if basename(path) == named}
     digests = {path: file.sha256 for path, file in able.items()}
     if not context.state.has_let_in:
-        for file in (file for seal in reversed(seals) for file in read_manifest(context.directory, seal.volume).files):
-            if (path := path_of(file)) in digests and not unsteady(file.stored, file.note):
-                digests[path] = file.sha256
+        digests |= {path: models.first[path].sha256 for path in digests.keys() & models.first.keys()}
     before = model_served(context, [each.volume for each in seals], digests)
     changed = [name for name in before.names if name in digests and digests[name] != models.files[name].sha256]
     back = f"{context.incident.id.removeprefix('IR-')}:{changed[0]}" if changed else ""
@@ -81,9 +77,7 @@ def with_doubt(context: RunContext, models: SealedModels) -> SealedModels:
     if models.named or models.before.names or not models.chosen or context.state.has_let_in:
         return models
     began = api_began(context)
-    if not (began and (at := find_change(str(context.workload.root), models.chosen, began))):
-        return models
-    doubt = f"{models.chosen} was changed at {at:%H:%M:%S}Z, after the API had started ({began:%H:%M:%S}Z)"
+    doubt = tell_change(context.workload.root, models.chosen, began) if began else ""
     return replace(models, before=replace(models.before, doubt=doubt))
 
 

@@ -173,8 +173,8 @@ class ContainerApi:
         """
         patterns, names, own = self.context.workload.models, dict[str, str](), posixpath.join(self.root, "models")
         for name in sorted(sealed):  # those in a container come first
-            is_full = name.startswith("/")
-            is_model = matches_any(name, patterns) or (is_full and (self._is_named(name) or bool(inside(own, name))))
+            is_inside = self._is_named(name) or bool(inside(own, name))
+            is_model = is_inside if name.startswith("/") else matches_any(name, patterns)
             if is_model and (path := self.path_in_api(name)):
                 names[path] = name if self._is_mounted(PurePath(path)) else names.get(path, name)
         return [name for path, name in names.items() if self.engine.archive(self._id, path)]

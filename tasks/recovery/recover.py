@@ -20,7 +20,7 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.inspection import ModelFinding, forbids_start
-from tasks.evidence.model_served import find_change
+from tasks.evidence.model_served import tell_change
 from tasks.host.process.process import family
 from tasks.host.process.table import began_at
 from tasks.models.inspect import judge_again, read_model, reading_seconds
@@ -280,14 +280,13 @@ class _Restart:
 
         An API that lives, and is not asked to reload, serves what it has read.
         """
-        real, identity = ProcessApi(self.context).folder.real, self.way.identity
-        began = began_at(identity.start)
-        for name in (each for each in names if each in served.split(" or ") and identity.start):
-            if real(name) and (at := find_change(str(self.context.workload.root), name, began)):
-                changed = f"{name} was changed at {at:%H:%M:%S}Z, after it had started ({began:%H:%M:%S}Z)"
-                cure = f"stop it (pid {identity.pid}), then type the same line again 停止後に同じ行を再実行"
-                return f"that it serves the file as it is now: {changed}; {cure}"
-        return ""
+        identity, root = self.way.identity, self.context.workload.root
+        own = [each for each in names if each in served.split(" or ") and identity.start]
+        changes = (tell_change(root, each, began_at(identity.start)) for each in own)
+        if not (change := next(filter(None, changes), "")):
+            return ""
+        cure = f"stop it (pid {identity.pid}), then type the same line again 停止後に同じ行を再実行"
+        return f"that it serves the file as it is now: {change}; {cure}"
 
     def contain_again(self) -> None:
         """End what was started. Restore the whole cordon, and check it.

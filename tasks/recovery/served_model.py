@@ -10,6 +10,7 @@ from typing import Final
 from blocks.workload import Workload
 from tasks.custody.containment.receipt import NOT_AS_BEFORE
 from tasks.custody.evidence.acquisition import Seal, StoredFile
+from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.evidence.keys import unquote
 from tasks.custody.evidence.pattern import ends_with
 from tasks.custody.evidence.redact import redact
@@ -62,6 +63,7 @@ class Served:
 class SealedModels:
     """Files of the manifests by path (the last sealed one for each), and the findings on their models.
 
+    `first` are the first sealed ones that held still, as they were at the freeze.
     `chosen` is the one to serve, if empty what the API starts with; `named` says that a person chose it.
     """
 
@@ -71,6 +73,7 @@ class SealedModels:
     chosen: str = ""
     named: bool = False
     before: ServedBefore = field(default_factory=ServedBefore)
+    first: Mapping[str, StoredFile] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -81,16 +84,19 @@ class SealedModels:
         judge: Callable[[int, Iterable[StoredFile]], tuple[ModelFinding, ...]] | None = None,
     ) -> "SealedModels":
         """Read manifests and findings, those that were sealed or what `judge` says by the present rules."""
-        files, sound, findings = dict[str, StoredFile](), list[StoredFile](), list[ModelFinding]()
+        files, first = dict[str, StoredFile](), dict[str, StoredFile]()
+        sound, findings = list[StoredFile](), list[ModelFinding]()
         for volume in (seal.volume for seal in seals):
             sealed = read_manifest(directory, volume).files
             judged = judge(volume, sealed) if judge else sealed_findings(directory, volume)
-            files |= {path_of(file): file for file in sealed if file.source}
+            own = {path_of(file): file for file in sealed if file.source}
+            first = {path: file for path, file in own.items() if not unsteady(file.stored, file.note)} | first
+            files |= own
             findings += judged
             for file in sound_models(sealed, judged):
                 if file.stored.startswith("models/") or ends_with(path_of(file), block.models):
                     sound.append(file)
-        return cls(files, tuple(sound), tuple(findings))
+        return cls(files, tuple(sound), tuple(findings), first=first)
 
     @property
     def last(self) -> dict[str, StoredFile]:
