@@ -57,8 +57,8 @@ class Phases(logging.Handler):
             self._watch.join()
 
     def _tell_silence(self) -> None:
-        while not self._ended.wait(left := max(self._told_at + self._silence - monotonic(), 0)):
-            if left:  # a line may have come meanwhile
+        while not self._ended.wait(seconds := max(self._told_at + self._silence - monotonic(), 0)):
+            if seconds:  # a line may have come meanwhile
                 continue
             self._told_at = monotonic()
             if steps := [*(+self._at_work.copy())]:

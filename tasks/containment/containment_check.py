@@ -112,7 +112,9 @@ def check_containment(context: RunContext) -> Containment:
         ),
         may_return=tuple(f"process {_tell(each)}: {why}" for each, why in parents.items() if each not in again),
         recovered=is_recovered or bool(state.recovered_containers.read()),
-        unknown=_unknown(membership, log, roster, starters, [] if is_recovered else find_changes_by_unknown(context)),
+        unknown=_unknown(
+            membership, log, roster, starters, [] if is_recovered else find_changes_by_unknown(context).earlier
+        ),
     )
 
 

@@ -97,8 +97,8 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
         at, result = change.at.isoformat(), str(change)
         writers = change.lineage if change in silence.broken else ()
         source = [asdict(each.identity) for each in islice((each for each in writers if lives(host, each.identity)), 1)]
-        facts = {"pid": change.pid, "lineage": lineage, "source": source, "how": change.how, "result": result}
-        context.log.write("changed", change.file, at=at, **facts)
+        facts = {"pid": change.pid, "writer": change.writer, "lineage": lineage, "source": source, "how": change.how}
+        context.log.write("changed", change.file, at=at, **facts, result=result)
     notes = dict.fromkeys((*seen.notes, *silence.notes))
     return replace(seen, alive=(*seen.alive, *silence.contradictions), notes=tuple(notes))
 

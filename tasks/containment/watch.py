@@ -56,7 +56,7 @@ def watch(context: RunContext, stopped: Stop | None = None) -> Watch:
     context.first_try.watch = watching
     watching.stop_starters()
     watching.go_on(stopped.at if stopped else datetime.now(UTC))
-    if find_changes_by_unknown(context):
+    if find_changes_by_unknown(context).earlier:
         watching.go_on(datetime.now(UTC), UNKNOWN_SECONDS)
     watching.wrappers.give_back()
     _log_caught(watching.cordon.newcomers(), context.state, context.log)

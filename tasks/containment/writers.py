@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from itertools import compress
+from operator import not_
+from typing import Any, Final, NamedTuple
 
 from tasks.containment.members import Membership
 from tasks.containment.suspects import account_of
@@ -13,11 +15,12 @@ from tasks.custody.containment.receipt import Containment
 from tasks.host.launch_files import on_terminal
 from tasks.host.process.known_programs import EVERYBODYS, HARMLESS, PROGRAMMED, SHELLS, is_one_of, program
 from tasks.host.process.newcomer import climb
-from tasks.host.process.process import Process, descendants, process_line
+from tasks.host.process.process import Process, descendants
 from tasks.host.process.table import began_at, untouchable
+from tasks.host.silence import show
 from tasks.runtime.context import RunContext
 
-_NAMED, _SHOWN = 5, 80
+_NAMED: Final = 5
 QUIET_SECONDS: Final = 120.0
 """How long nothing may have changed after a change of which nobody is known that could be ended."""
 
@@ -45,19 +48,26 @@ def find_writers(
     return found
 
 
-def find_changes_by_unknown(context: RunContext, *, heard_now: bool = False) -> list[Mapping[str, Any]]:
-    """Return the changes of which nobody is known that could be ended, the last one last.
+class UnknownChanges(NamedTuple):
+    """Changes of which nobody is known that could be ended, the last one last.
 
-    An earlier run has heard them, or this one (`heard_now`), or they were made between two runs, when nobody listened
-    (`unheard`). Who wrote is not known, or was gone as it was heard, and what had started it too: that may live, and
-    start another. What bystanders are known to write they have written then too.
+    This run has heard them `now`; or an `earlier` one has, or they were made between two runs, when nobody listened
+    (`unheard`).
     """
-    logged = context.listening.logged if context.listening else ()
+
+    now: list[Mapping[str, Any]]
+    earlier: list[Mapping[str, Any]]
+
+
+def find_changes_by_unknown(context: RunContext) -> UnknownChanges:
+    """Return these: who wrote is not known, or was gone as it was heard, and what had started it too.
+
+    That may live, and start another. What bystanders are known to write they have written then too.
+    """
     rows = [each for each in context.log.entries() if each["action"] == "changed"]
-    asked = [each for each in rows if ((each["object"], each["pid"]) in logged) is heard_now]
-    if not asked:
-        return []
-    snapshot = context.adapters.host.snapshot()
+    if not rows:
+        return UnknownChanges([], [])
+    snapshot, logged = context.adapters.host.snapshot(), context.listening.logged if context.listening else ()
     living, bystanders = _living(snapshot), Membership(context).bystander_pids(snapshot)
     known = {identity for identity, each in living.items() if each.pid in bystanders}
     theirs = {row["object"] for row in rows if not known.isdisjoint(map(Identity.of, row["lineage"]))}
@@ -68,8 +78,10 @@ def find_changes_by_unknown(context: RunContext, *, heard_now: bool = False) -> 
             return not lineage
         return climb(snapshot, _find_nearest(row, living)) is None
 
-    others = (each for each in asked if each["object"] not in theirs)
-    return sorted(filter(is_unknown, others), key=lambda row: str(row["at"]))
+    others = (each for each in rows if each["object"] not in theirs)
+    found = sorted(filter(is_unknown, others), key=lambda row: str(row["at"]))
+    is_now = [(row["object"], row["pid"]) in logged for row in found]
+    return UnknownChanges([*compress(found, is_now)], [*compress(found, map(not_, is_now))])
 
 
 def find_possible_starters(
@@ -84,12 +96,12 @@ def find_possible_starters(
     """
     if not rows:
         return {}
-    at, result = datetime.fromisoformat(rows[-1]["at"]), str(rows[-1]["result"])
+    at, writer = datetime.fromisoformat(rows[-1]["at"]), rows[-1].get("writer")
     change = f"may have started who has changed {rows[-1]['object']} at {at:%H:%M:%S}Z, nobody knows 不明"
     there = [each for each in snapshot.values() if each.alive and not each.container]
     there = [each for each in there if began_at(each.identity.start) < at]
     before = [each for each in there if not _is_tool(each, snapshot)]
-    if alike := [each for each in before if each.command and f"({process_line(each, _SHOWN)})" in result]:
+    if alike := [each for each in before if each.command and show(each) == writer]:
         return dict.fromkeys(alike, f"it has that one's command line, and {change}")
     if account in {None, os.geteuid()}:
         return {}
@@ -123,9 +135,10 @@ def with_unrest(context: RunContext, seen: Containment) -> Containment:
     """
     if seen.recovered:
         return seen
-    if heard := find_changes_by_unknown(context, heard_now=True):
-        seen = replace(seen, alive=(*seen.alive, *_tell_starters(context, seen, heard)))
-    if not (rows := find_changes_by_unknown(context)):
+    changes = find_changes_by_unknown(context)
+    if changes.now:
+        seen = replace(seen, alive=(*seen.alive, *_tell_starters(context, seen, changes.now)))
+    if not (rows := changes.earlier):
         return seen
     if why := _tell_unrest(rows, datetime.now(UTC)):
         return replace(seen, alive=(*seen.alive, why))
@@ -135,12 +148,12 @@ def with_unrest(context: RunContext, seen: Containment) -> Containment:
 
 def _tell_starters(context: RunContext, seen: Containment, heard: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield what may have started who made these changes, which this run has heard: the next run asks about each."""
-    snapshot, asked = context.adapters.host.snapshot(), {each.identity for each in seen.unknown}
+    snapshot, unknown = context.adapters.host.snapshot(), {each.identity for each in seen.unknown}
     spared = Membership(context).bystander_pids(snapshot) | untouchable(snapshot)
     found = find_possible_starters(heard, snapshot, account_of(context.workload))
-    able = [each for each in found if each.identity not in asked and each.pid not in spared]
+    able = [each for each in found if each.identity not in unknown and each.pid not in spared]
     if able:
-        lines = [f"{each.pid} ({process_line(each, _SHOWN)})" for each in able[:_NAMED]]
+        lines = [f"{each.pid} ({show(each)})" for each in able[:_NAMED]]
         more = f" and {len(able) - _NAMED} more" if len(able) > _NAMED else ""
         yield f"what may have started it 起動元の可能性: {', '.join(lines)}{more}"
 

@@ -47,6 +47,11 @@ class Change:
         change = cls(row["file"], datetime.fromisoformat(row["at"]), row["pid"], lineage)
         return replace(change, inode=inode, is_touch=row.get("is_touch", False))
 
+    @property
+    def writer(self) -> str:
+        """The command line of the process, as it is shown; empty if it was gone by then."""
+        return show(self.lineage[0]) if self.lineage else ""
+
     def __str__(self) -> str:
         """Return file, time and process in one line."""
         return self.describe()
@@ -54,12 +59,16 @@ class Change:
     def describe(self, more: str = "") -> str:
         """Return file, time, process, `more` words on the change, how that is known, and what started the process."""
         writer = f"process {self.pid}" if self.pid else "a process that is not known"
-        for each in self.lineage[:1]:
-            writer += f" ({process_line(each, _SHOWN) or visible(each.name, _SHOWN)})"
+        writer += f" ({self.writer})" if self.writer else ""
         writer += ", which has ended 終了済み" if self.ended else ""
         sure = "as far as is known by" if self.pid and self.how else "by"
         line = f"{self.file} was changed at {self.at:%H:%M:%S}Z {sure} {writer}{more}"
         return "; ".join(filter(None, (line, self.how, self.source)))
+
+
+def show(process: Process) -> str:
+    """Return the command line of a process that writes, or its name if it has none, in a few words."""
+    return process_line(process, _SHOWN) or visible(process.name, _SHOWN)
 
 
 def first_of_each_source(changes: Collection[Change]) -> list[Change]:

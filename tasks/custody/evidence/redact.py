@@ -54,7 +54,9 @@ _FIGURE: Final = re.compile(
     re.IGNORECASE,
 )
 _USER: Final = re.compile(r"-[uU]|--?(?:[\w.]+-)*(?:user|username|login|account)", re.IGNORECASE)
-_USER_AND: Final = re.compile(rf"""["']?(?!\d+:\d+(?!\S))[^\s:%/"']{{0,128}}+[:%](?!//)(?=[^\s"'])(?:{_PIECE})++""")
+_USER_AND: Final = re.compile(
+    rf"""["']?(?!\d+:\d+(?!\S))(?:{_HIDDEN.pattern}|[^\s:%/"']){{0,128}}+[:%](?!//)(?=[^\s"'])(?:{_PIECE})++"""
+)
 _BYTES: Final = re.compile(r"\[(?:\s*+\d{1,3}+\s*+,)*+\s*+\d{1,3}+\s*+\]")
 _COLOUR: Final = re.compile(r"(?:\x1b|(?<!\\)\\++(?i:u001b|x1b|033|e))\[[\d;:]*+m")
 _URL: Final = re.compile(r"""(?P<name>://(?!\[redacted:)[^/@:\s"]*:)(?P<value>[^/\s]+)@""")

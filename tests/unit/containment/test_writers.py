@@ -21,7 +21,7 @@ def changed(*lineage: Process, source: Process | None = None) -> dict[str, Any]:
         "action": "changed",
         "object": "logs/x.log",
         "at": "2026-01-02T03:04:05+00:00",
-        "result": "logs/x.log was changed at 03:04:05Z by process 4711 (/opt/loop 60), which has ended",
+        "writer": "/opt/loop 60",
         "pid": WRITER.pid,
         "lineage": [asdict(each.identity) for each in lineage],
         "source": [asdict(each.identity) for each in (source or WRITER,)],

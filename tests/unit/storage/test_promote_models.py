@@ -49,6 +49,7 @@ def test_each_volume_decides_for_itself(small: SmallWorkload, store: MemoryStore
     model.write_bytes(whole[:-20])
     with case_of(small.block(), store) as context:
         seals, receipts = promoted(context)
+        context.state.let_in.write(True)
     assert "model_builtin.joblib (torn" in receipts.summary
     assert not store.head(MODEL)
     model.write_bytes(whole)
@@ -65,6 +66,21 @@ def test_each_volume_decides_for_itself(small: SmallWorkload, store: MemoryStore
     assert "later" not in receipts.summary
     assert "model_builtin.joblib (torn" in receipts.summary
     assert store.head("latest/logs/new.log")
+    assert store.head(MODEL) == good
+
+
+@pytest.mark.slow
+def test_a_model_that_changed_while_everything_stood_stays_out(small: SmallWorkload, store: MemoryStore) -> None:
+    model = small.root / "models/model_builtin.joblib"
+    first = model.read_bytes()
+    with case_of(small.block(), store) as context:
+        seals, _ = promoted(context)
+    good = store.head(MODEL)
+    assert good
+    model.write_bytes(first[:-20])
+    with case_of(small.block(), store) as context:
+        _, receipts = promoted(context, *seals)
+    assert "model_builtin.joblib (it was changed after everything was stopped, by nobody known" in receipts.summary
     assert store.head(MODEL) == good
 
 

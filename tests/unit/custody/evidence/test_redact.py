@@ -126,6 +126,7 @@ def test_secrets_in_command_lines_are_hidden(command: list[str], shown: list[str
         ("+SECRET_KEY = 'a b'", f"+SECRET_KEY = {HIDDEN}"),
         ("-secret_name = x", f"-secret_name = {HIDDEN}"),
         ('"password": "a b", ', f'"password": {HIDDEN} '),
+        ("-u [redacted:12345678]:x", f"-u {HIDDEN}"),
     ],
 )
 def test_secrets_in_text_are_hidden(text: str, shown: str) -> None:
@@ -297,6 +298,8 @@ def test_variables_that_were_once_let_through_are_hidden(name: str) -> None:
 
 @given(pieces | around)
 @example('cookie=password"mysql ')
+@example("-u=password=password")
+@example("-u=[redacted:12345678]:password")
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     assert product.redact(product.redact(text)) == product.redact(text)
 
