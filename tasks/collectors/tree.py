@@ -28,12 +28,13 @@ from tasks.acquisition.procfs import (
 from tasks.collectors.sockets import descriptors, of_process
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.evidence.command_line_redaction import exists
-from tasks.custody.evidence.keys import TREE
+from tasks.custody.evidence.keys import OWN_MOUNTS, TREE
 from tasks.custody.evidence.pattern import literal_folder, matches_any, of_root
 from tasks.custody.evidence.redact import redact_command, redact_environment
 from tasks.custody.evidence.words import secret_name
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
+from tasks.host.mounted import find_own_mounts
 from tasks.host.process.process import Process
 from tasks.host.process.table import read_process
 
@@ -150,7 +151,8 @@ def make(target: Target) -> bytes:
     until = time.monotonic() + target.seconds * _SHARE
     patterns = of_root(target.globs.get("models", ()))
     environment = partial(_environment, root=str(target.root), patterns=patterns)
-    questions: dict[str, Callable[[int], Any]] = {**_QUESTIONS, "environment": environment}
+    own_mounts = partial(find_own_mounts, root=str(target.root))
+    questions: dict[str, Callable[[int], Any]] = {**_QUESTIONS, "environment": environment, OWN_MOUNTS: own_mounts}
     described: list[dict[str, Any]] = [
         _describe(pid, start, questions)
         if time.monotonic() < until

@@ -60,7 +60,7 @@ def freeze(context: RunContext) -> Freeze:
     groups, cordon = Groups(context), IncidentCordon(context)
     wrappers = Wrappers(host, state, cordon)
     if hearing:
-        hearing.wait()
+        hearing.wait(alone=context.run.dry_run)  # a rehearsal holds up nothing
     groups.freeze()
     looks, settled = _settle(groups, fresh, early.frozen)
     units = Units(context)

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
 from tasks.custody.containment.identity import Identity
-from tasks.custody.evidence.keys import TREE, volume_folder
+from tasks.custody.evidence.keys import OWN_MOUNTS, TREE, volume_folder
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, first_certain, served_before
 from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import paths_inside, real_mounts
+from tasks.host.mounted import find_late_mount, find_point
 from tasks.host.process.table import began_at
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
@@ -61,15 +62,48 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
     return ServedBefore()
 
 
-def changed_since_start(context: RunContext, served: ServedBefore) -> dict[str, str]:
-    """Return which files that the API named were changed after it had started, each with when: it may have read either.
+def doubts_since_start(context: RunContext, served: ServedBefore, volumes: Iterable[int]) -> dict[str, str]:
+    """Return of which files that the API named it is not known that they are what it had read, each with why.
 
-    Of a file that its process had open or mapped that is known, and so it is of none that nobody has changed.
+    Of a file that its process had open or mapped that is known.
     """
     if served.is_held or not (began := api_began(context)):
         return {}
-    found = {name: tell_change(context.workload.root, name, began) for name in served.names}
-    return {name: change for name, change in found.items() if change}
+    own = {point for look in api_looks(context, volumes) for row in look for point in _own_mounts(row)}
+    root = str(context.workload.root)
+    found = {
+        name: tell_doubt(context, name, began, answered=served.answered) or _tell_own_mount(own, root, name)
+        for name in served.names
+    }
+    return {name: doubt for name, doubt in found.items() if doubt}
+
+
+def tell_doubt(context: RunContext, name: str, began: datetime, *, answered: bool) -> str:
+    """Return why an API that began then may serve another than the file that is at a path; empty if nothing says so.
+
+    A mount over a folder, and a reload, leave no trace but what systemd tells of the one, and the API of the other.
+    """
+    block = context.workload
+    if change := tell_change(block.root, name, began):
+        return f"{change}, and may have served what was there before 変更前の可能性"
+    if not name.startswith("/") and (
+        mount := find_late_mount(str(block.root), name, began, context.adapters.host.systemd.mounted_at)
+    ):
+        return f"{mount}: it may have read what the mount covers マウント前の可能性"
+    if block.reload_path and not answered:
+        silent = f"it named none at {block.model_at} before its freeze" if block.model_at else "it names none"
+        return f"it may have reloaded another at {block.reload_path} since, and {silent} 再読込の可能性"
+    return ""
+
+
+def _tell_own_mount(own: Iterable[str], root: str, name: str) -> str:
+    if name.startswith("/") or not (point := find_point(own, root, name)):
+        return ""
+    return f"it had a mount of its own at {point}, and may have read another file there 独自マウントの可能性"
+
+
+def _own_mounts(row: Mapping[str, Any]) -> list[str]:
+    return points if isinstance(points := row.get(OWN_MOUNTS), list) else []
 
 
 def tell_change(root: Path, name: str, began: datetime) -> str:
@@ -108,12 +142,12 @@ def api_began(context: RunContext) -> datetime | None:
 
 
 def doubts_of(context: RunContext, names: Iterable[str]) -> str:
-    """Return what the log has of a change of one of these files since the API had started; empty if it has none."""
+    """Return why the log has it that one of these files may not be what the API had read; empty if it has not."""
     found = dict[str, str]()
     for each in context.log.entries():
         if each["action"] == "recovery ended" and context.state.has_let_in:
             found.clear()
-        elif each["action"] == "model changed":
+        elif each["action"] == "model unsure":
             found[str(each["object"])] = str(each["result"])
     return next((found[name] for name in names if name in found), "")
 

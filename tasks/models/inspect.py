@@ -31,7 +31,7 @@ from tasks.custody.models.inspection import (
 )
 from tasks.custody.store.manifest import digest
 from tasks.evidence.left_alone import left_alone, steady
-from tasks.evidence.model_served import changed_since_start, model_served
+from tasks.evidence.model_served import doubts_since_start, model_served
 from tasks.host.workload import interpreter_of
 from tasks.incident.paths import IncidentDirectory
 from tasks.models.findings import is_model, latest_place, sealed_findings, trusted_format
@@ -79,9 +79,10 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     digests = {unquote(file.source).decode(errors="backslashreplace"): file.sha256 for file in models}
     if (served := model_served(context, [volume], digests)).names:
         context.log.write("model served", " or ".join(served.names), result=served.summary)
-    for name, change in changed_since_start(context, served).items():
-        context.log.write("model changed", name, result=change)
-    return Inspection((*before, *found.findings))
+    doubts = doubts_since_start(context, served, [volume])
+    for name, doubt in doubts.items():
+        context.log.write("model unsure", name, result=doubt)
+    return Inspection((*before, *found.findings), doubts)
 
 
 def judge_again(

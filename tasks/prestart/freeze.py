@@ -145,11 +145,11 @@ def _locked_freeze(workload: Mapping[str, Any], incident: str | None, run: str =
             raise NotNow(f"{incident[:80]!r} is unknown on this host, so the store is asked first")
         with _hold_lock(evidence, bases) as lock:
             homes = [home for base in bases for home in incidents_in(base) if last_word(home) != THAWED]
-            hearing.wait()
-            early = _freeze(workload, evidence / EARLY, _finder(workload, bases), homes, tuple(losses))
+            early = _freeze(workload, evidence / EARLY, _finder(workload, bases), homes, tuple(losses), hearing)
             if workload.get("containers"):
                 from tasks.prestart.containers import pause_containers  # after the signals: its imports delay none
 
+                hearing.wait(alone=True)
                 early = pause_containers(early, workload, homes)
             note_answer(early, hearing.end())
             return replace(early, lock=lock)
@@ -208,10 +208,15 @@ def _hold_lock(evidence: Path, bases: Sequence[Path]) -> Iterator[int | None]:
         raise
 
 
-def _freeze(
-    workload: Mapping[str, Any], journal: Path, find: _Find, homes: Iterable[Path], losses: tuple[str, ...]
+def _freeze(  # noqa: PLR0913, PLR0917  what a freeze is told
+    workload: Mapping[str, Any],
+    journal: Path,
+    find: _Find,
+    homes: Iterable[Path],
+    losses: tuple[str, ...],
+    hearing: Hearing,
 ) -> EarlyFreeze:
-    """Freeze parents first, until a look finds no new process.
+    """Freeze parents first, the API last, until a look finds no new process.
 
     Which, and when, is written down before the signals of each look, because this process may be killed, and once more
     after the last. It is only what this start stops, to be thawed if the run is refused: not what was stopped already,
@@ -230,7 +235,7 @@ def _freeze(
             write_rows(*so_far())
 
     try:
-        _halt(host, find, held, frozen, note)
+        _halt(host, find, held, frozen, note, hearing)
     except Exception as reason:  # noqa: BLE001  what is frozen has to be written down whatever went wrong
         say(f"not all was frozen before the start of the run: {type(reason).__name__}: {reason}", error=True)
     early, rows = so_far()
@@ -256,28 +261,50 @@ def _freeze_groups(early: EarlyFreeze, rows: list[dict[str, Any]], host: LinuxHo
         return early
 
 
-def _halt(host: LinuxHost, find: _Find, held: set[Identity], frozen: dict[Identity, datetime], note: _Note) -> None:
+def _halt(  # noqa: PLR0913, PLR0917  as `_freeze`
+    host: LinuxHost,
+    find: _Find,
+    held: set[Identity],
+    frozen: dict[Identity, datetime],
+    note: _Note,
+    hearing: Hearing,
+) -> None:
     """Stop each process that a look finds; `note` is called with those to come in `frozen`, before their signals.
 
-    It gets what runs above them. What a first look had no time to read is looked at once more.
+    It gets what runs above them. What a first look had no time to read is looked at once more. What answers as the API
+    is stopped after the others of the first look, and has time for its answer then.
     """
     seen, again = set[Identity](), True
     deadline = time.monotonic() + EARLY_FREEZE_SECONDS
     while time.monotonic() < deadline:
         snapshot = host.snapshot()
-        new = [each for each in find(snapshot) if each not in seen]
+        found = find(snapshot)
+        new = [each for each in found if each not in seen]
         if not new and not (again and is_part(snapshot)):
             break
-        again = False
         seen.update(new)
         running = [each for each in new if snapshot[each.pid].state != "T"]
+        apis = [each for each in running if again and found[each].role == "api"]
         frozen.update((each, _now()) for each in running if each not in held)
         note(running_above(snapshot, [each.pid for each in running]))
-        for identity in running:
-            at = _now()
-            freeze_process(host, snapshot[identity.pid])
-            if identity in frozen:
-                frozen[identity] = at
+        if again and not apis:
+            hearing.wait()
+        _stop(host, snapshot, [each for each in running if each not in apis], frozen)
+        if apis:
+            hearing.wait(alone=True)
+            _stop(host, snapshot, apis, frozen)
+        again = False
+
+
+def _stop(
+    host: LinuxHost, snapshot: Mapping[int, Process], running: Iterable[Identity], frozen: dict[Identity, datetime]
+) -> None:
+    """Stop these processes, and note when in `frozen` for those in it."""
+    for identity in running:
+        at = _now()
+        freeze_process(host, snapshot[identity.pid])
+        if identity in frozen:
+            frozen[identity] = at
 
 
 def _now() -> datetime:

@@ -1,7 +1,7 @@
 """Ask the API by GET, in the moment before its freeze, which model it serves: only its answer tells what it has loaded.
 
-It is asked while the look is prepared, and the freeze waits 20 ms at most for it: an answer that comes later is not
-known. No key is sent. Standard library alone.
+It is asked while the look is prepared. Its own freeze comes last, and waits half a second at most for the answer; that
+of the others waits 20 ms, and only if the API cannot be told from them. No key is sent. Standard library alone.
 """
 
 import socket
@@ -17,6 +17,7 @@ from tasks.system.time_limit import time_limit
 
 ASKED_BY: Final = frozenset({"api_url", "api_command", "api_environment", "health_path", "model_at"})
 """Fields of the block."""
+_ALONE_SECONDS: Final = 0.5
 _SECONDS: Final = 1.0
 _PATIENCE: Final = 0.02
 _READ_SECONDS: Final = 0.1
@@ -42,10 +43,13 @@ class Hearing:
             self._thread = Thread(target=self._ask, args=(self._asking, url, path), daemon=True)
             self._thread.start()
 
-    def wait(self) -> None:
-        """Wait until the answer is here, it is known that none comes, or the time for it is over."""
+    def wait(self, *, alone: bool = False) -> None:
+        """Wait until the answer is here, it is known that none comes, or the time for it is over.
+
+        That is longer if the API is `alone`: all else stands, and what kept it from answering is over.
+        """
         if self._asking:
-            self._thread.join(time_limit().remaining(_PATIENCE))
+            self._thread.join(time_limit().remaining(_ALONE_SECONDS if alone else _PATIENCE))
 
     def end(self) -> str:
         """Return the body of an answer 2xx that is here, empty if there is none; wait for no more of it."""

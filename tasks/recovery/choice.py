@@ -21,7 +21,7 @@ from tasks.evidence.model_served import (
     api_began,
     doubts_of,
     model_served,
-    tell_change,
+    tell_doubt,
 )
 from tasks.latest.pull import source_of
 from tasks.models.inspect import read_model, reading_seconds
@@ -73,11 +73,11 @@ def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels
 
 
 def with_doubt(context: RunContext, models: SealedModels) -> SealedModels:
-    """Return the models; where only the API's start names the one, with when that was changed since it had started."""
+    """Return the models; where only the API's start names the one, with why it may have served another."""
     if models.named or models.before.names or not models.chosen or context.state.has_let_in:
         return models
     began = api_began(context)
-    doubt = tell_change(context.workload.root, models.chosen, began) if began else ""
+    doubt = tell_doubt(context, models.chosen, began, answered=False) if began else ""
     return replace(models, before=replace(models.before, doubt=doubt))
 
 

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +21,7 @@ from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.inspection import ModelFinding, forbids_start
 from tasks.evidence.model_served import tell_change
+from tasks.host.mounted import find_own_mounts, find_point
 from tasks.host.process.process import family
 from tasks.host.process.table import began_at
 from tasks.models.inspect import judge_again, read_model, reading_seconds
@@ -258,6 +259,7 @@ class _Restart:
             models.require_unchanged(block, way.folder, [name for name in before.names if name not in changed])
         other = way.find_doubt() if isinstance(way, ProcessApi) else ""
         stale = "" if models.reloads(block) else self._find_stale([*before.names, models.chosen], proof.model)
+        stale = stale or self._find_hidden(proof.model)
         new = [] if context.state.has_let_in else way.folder.find_new(before.listed)
         appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
         return Recovery(
@@ -287,6 +289,15 @@ class _Restart:
             return ""
         cure = f"stop it (pid {identity.pid}), then type the same line again 停止後に同じ行を再実行"
         return f"that it serves the file as it is now: {change}; {cure}"
+
+    def _find_hidden(self, served: str) -> str:
+        """Return that the process does not read the file at a `served` path that was proven; empty if it does."""
+        identity, root = self.way.identity, str(self.context.workload.root)
+        with suppress(OSError):  # it has ended, which is told elsewhere
+            own = find_own_mounts(identity.pid, root) if identity.start and served else []
+            if point := next(filter(None, (find_point(own, root, name) for name in served.split(" or "))), ""):
+                return f"that it reads the proven file: it alone has a mount at {point} (BindPaths=?) 独自マウント"
+        return ""
 
     def contain_again(self) -> None:
         """End what was started. Restore the whole cordon, and check it.

@@ -236,8 +236,7 @@ class SealedModels:
         if known and (self.chosen or not self.before.undecided):
             if not self.before.doubt:
                 return ""
-            doubt = f"{self.before.doubt}, and may have served what was there before 変更前の可能性"
-            return f"{NOT_AS_BEFORE}: {doubt} {_NAME_IT}"
+            return f"{NOT_AS_BEFORE}: {self.before.doubt} {_NAME_IT}"
         if not self.before.names:
             why = "which is not known 不明: nothing that was seen of it leads to a sealed model"
             return f"{NOT_AS_BEFORE}, {why} {_NAME_IT}"

@@ -44,7 +44,7 @@ MEANINGS: Final = {
     "model judged again": "By the block's present rules a sealed model is judged otherwise than when it was sealed",
     "model not as sealed": "Beside the model to bring back lies one that is new, changed or gone since it was sealed",
     "model named": "Which model the API named at `model_at` when it was asked in the moment before its freeze",
-    "model changed": "The file that the API named was changed after the API had started: what it had read is not known",
+    "model unsure": "Why the file that the API named may not be what it had read",
     "model served": "Which model the API held or named when it was frozen, and how that is known",
     "sealed": "An evidence folder was closed: digest of its manifest, files, bytes",
     "signed": "A manifest, statement or closing was signed, by which key",

@@ -6,7 +6,7 @@ See docs/adr/0027.
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -110,6 +110,7 @@ class ServedBefore:
     """The model that was served at the freeze, and how that is known: a fact that the workload's account decides.
 
     `contents` are the digests that it may have: several if that is not decided, none if no such model was sealed.
+    `answered` says that the API itself has named it just before, whatever else tells of it too.
     `undecided` says that it was one of several, and not known which; `doubt` why the file at its path may be another;
     `cure` how that of the freeze is put back, if the one at its path is another.
     """
@@ -117,6 +118,7 @@ class ServedBefore:
     names: tuple[str, ...] = ()
     contents: frozenset[str] = frozenset()
     how: str = ""
+    answered: bool = False
     undecided: bool = False
     doubt: str = ""
     cure: str = ""
@@ -163,7 +165,8 @@ def served_before(  # noqa: PLR0913, PLR0917  what the words of a start may mean
     found = [each for how in words if (each := _trace(dict.fromkeys(words[how]), root, models, how)).names]
     if not (named := _find_answered(answer, root, places, models, is_there, follow)).names:
         return first_certain(found)
-    return next((each for each in found if len(each.contents) == 1 and each.contents <= named.contents), named)
+    sure = (each for each in found if len(each.contents) == 1 and each.contents <= named.contents)
+    return replace(next(sure, named), answered=True)
 
 
 def word_of(answer: str) -> str:

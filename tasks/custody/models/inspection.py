@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -28,6 +28,7 @@ _PACKAGES: Final = frozenset({"site-packages", "dist-packages", "node_modules"})
 BESIDE: Final = frozenset({"", ".md", ".toml", ".txt", ".yaml", ".yml"})
 """Suffixes of text that lies beside a model, as MLmodel or conda.yaml does."""
 SUFFIX: Final = re.compile(r"\.[a-z0-9][a-z0-9_+-]{0,31}")
+_ASKS: Final = "a recovery will ask you to name the model 復旧時に model の指定が必要"
 NONE_SOUND: Final = "no model is sound, 健全なモデルなし"
 NONE_JUDGED: Final = "no model was judged, 未判定: their formats are not read here, 対応外の形式"
 
@@ -72,9 +73,10 @@ class ModelFinding:
 
 @dataclass(frozen=True, repr=False)
 class Inspection(StepResult):
-    """The findings on all models of an incident."""
+    """The findings on all models of an incident. `doubts` say why those that were served may be others, by name."""
 
     findings: tuple[ModelFinding, ...] = ()
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -87,7 +89,8 @@ class Inspection(StepResult):
     def notes(self) -> tuple[str, ...]:
         """The verdict's notes on models that are not sound."""
         held = (each for each in self.findings if each.outcome is not Soundness.SOUND)
-        return tuple(f"{each.summary}; it is kept as evidence and was not promoted" for each in held)
+        unsure = (f"that the API served {name} is not sure: {doubt}; {_ASKS}" for name, doubt in self.doubts.items())
+        return (*unsure, *(f"{each.summary}; it is kept as evidence and was not promoted" for each in held))
 
     def none_sound(self, own: Collection[str], formats: Collection[str] = ()) -> str:
         """Return that no model is sound or was judged, with lines for a block that trusts these; empty if one is."""

@@ -7,8 +7,10 @@ import os
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +33,8 @@ _ASKED: Final = (
 )
 _RUNS: Final = "Id,ActiveState,SubState,MainPID,ExecStart,WorkingDirectory,Restart"
 _NOTIFY: Final = "/run/systemd/notify"
+_ENTERED: Final = "ActiveEnterTimestampMonotonic"
+_MICROSECONDS: Final = 1e6
 
 
 class Systemd:
@@ -59,6 +63,14 @@ class Systemd:
             units = done.stdout.split("\n\n") if done.returncode == 0 else []
             return [dict(line.partition("=")[::2] for line in unit.splitlines()) for unit in units]
         return []
+
+    def mounted_at(self, point: str) -> datetime | None:
+        """Return since when a file system is mounted there; None if systemd does not tell."""
+        with suppress(OSError, subprocess.TimeoutExpired, ValueError):
+            done = _run([*_SYSTEMCTL, "show", f"--property={_ENTERED}", "--value", "--", point], _ATTACH_SECONDS)
+            if entered := int(done.stdout):
+                return datetime.now(UTC) - timedelta(seconds=time.monotonic() - entered / _MICROSECONDS)
+        return None
 
     def freeze(self, unit: str) -> str:
         """Freeze a unit, with its watchdog off.

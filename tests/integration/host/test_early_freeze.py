@@ -437,3 +437,24 @@ def test_a_folder_of_evidence_that_the_workload_has_made_a_link_delays_no_freeze
     refused_start(small)
     assert running.status() != psutil.STATUS_STOPPED, "what is behind the link holds nobody"
     assert sorted(set(tmp_path.rglob("*")) - {evidence}) == before, "nothing is written behind it"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_api_names_its_model_once_all_else_stands_and_holds_up_nothing_if_it_does_not(
+    small: SmallWorkload, *, answers: bool
+) -> None:
+    """A training had left it no time for an answer, and the model of its start came back: Recovered."""
+    trained = training(small)
+    program = small.root / "uvicorn/__main__.py"
+    busy = f'while open("/proc/{trained.pid}/stat").read().rpartition(")")[2].split()[0] != "T" or not {answers}:'
+    slow = f'import time\ndef named():\n    {busy}\n        time.sleep(0.005)\n    return "slow.bin"\n'
+    program.write_text(slow + program.read_text().replace('"model": os.path.basename(model)', '"model": named()'))
+    small.start(small.api_command)
+    wait_until(small.healthy, what="the API")
+    fields = {"api_url": f"http://127.0.0.1:{small.port}", "api_pattern": small.block().api_pattern}
+    early = freeze_described(described(small, **fields))
+    assert early
+    assert len(early.frozen) == len(small.living())
+    wait_until(lambda: {each.status() for each in small.living()} == {psutil.STATUS_STOPPED}, what="the freeze")
+    assert ("slow.bin" in read_early(early.path).answer) is answers
+    thaw_again(early)

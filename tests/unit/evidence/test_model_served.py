@@ -14,7 +14,7 @@ from tasks.custody.containment.receipt import Frozen, FrozenContainer
 from tasks.custody.evidence.redact import redact
 from tasks.custody.models.contract import ServedBefore
 from tasks.evidence import model_served as looks
-from tasks.evidence.model_served import changed_since_start, doubts_of, find_change, model_served
+from tasks.evidence.model_served import doubts_of, doubts_since_start, find_change, model_served
 from tasks.evidence.staging import put_aside
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
@@ -322,17 +322,35 @@ def test_a_file_that_was_changed_after_the_api_had_started_is_told_unless_its_pr
     (small.root / "models/a.bin").touch()
     changed_at = (small.root / "models/a.bin").stat().st_ctime
     monkeypatch.setattr(looks, "began_at", lambda _: datetime.fromtimestamp(changed_at - seconds, UTC))
-    with case_of(small.block()) as context:
-        assert not changed_since_start(context, ServedBefore((name,), frozenset({"a"}), how)), "nobody was frozen"
+    served = ServedBefore((name,), frozenset({"a"}), how)
+    with case_of(small.block(reload_path="")) as context:
+        assert not doubts_since_start(context, served, [1]), "nobody was frozen"
         context.state.frozen.write([Frozen(Identity(1 << 22, 1), "api", "api", 0, NOW, NOW)])
-        found = changed_since_start(context, ServedBefore((name,), frozenset({"a"}), how))
+        found = doubts_since_start(context, served, [1])
         assert [*found] == ([name] if is_told else [])
         assert all("after the API had started (" in change for change in found.values())
 
 
+@pytest.mark.parametrize("how", ["named by its environment", "named by its command", "mapped by its process"])
+@pytest.mark.parametrize("name", ["models/a.bin", "/models/a.bin"])
+@pytest.mark.parametrize("reloads", ["/reload", ""])
+@pytest.mark.parametrize("model_at", ["/model", ""])
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_reloads_and_did_not_answer_may_have_reloaded_another(  # noqa: PLR0913  its cases
+    small: SmallWorkload, how: str, name: str, reloads: str, model_at: str, *, answered: bool
+) -> None:
+    """It was told to load another model, was too slow to name it, and its start's came back: Recovered."""
+    served = ServedBefore((name,), frozenset({"a"}), how, answered=answered)
+    with case_of(small.block(reload_path=reloads, model_at=model_at)) as context:
+        context.state.frozen.write([Frozen(Identity(1 << 22, 1), "api", "api", 0, NOW, NOW)])
+        found = doubts_since_start(context, served, [1])
+    assert [*found] == ([] if answered or not reloads or how.startswith("mapped") else [name])
+    assert all(("names none" if not model_at else "/model") in doubt for doubt in found.values())
+
+
 def test_what_was_changed_before_a_recovery_let_it_in_says_nothing_of_what_runs_since(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
-        context.log.write("model changed", "models/a.bin", result="it was changed")
+        context.log.write("model unsure", "models/a.bin", result="it was changed")
         assert doubts_of(context, ["models/b.bin", "models/a.bin"]) == "it was changed"
         assert doubts_of(context, ["models/b.bin"]) == ""
         context.log.write("recovery ended", context.incident.id)
