@@ -73,11 +73,15 @@ def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels
 
 
 def with_doubt(context: RunContext, models: SealedModels) -> SealedModels:
-    """Return the models; where only the API's start names the one, with why it may have served another."""
-    if models.named or models.before.names or not models.chosen or context.state.has_let_in:
+    """Return the models; where only the API's start names the one, or none is named, with why it may have been another.
+
+    Of several of which none is named it is not known anyway.
+    """
+    name = models.chosen or next(iter(models.last), "")
+    if models.named or models.before.names or not name or context.state.has_let_in:
         return models
     began = api_began(context)
-    doubt = tell_doubt(context, models.chosen, began, answered=False) if began else ""
+    doubt = tell_doubt(context, name, began, answered=False) if began else ""
     return replace(models, before=replace(models.before, doubt=doubt))
 
 

@@ -23,8 +23,9 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.manifest import digest
 from tasks.evidence.collect import collect
+from tasks.evidence.model_served import find_change
 from tasks.evidence.seal import check_seal
-from tasks.host.process.table import start_of
+from tasks.host.process.table import began_at, start_of, ticks
 from tasks.models.inspect import judge_models
 from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.recovery.api_client import NotRecovered
@@ -167,6 +168,27 @@ def test_a_model_of_a_format_that_the_block_trusts_is_known_as_any_other(
     with sealed(small.block(models=["models/**/*.json"], model_formats=[".json"]), api.pid, answer=answer) as case:
         models = case.choose()
     assert (models.before.names, models.chosen, models.named) == ((wave,), wave, False)
+
+
+@pytest.mark.parametrize("reloads", ["/reload", ""])
+@pytest.mark.parametrize("changes", [True, False])
+def test_the_only_sound_model_is_not_what_was_served_if_it_was_changed_or_the_api_reloads_and_named_none(
+    small: SmallWorkload, *, reloads: str, changes: bool
+) -> None:
+    """Its code named the model, a slow API did not, and the file as it was then came back: Recovered."""
+    made_at, name = ticks(), "models/model_builtin.joblib"
+    wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
+    api = small.start(["sleep", "600"])
+    if changes:
+        wait_until(lambda: ticks() > start_of(api.pid) + 1, what="a later time of changes")
+        (small.root / name).touch()
+        assert find_change(str(small.root), name, began_at(start_of(api.pid)))
+    with sealed(small.block(reload_path=reloads), api.pid) as case:
+        models = case.choose()
+    (sha256,) = (each.sha256 for each in models.last.values())
+    doubt = models.explain_other_model([sha256])
+    assert (models.before.names, bool(doubt)) == ((), changes or bool(reloads))
+    assert ("was changed at" in doubt, "named none at /model" in doubt) == (changes, bool(reloads) and not changes)
 
 
 @pytest.mark.parametrize(
