@@ -36,6 +36,7 @@ from tests.support.workloads import SmallWorkload
 
 FOLDERS = ("models", "artifacts", "logs")
 SNAPSHOT = "20260102T030405Z"
+PATTERNS = ["models/model_*.joblib", "models/**/*.bin"]
 ODD = {
     "models/preprocessor.joblib": pickle.dumps({"mean": [1.5, 2.5]}),
     "models/MODEL_CARD.md": b"# Card\n",
@@ -104,7 +105,7 @@ def test_the_folders_come_back_byte_for_byte_from_latest_and_from_the_snapshot(
     small: SmallWorkload, store: DirectoryStore, tmp_path: Path
 ) -> None:
     put(small.root, ODD)
-    with case_of(small.block(needed=["folders", "models"]), store) as context:
+    with case_of(small.block(needed=["folders", "models"], models=PATTERNS, model_formats=[".bin"]), store) as context:
         whole_run(context)
     for what in ("latest", SNAPSHOT):
         back = tmp_path / f"back of {what}"
