@@ -38,6 +38,10 @@ _STORE: Final = {
     "folder": "/mnt/evidence",
 }
 """Fields of a store that are written, each with an example for where nobody knows it."""
+_MAY_RELOAD: Final = (
+    'can it load another model after its start? the path of POST for that; if it never does, reload_path = "": else a '
+    "recovery asks for the model 起動後にモデルを替えられるか"
+)
 _USUAL: Final = ["/health", "/healthz", "/api/health", "/ping", "/status"]
 _PATH: Final = re.compile(r"/[\w./-]{1,190}", re.ASCII)
 
@@ -120,10 +124,14 @@ def _describe_contract(found: Found) -> None:
     answers = {path: found.ask(path, found.port) for path in paths_of_health[:MOST]}
     health = next((path for path, answer in answers.items() if answer.good), "")
     reload, predict = ([*find("post", named), ""][0] for named in ("reload", "predict|infer|score|invocations"))
-    found.fields |= {"api_url": f"http://127.0.0.1:{found.port}", "reload_path": reload}
+    found.fields["api_url"] = f"http://127.0.0.1:{found.port}"
     found.fields |= {name: path for name, path in (("health_path", health), ("predict_path", predict)) if path}
     content = answers[health].content if health else {}
     found.add("model_at", _point_to(content, lambda text: _names_a_model(text, found)))
+    if reload or found.fields.get("model_at"):
+        found.fields["reload_path"] = reload
+    else:
+        found.missing["reload_path"] = _MAY_RELOAD
     if not found.fields.get("model_at") and (at := _point_to(content, lambda text: _names_a_file(text, found))):
         text = value_at(content, at)
         found.missing["model_at"] = (

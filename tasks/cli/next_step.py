@@ -68,6 +68,7 @@ _FIRST: Final = {
     "UNVERIFIED": "do what its message says of what is missing 不足への対処, then ",
     "PARTIAL": f"{FIX_THE_LOSS}, then ",
 }
+_MAY_BE_ITS: Final = "what is named above may be the workload's 上記は未確認"
 _CARRY_ON: Final = "carry the incident on"
 _IF_IT_LIVES: Final = (
     "end what the last message names if it still lives, such as a loop まだ動いていれば先に終了, then "
@@ -91,12 +92,14 @@ def next_step(  # noqa: PLR0913  all that it depends on
     has_names: bool = True,
     lacks_api: bool = False,
     is_frozen: bool = False,
+    strangers: bool = False,
 ) -> NextStep:
     """Return the next step for an incident on which no run is at work, as its message has it (`Verdict.next`).
 
     `model` is the one that a recovery has brought back and that lacks only a person's word. `has_names` says whether
     anything is seen now that a person has to stop first, `lacks_api` whether the incident has ended an API that no
-    recovery has brought back, `is_frozen` that all of the workload stands frozen.
+    recovery has brought back, `is_frozen` that all of the workload stands frozen, `strangers` that something lives that
+    may be the workload's.
     """
     if not incident:
         return NextStep("nothing: no incident was ever opened here")
@@ -116,8 +119,9 @@ def next_step(  # noqa: PLR0913  all that it depends on
         if is_frozen and ended.startswith(CANCELLED) and ended.endswith(tuple(REST_FROZEN)):
             first = f"{REST_STANDS_FROZEN}; "
         return NextStep(f"{first}{_CARRY_ON}:", again, by_worker)
-    if cordoned and alive:
-        return NextStep(f"something of the workload lives under the cordon: {_CARRY_ON}:", again, by_worker)
+    if cordoned and (alive or strangers):
+        words = "something of the workload lives under the cordon" if alive else _MAY_BE_ITS
+        return NextStep(f"{words}: {_CARRY_ON}:", again, by_worker)
     back = NextStep(f"{_BACK} API を戻す:", (called.command("recover"),), called.by_worker("recover", incident))
     if cordoned:
         return _under_the_cordon(incident, called, back, NextStep(_FIRST.get(verdict, ""), again, by_worker), ended)

@@ -113,7 +113,8 @@ class Status:
         yield from (f"unknown   {each}" for each in self.unknown)
         yield from (f"workload  {each}" for each in self.containers)
         if not self.processes and not self.containers and not self.lost_root:
-            yield "workload  nothing of it runs"
+            is_sure = not self.suspects and not self.unknown
+            yield f"workload  nothing of it runs{'' if is_sure else ', of what is known to be its 上記は未確認'}"
         if self.alone:
             yield f"alone     {self.alone}"
         if self.at_work:
@@ -167,6 +168,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
         ended=end,
         model=model,
         has_names=is_named,
+        strangers=bool(suspects or strangers),
         lacks_api=verdict in WORKS and not alive and not rows_of(home / RECOVERED, read_private),
         is_frozen=bool(frozen or containers) and len(ours) == len(alive_now) and not runs,
     )

@@ -1,7 +1,8 @@
-"""Copy what the frozen processes have open for writing and no other collector takes: out of the root, or deleted.
+"""Copy what the frozen processes have open and no other collector takes: for writing out of the root, or deleted.
 
-A deleted file ends with its last process. Nobody asked for these files, so small ones are taken, what may hold a secret
-is withheld, and what is left is listed with its reason. Memory that is shared without a file's name is none of them.
+A deleted file ends with its last process; of those that are only read the ones that lay in the root count. Nobody asked
+for these files, so small ones are taken, what may hold a secret is withheld, and what is left is listed with its
+reason. Memory that is shared without a file's name is none of them.
 """
 
 import os
@@ -36,12 +37,13 @@ _NO_FILE: Final = re.compile(rb"/(proc|sys)/.*|/memfd:.*|/dev/zero|/SYSV[0-9a-f]
 
 @dataclass(frozen=True)
 class OpenFile:
-    """One file, by the kernel's `link` to it in /proc, and by the name that it has or had."""
+    """One file, by the kernel's `link` to it in /proc, and the name that it has or had. It may be `written` there."""
 
     link: Path
     name: bytes
     status: os.stat_result
     pid: int
+    written: bool
 
     @property
     def is_deleted(self) -> bool:
@@ -61,7 +63,7 @@ class OpenFile:
 
 
 def find(target: Target) -> Iterator[OpenFile | Loss]:
-    """Yield each file once: those open for writing, or mapped so that a write changes them."""
+    """Yield each file once: open for writing, mapped so that a write changes it, or deleted, if it was the root's."""
     root, seen = PurePath(os.path.realpath(target.root)), set[tuple[int, int]]()
     apart = [root, *map(PurePath, target.apart)]
     for pid, start in target.frozen:
@@ -72,7 +74,7 @@ def find(target: Target) -> Iterator[OpenFile | Loss]:
             continue
         except (FileNotFoundError, ProcessLookupError):
             continue
-        for link in links:
+        for link, written in sorted(links, key=lambda each: not each[1]):
             with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
                 status, name = link.stat(), os.fsencode(link.readlink())
                 key = status.st_dev, status.st_ino
@@ -80,20 +82,21 @@ def find(target: Target) -> Iterator[OpenFile | Loss]:
                 nothing = not (status.st_nlink or status.st_size) or _NO_FILE.fullmatch(name)
                 if nothing or not stat.S_ISREG(status.st_mode) or key in seen:
                     continue
+                if not written and (status.st_nlink or not PurePath(os.fsdecode(name)).is_relative_to(root)):
+                    continue
                 seen.add(key)
                 if not (_is_there(name, key) and any(PurePath(os.fsdecode(name)).is_relative_to(at) for at in apart)):
-                    yield OpenFile(link, name, status, pid)
+                    yield OpenFile(link, name, status, pid, written)
 
 
-def _links(pid: int) -> Iterator[Path]:
+def _links(pid: int) -> Iterator[tuple[Path, bool]]:
+    """Yield a link to each file that a process has open or mapped, and whether it may write there."""
     for number in numbers(f"{pid}/fd"):
         with suppress(FileNotFoundError):
             flags = int(fields(text(pid, f"fdinfo/{number}")).get("flags", "0"), 8)
-            if flags & os.O_ACCMODE != os.O_RDONLY:
-                yield Path(f"/proc/{pid}/fd/{number}")
+            yield Path(f"/proc/{pid}/fd/{number}"), flags & os.O_ACCMODE != os.O_RDONLY
     for mode, _, _, link in mapped_files(pid, text(pid, "maps")):
-        if "s" in mode and "w" in mode:
-            yield Path(link)
+        yield Path(link), "s" in mode and "w" in mode
 
 
 def _is_there(name: bytes, key: tuple[int, int]) -> bool:
@@ -133,7 +136,7 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
 
 def _tell(file: OpenFile) -> str:
     place = "deleted, and with the process gone" if file.is_deleted else "out of the root"
-    return f"open for writing in process {file.pid}, {place}"
+    return f"open{' for writing' * file.written} in process {file.pid}, {place}"
 
 
 def _take(file: OpenFile, room: Room, limit: int) -> Taken | Loss:

@@ -21,7 +21,7 @@ from tasks.containment.release.uncordon import standing_strangers
 from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.units import Units
 from tasks.custody.containment.identity import Identity
-from tasks.custody.containment.receipt import Freeze, Frozen
+from tasks.custody.containment.receipt import BOOT, Freeze, Frozen
 from tasks.host.host import FREEZE_SECONDS, Host, freeze_process
 from tasks.host.process.membership import Member
 from tasks.host.process.process import Process, handed_down, process_line
@@ -160,10 +160,25 @@ def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Iden
     pids = [identity.pid for identity in halted]
     lines = lineages(snapshot, pids)
     runs = handed_down(snapshot, pids, "", lambda process, above: flow_run_of(process.pid) or above)
+    since = handed_down(snapshot, pids, BOOT, lambda process, above: _memory_since(snapshot, process, above))
     return {
-        key: replace(each, command=process_line(snapshot[key.pid]), lineage=lines[key.pid], run=runs[key.pid])
+        key: replace(
+            each,
+            command=process_line(snapshot[key.pid]),
+            lineage=lines[key.pid],
+            run=runs[key.pid],
+            since=since[key.pid],
+        )
         for key, each in halted.items()
     }
+
+
+def _memory_since(snapshot: Snapshot, process: Process, above: int) -> int:
+    """Return since when a process may have had what it has in memory; `above` is that of its parent."""
+    parent = snapshot.get(process.parent)
+    if not process.forked:
+        return process.identity.start
+    return above if parent and parent.pid > 1 and parent.executable == process.executable else BOOT
 
 
 def _confirm(host: Host, fresh: Mapping[Identity, Frozen]) -> tuple[str, ...]:

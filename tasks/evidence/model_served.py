@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePath
 from stat import S_ISDIR
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
 from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import BOOT
 from tasks.custody.evidence.keys import OWN_MOUNTS, TREE, volume_folder
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
@@ -30,13 +31,26 @@ _LONGEST: Final = 4096
 """As many links as the kernel follows, in as long a path."""
 
 
-def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[str, str]) -> ServedBefore:
-    """Return what the API served when it was frozen last, by the newest of these volumes that has looked at it.
+class Began(NamedTuple):
+    """When an API had started, or, if that is not known because it `was_forked` by one that has ended, the boot."""
 
-    Until a recovery has let the workload in, by the oldest that tells: what runs then is what a recovery that failed
-    had started. A cancelled run has sealed nothing: what it saw lies in the same volume as what the next run saw, which
-    may have found the API ended or about to end. So all looks at one freeze count. `models` are the digests of the
-    models by path.
+    at: datetime
+    was_forked: bool = False
+
+    def __str__(self) -> str:
+        """Return how that is told after a change."""
+        if self.was_forked:
+            return "and the API was forked by a process that has ended: when it read it is not known"
+        return f"after the API had started ({self.at:%H:%M:%S}Z)"
+
+
+def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[str, str]) -> ServedBefore:
+    """Return what the API served when it was frozen, by the oldest of these volumes that tells.
+
+    Of an incident that was evacuated again after a recovery it is what was frozen then; what a recovery that failed had
+    started counts for nothing. A cancelled run has sealed nothing: what it saw lies in the same volume as what the next
+    run saw, which may have found the API ended or about to end. So all looks at one freeze count. `models` are the
+    digests of the models by path.
     """
     answer = answer_of(context)
     root, folders = str(context.workload.root), [literal_folder(each) for each in context.workload.models]
@@ -57,7 +71,7 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
     )
     for ours in (*api_looks(context, volumes), []):  # an API of which nothing was seen may have answered
         look = served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow, answer)
-        if look.names or (ours and context.state.has_let_in):
+        if look.names or (ours and evacuated_again_at(context)):
             return look
     return ServedBefore()
 
@@ -65,10 +79,13 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
 def doubts_since_start(context: RunContext, served: ServedBefore, volumes: Iterable[int]) -> dict[str, str]:
     """Return of which files that the API named it is not known that they are what it had read, each with why.
 
-    Of a file that its process had open or mapped that is known.
+    One that its process had open or mapped is the one that it had read, unless that was written since.
     """
-    if served.is_held or not (began := api_began(context)):
+    if not (began := api_began(context)):
         return {}
+    if served.is_held:
+        changes = {name: tell_change(context.workload.root, name, began, held=True) for name in served.names}
+        return {name: _may_be_former(change) for name, change in changes.items() if change}
     own = {point for look in api_looks(context, volumes) for row in look for point in _own_mounts(row)}
     root = str(context.workload.root)
     found = {
@@ -78,22 +95,26 @@ def doubts_since_start(context: RunContext, served: ServedBefore, volumes: Itera
     return {name: doubt for name, doubt in found.items() if doubt}
 
 
-def tell_doubt(context: RunContext, name: str, began: datetime, *, answered: bool) -> str:
+def tell_doubt(context: RunContext, name: str, began: Began, *, answered: bool) -> str:
     """Return why an API that began then may serve another than the file that is at a path; empty if nothing says so.
 
     A mount over a folder, and a reload, leave no trace but what systemd tells of the one, and the API of the other.
     """
     block = context.workload
     if change := tell_change(block.root, name, began):
-        return f"{change}, and may have served what was there before 変更前の可能性"
+        return _may_be_former(change)
     if not name.startswith("/") and (
-        mount := find_late_mount(str(block.root), name, began, context.adapters.host.systemd.mounted_at)
+        mount := find_late_mount(str(block.root), name, began.at, context.adapters.host.systemd.mounted_at)
     ):
         return f"{mount}: it may have read what the mount covers マウント前の可能性"
-    if block.reload_path and not answered:
+    if (block.reload_path or block.model_at) and not answered:
         silent = f"it named none at {block.model_at} before its freeze" if block.model_at else "it names none"
-        return f"it may have reloaded another at {block.reload_path} since, and {silent} 再読込の可能性"
+        return f"it may have loaded another since its start, and {silent} 再読込の可能性"
     return ""
+
+
+def _may_be_former(change: str) -> str:
+    return f"{change}, and may have served what was there before 変更前の可能性"
 
 
 def _tell_own_mount(own: Iterable[str], root: str, name: str) -> str:
@@ -106,21 +127,24 @@ def _own_mounts(row: Mapping[str, Any]) -> list[str]:
     return points if isinstance(points := row.get(OWN_MOUNTS), list) else []
 
 
-def tell_change(root: Path, name: str, began: datetime) -> str:
-    """Return that a file of the root was changed after its API had started; empty if not, or if it is a container's."""
-    if name.startswith("/") or not (at := find_change(str(root), name, began)):
+def tell_change(root: Path, name: str, began: Began, *, held: bool = False) -> str:
+    """Return that a file of the root was changed after its API had started; empty if not, or if it is a container's.
+
+    Of one that the API `held` the way to it does not count.
+    """
+    if name.startswith("/") or not (at := find_change(str(root), name, began.at, held=held)):
         return ""
-    return f"{name} was changed at {at:%H:%M:%S}Z, after the API had started ({began:%H:%M:%S}Z)"
+    return f"{name} was changed at {at:%H:%M:%S}Z, {began}"
 
 
-def find_change(root: str, name: str, since: datetime) -> datetime | None:
+def find_change(root: str, name: str, since: datetime, *, held: bool = False) -> datetime | None:
     """Return when the file at a path of the root was last changed, or put in its place, if that was after `since`.
 
     So it is by a link on the way that was made since, or a folder that was renamed: that changes when its status was
     changed, and not when its entries were. A mount over a folder leaves no time.
     """
     times, place = list[float](), root
-    for part in PurePath(name).parts:
+    for part in [name] if held else PurePath(name).parts:
         place = os.path.join(place, part)  # noqa: PTH118  a name of any bytes
         with suppress(OSError, ValueError):
             both = os.lstat(place), os.stat(place)  # noqa: PTH116
@@ -130,37 +154,40 @@ def find_change(root: str, name: str, since: datetime) -> datetime | None:
     return latest if latest > since else None
 
 
-def api_began(context: RunContext) -> datetime | None:
+def api_began(context: RunContext) -> Began | None:
     """Return when the first process of the API that was frozen in this boot had started; None if none is known."""
     if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
         with suppress(ValueError):
-            return datetime.fromisoformat(was.identity.started_at)
-    frozen = load_frozen(context.state).values()
+            return Began(datetime.fromisoformat(was.identity.started_at))
+    since = evacuated_again_at(context)
+    frozen = [each for each in load_frozen(context.state).values() if not since or each.seen_at > since]
     roles = {each.role for each in frozen} - {"training", "worker"}
-    starts = [each.identity.start for each in frozen if each.role in ({"api"} & roles or roles)]
-    return began_at(min(starts)) if starts else None
+    starts = [each.since or each.identity.start for each in frozen if each.role in ({"api"} & roles or roles)]
+    return Began(began_at(min(starts)), was_forked=min(starts) <= BOOT) if starts else None
 
 
 def doubts_of(context: RunContext, names: Iterable[str]) -> str:
     """Return why the log has it that one of these files may not be what the API had read; empty if it has not."""
-    found = dict[str, str]()
-    for each in context.log.entries():
-        if each["action"] == "recovery ended" and context.state.has_let_in:
-            found.clear()
-        elif each["action"] == "model unsure":
-            found[str(each["object"])] = str(each["result"])
+    rows = _since_freeze(context, "model unsure", evacuated_again_at(context))
+    found = {str(each["object"]): str(each["result"]) for each in rows}
     return next((found[name] for name in names if name in found), "")
 
 
 def answer_of(context: RunContext) -> str:
     """Return the model that the API named before the freeze that counts, as the custody log has it; empty if none."""
-    since, named = at.isoformat() if (at := thawed_at(context)) else "", list[str]()
-    for each in context.log.entries():
-        if each["action"] == "recovery ended" and context.state.has_let_in:
-            named.clear()
-        elif each["action"] == "model named" and each["utc"] > since:
-            named.append(str(each["object"]))
-    return next(iter(named[::-1] if context.state.has_let_in else named), "")
+    since = max(filter(None, (thawed_at(context), evacuated_again_at(context))), default=None)
+    return next((str(each["object"]) for each in _since_freeze(context, "model named", since)), "")
+
+
+def _since_freeze(context: RunContext, action: str, since: datetime | None) -> Iterator[Mapping[str, Any]]:
+    rows = (each for each in context.log.entries() if each["action"] == action)
+    return (each for each in rows if not since or datetime.fromisoformat(each["utc"]) > since)
+
+
+def evacuated_again_at(context: RunContext) -> datetime | None:
+    """Return when the incident was evacuated last after a recovery: what was served then is what that had started."""
+    rows = (each["utc"] for each in context.log.entries() if each["action"] == "recovery ended")
+    return max(map(datetime.fromisoformat, rows), default=None)
 
 
 def thawed_at(context: RunContext) -> datetime | None:
@@ -172,12 +199,13 @@ def thawed_at(context: RunContext) -> datetime | None:
 
 
 def api_looks(context: RunContext, volumes: Iterable[int]) -> Iterator[list[dict[str, Any]]]:
-    """Yield what each of these volumes saw of the API's processes since the last thaw, that which counts first."""
+    """Yield what each of these volumes saw of the API's processes since the freeze that counts, the oldest first."""
     frozen = [*frozen_before(context.state)]
     roles = {each.role for each in frozen} - {"training", "worker"}
     apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
-    since = at.timestamp() if (at := thawed_at(context)) else 0.0
-    for volume in sorted(volumes, reverse=context.state.has_let_in):
+    times = filter(None, (thawed_at(context), evacuated_again_at(context)))
+    since = max((each.timestamp() for each in times), default=0.0)
+    for volume in sorted(volumes):
         rows = (row for tree in _trees(context.directory, volume, since) for row in _rows(tree))
         processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier look
         if ours := [each for each in processes if Identity(each["pid"], each["start_ticks"]) in apis]:
@@ -185,7 +213,7 @@ def api_looks(context: RunContext, volumes: Iterable[int]) -> Iterator[list[dict
 
 
 def _trees(directory: IncidentDirectory, volume: int, since: float) -> list[Path]:
-    """Return what each attempt of a volume saw of the processes since the last thaw: after it they ran on."""
+    """Return what each attempt of a volume saw of the processes since then."""
     folders = (each / volume_folder(volume) for each in directory.folders)
     found = [path for folder in folders for path in (*folder.glob(f"attempt-*/{TREE}"), folder / TREE)]
     return [path for path in found if path.is_file() and path.stat().st_mtime > since]

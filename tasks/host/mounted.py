@@ -86,4 +86,4 @@ def _has(point: str, path: str) -> bool:
 
 
 def _namespace(pid: int | str) -> str:
-    return os.readlink(f"/proc/{pid}/ns/mnt")  # noqa: PTH115  not a path
+    return os.readlink(f"/proc/{pid}/ns/mnt")

@@ -20,6 +20,7 @@ from tasks.evidence.model_served import (
     answer_of,
     api_began,
     doubts_of,
+    evacuated_again_at,
     model_served,
     tell_doubt,
 )
@@ -62,14 +63,13 @@ def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels
     if PurePosixPath(named).suffix:
         able |= {path: file for path, file in models.files.items() if basename(path) == named}
     digests = {path: file.sha256 for path, file in able.items()}
-    if not context.state.has_let_in:
+    if not evacuated_again_at(context):
         digests |= {path: models.first[path].sha256 for path in digests.keys() & models.first.keys()}
     before = model_served(context, [each.volume for each in seals], digests)
     changed = [name for name in before.names if name in digests and digests[name] != models.files[name].sha256]
     back = f"{context.incident.id.removeprefix('IR-')}:{changed[0]}" if changed else ""
     cure = back and f"it was changed since; to put back that of the freeze {PUT_BACK}{back}"
-    doubt = "" if before.is_held else doubts_of(context, before.names)
-    return replace(models, before=replace(before, doubt=doubt, cure=cure))
+    return replace(models, before=replace(before, doubt=doubts_of(context, before.names), cure=cure))
 
 
 def with_doubt(context: RunContext, models: SealedModels) -> SealedModels:
@@ -78,7 +78,7 @@ def with_doubt(context: RunContext, models: SealedModels) -> SealedModels:
     Of several of which none is named it is not known anyway.
     """
     name = models.chosen or next(iter(models.last), "")
-    if models.named or models.before.names or not name or context.state.has_let_in:
+    if models.named or models.before.names or not name:
         return models
     began = api_began(context)
     doubt = tell_doubt(context, name, began, answered=False) if began else ""

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Final
 from tasks.silence.events import call
 
 _INIT: Final = 0x1 | 0x2 | 0x200  # CLOEXEC, NONBLOCK, REPORT_FID
+_FOLLOW: Final = 0x400
+_HERE: Final = -100
+_LONGEST: Final = 128
 Opened = Callable[[], set[str]]  # the names that were opened since it was called last
 
 
@@ -20,25 +24,40 @@ def watch_opens(files: Mapping[str, Path], pids: Callable[[], Collection[int]]) 
 
     To a run without root the kernel names no process but our own: any other counts.
     """
-    groups = dict[int, str]()
+    names, group = defaultdict[bytes, set[str]](set), -1
     try:
+        with suppress(OSError):
+            group = call("fanotify_init", _INIT, os.O_RDONLY)
         for name, path in files.items():
             with suppress(OSError):
-                groups[group := call("fanotify_init", _INIT, os.O_RDONLY)] = name
                 call("fanotify_mark", group, 0x1, ctypes.c_uint64(0x20), -1, os.fsencode(path))  # ADD, OPEN
-        yield lambda: {name for group, name in groups.items() if _openers(group) & {0, *pids()}}
+                names[_handle_of(path)].add(name)
+
+        def find_opened() -> set[str]:
+            openers, ours = list(_openers(group)), {0, *pids()}
+            return {name for pid, handle in openers if pid in ours for name in names.get(handle, ())}
+
+        yield find_opened
     finally:
-        for group in groups:
+        if group >= 0:
             os.close(group)
 
 
-def _openers(group: int) -> set[int]:
-    pids = set[int]()
-    with suppress(BlockingIOError):
+def _handle_of(path: Path) -> bytes:
+    """Return the handle by which the kernel knows a file (name_to_handle_at(2)), as its events have it."""
+    buffer, mount = ctypes.create_string_buffer(struct.pack("=Ii", _LONGEST, 0), 8 + _LONGEST), ctypes.c_int()
+    call("name_to_handle_at", _HERE, os.fsencode(path), buffer, ctypes.byref(mount), _FOLLOW)
+    return buffer.raw[: 8 + int(struct.unpack_from("=I", buffer)[0])]
+
+
+def _openers(group: int) -> Iterator[tuple[int, bytes]]:
+    """Yield who has opened what since: pid and handle of each event."""
+    with suppress(OSError):  # none is left, or there is no group
         while block := os.read(group, 1 << 16):
             at = 0
             while at < len(block):
-                length, *_, pid = struct.unpack_from("=IBBHQii", block, at)
-                pids.add(pid)
+                length, _, _, head, *_, pid = struct.unpack_from("=IBBHQii", block, at)
+                start = at + head + 12
+                if length > head:
+                    yield pid, block[start : start + 8 + int(struct.unpack_from("=I", block, start)[0])]
                 at += length
-    return pids

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from glob import escape
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from tasks.containment.containers.pause import WorkloadContainers
@@ -14,13 +16,13 @@ from tasks.containment.cordon import IncidentCordon
 from tasks.containment.pause_prefect import pause_named
 from tasks.containment.release.uncordon import end_held, uncordon
 from tasks.containment.units import Units
-from tasks.custody.containment.receipt import Containment, Recovery
+from tasks.custody.containment.receipt import NOT_AS_BEFORE, Containment, Recovery
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.inspection import ModelFinding, forbids_start
-from tasks.evidence.model_served import tell_change
+from tasks.evidence.model_served import Began, api_began, tell_change
 from tasks.host.mounted import find_own_mounts, find_point
 from tasks.host.process.process import family
 from tasks.host.process.table import began_at
@@ -34,7 +36,7 @@ from tasks.recovery.image_api import ImageApi
 from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.opened import Opened, watch_opens
 from tasks.recovery.process_api import ProcessApi
-from tasks.recovery.served_model import SealedModels, prove_served
+from tasks.recovery.served_model import NAME_IT, SealedModels, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -46,6 +48,7 @@ StartAs = Literal["process", "container"]
 """How the API is started whatever it ran as: by `api_command`, or as a new container of `api_image`."""
 
 Revival: TypeAlias = ProcessApi | ContainerApi
+_CODE: Final = frozenset({".py", ".so"})
 _PROBE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 12.0
 """Time that a cancelled recovery has to contain again, after up to 10 s for an answer of the API."""
@@ -87,9 +90,12 @@ def recover(  # noqa: PLR0913, PLR0917
         engine = context.adapters.engine if context.workload.containers else None
         context.end_joins()
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
-        with restart.watch(before) as opened:
+        late = restart.find_late()
+        with restart.watch(before) as opened, restart.watch_late(late) as read:
             way.start()
             recovery = restart.prove(before, opened)
+            context.state.late.write(sorted({late[name] for name in read()}))
+            recovery = restart.with_late(recovery)
         former = as_it_ran(context).container
         unrestored = restore_restart_policies(WorkloadContainers(context), former if former != way.container else "")
         way.keep()
@@ -211,6 +217,43 @@ class _Restart:
         files = {name: file for name in {*before.names, *before.changed, self.models.chosen} if (file := real(name))}
         return watch_opens(files, lambda: family(host.snapshot(), {self.way.identity}))
 
+    def find_late(self) -> dict[str, str]:
+        """Return the sealed code and models that were changed after the frozen API had started, with when, by path.
+
+        What Python has compiled of a file stands for it.
+        """
+        context, root = self.context, self.context.workload.root
+        if not (began := api_began(context)):
+            return {}
+        files = self.models.files
+        names = {name for name in files if PurePath(name).suffix in _CODE} | {*self.models.models_of(files)}
+        changes = {name: change for name in sorted(names) if (change := tell_change(root, name, began))}
+        compiled = {
+            str(each.relative_to(root)): change
+            for name, change in changes.items()
+            for each in (root / name).parent.glob(f"__pycache__/{escape(PurePath(name).stem)}.*.pyc")
+        }
+        return changes | compiled
+
+    def watch_late(self, late: Mapping[str, str]) -> AbstractContextManager[Opened]:
+        """Watch which of these the API reads at its start."""
+        host = self.context.adapters.host
+        files = {name: self.context.workload.root / name for name in late}
+        return watch_opens(files, lambda: family(host.snapshot(), {self.way.identity}))
+
+    def with_late(self, recovery: Recovery) -> Recovery:
+        """Add that the API has read what the one before it had not, unless a person has named its model."""
+        late = self.context.state.late.read()
+        if not late or self.models.named or any(each.startswith(NOT_AS_BEFORE) for each in recovery.unproven):
+            return recovery
+        return replace(
+            recovery,
+            unproven=(
+                *recovery.unproven,
+                f"{NOT_AS_BEFORE}: it reads what is newer 新しいファイル: {late[0]} {NAME_IT}",
+            ),
+        )
+
     def require_named(self) -> None:
         """Raise NotRecovered if the API can neither have started with what a person names nor reload it.
 
@@ -233,7 +276,7 @@ class _Restart:
             before = self.require_unchanged(lives=True)
             earlier = [] if self.models.reloads(self.context.workload) else self.context.state.opened.read()
             with self.watch(before) as opened:
-                return self.prove(before, lambda: {*earlier, *opened()})
+                return self.with_late(self.prove(before, lambda: {*earlier, *opened()}))
         except NotRecovered:
             self.contain_again()
             raise
@@ -284,7 +327,7 @@ class _Restart:
         """
         identity, root = self.way.identity, self.context.workload.root
         own = [each for each in names if each in served.split(" or ") and identity.start]
-        changes = (tell_change(root, each, began_at(identity.start)) for each in own)
+        changes = (tell_change(root, each, Began(began_at(identity.start))) for each in own)
         if not (change := next(filter(None, changes), "")):
             return ""
         cure = f"stop it (pid {identity.pid}), then type the same line again 停止後に同じ行を再実行"
@@ -294,7 +337,7 @@ class _Restart:
         """Return that the process does not read the file at a `served` path that was proven; empty if it does."""
         identity, root = self.way.identity, str(self.context.workload.root)
         with suppress(OSError):  # it has ended, which is told elsewhere
-            own = find_own_mounts(identity.pid, root) if identity.start and served else []
+            own = find_own_mounts(identity.pid, root) if identity.start and served and not self.way.container else []
             if point := next(filter(None, (find_point(own, root, name) for name in served.split(" or "))), ""):
                 return f"that it reads the proven file: it alone has a mount at {point} (BindPaths=?) 独自マウント"
         return ""

@@ -41,7 +41,7 @@ _SHOWN: Final = 10
 _RELOADS_ONE: Final = (
     'end it, and recover with reload_path = "" and a start of its own that names the model, as examples/gunicorn has it'
 )
-_NAME_IT: Final = "(name as model the one that you know it was; 確認できたら model で指定)"
+NAME_IT: Final = "(name as model the one that you know it was; 確認できたら model で指定)"
 _ALTERED: Final = ", not as sealed"
 """Ends the name of an opened model that was not as sealed then: what is at its path later was not opened."""
 _PUT_BACK: Final = (
@@ -236,10 +236,10 @@ class SealedModels:
         if known and (self.chosen or not self.before.undecided):
             if not self.before.doubt:
                 return ""
-            return f"{NOT_AS_BEFORE}: {self.before.doubt} {_NAME_IT}"
+            return f"{NOT_AS_BEFORE}: {self.before.doubt} {NAME_IT}"
         if not self.before.names:
             why = "which is not known 不明: nothing that was seen of it leads to a sealed model"
-            return f"{NOT_AS_BEFORE}, {why} {_NAME_IT}"
+            return f"{NOT_AS_BEFORE}, {why} {NAME_IT}"
         cure = self.before.cure or "name the one that you want as model; 別のモデルは model で指定"
         return f"{NOT_AS_BEFORE}, {self.before.summary} ({cure})"
 

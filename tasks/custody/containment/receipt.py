@@ -99,7 +99,9 @@ class Frozen:
 
     `frozen_at` is None if SIGSTOP failed: `denied` is the reason, empty if the process had ended. `why` says what it
     was recognised by, `lineage` what started it, nearest first, and `run` for which Prefect flow run. `way` says what
-    froze it besides the signal. `stood` says that it was already stopped, and not by us.
+    froze it besides the signal. `stood` says that it was already stopped, and not by us. `since` is when its memory may
+    have begun to be filled, in clock ticks since boot: of one that was forked that is its parent's, or the boot if that
+    has ended.
     """
 
     identity: Identity
@@ -114,6 +116,7 @@ class Frozen:
     run: str = ""
     stood: bool = False
     way: Way = Way.SIGNALS
+    since: int = 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -328,6 +331,8 @@ class Containment(StepResult):
 
 
 PUT_BACK: Final = "凍結時のモデル: --model "
+BOOT: Final = 1
+"""The time of the boot, in clock ticks since it."""
 NOT_AS_BEFORE: Final = "that it serves what it served at the freeze"
 """How the reason begins why a recovery is not complete whose model nobody has named."""
 

@@ -287,7 +287,7 @@ def _others(left_alone: Sequence[str]) -> tuple[str, ...]:
     if not left_alone:
         return ()
     more = f", and {len(left_alone) - 1} more in verdict.json" if left_alone[1:] else ""
-    why = "by its command line or its working directory, but not by both"
+    why = "only in part, or only reads in the root"
     return (f"left alone, since it matches {why}: {left_alone[0]}{more}",)
 
 

@@ -23,6 +23,8 @@ _TRACES: Final = {  # what tree.json says of a process, the strongest first
     "environment": "named by its environment",
 }
 _ANSWERED: Final = "named in its answer"
+_DELETED: Final = " (deleted)"
+"""Ends the kernel's name of an open file that has none left: another lies at that path, if any."""
 _SHELLS_OWN: Final = frozenset({"PWD", "OLDPWD"})
 """Variables that say where a shell was, and nothing of what it starts."""
 
@@ -146,10 +148,10 @@ def served_before(  # noqa: PLR0913, PLR0917  what the words of a start may mean
     """Return what was served by these processes, as tree.json has them. `models` are the sealed digests by path.
 
     What the API itself named in its `answer` before the freeze decides: a trace that leads elsewhere may be of a model
-    that it has replaced since. Else the first kind of trace that leads to one content does. A relative name in the
-    answer or the environment may be one in the root, where the process worked, or in one of these `folders` of the
-    root. `is_there` knows of unsealed files; `follow` returns where a path in the root leads, by links too, and
-    nothing where that is not known.
+    that it has replaced since, whatever lies there now. Else the first kind of trace that leads to one content does. A
+    relative name in the answer or the environment may be one in the root, where the process worked, or in one of these
+    `folders` of the root. `is_there` knows of unsealed files; `follow` returns where a path in the root leads, by links
+    too, and nothing where that is not known.
     """
     words = {how: [word for each in processes for word in _texts(each.get(what))] for what, how in _TRACES.items()}
     worked = [where for each in processes if isinstance(where := each.get("cwd"), str)]
@@ -165,7 +167,7 @@ def served_before(  # noqa: PLR0913, PLR0917  what the words of a start may mean
     found = [each for how in words if (each := _trace(dict.fromkeys(words[how]), root, models, how)).names]
     if not (named := _find_answered(answer, root, places, models, is_there, follow)).names:
         return first_certain(found)
-    sure = (each for each in found if len(each.contents) == 1 and each.contents <= named.contents)
+    sure = (each for each in found if len(each.contents) == 1 and {*each.names} & {*named.names})
     return replace(next(sure, named), answered=True)
 
 
@@ -223,4 +225,5 @@ def _texts(answer: Any) -> list[str]:
     named = answer.items() if isinstance(answer, Mapping) else ()
     rows = answer if isinstance(answer, list) else [text for name, text in named if name not in _SHELLS_OWN]
     there = [each for each in rows if isinstance(each, Mapping) and not each.get("deleted")]
-    return [text for text in (*rows, *(each.get("path", each.get("to")) for each in there)) if isinstance(text, str)]
+    texts = (text for text in (*rows, *(each.get("path", each.get("to")) for each in there)) if isinstance(text, str))
+    return [text for text in texts if not text.endswith(_DELETED)]

@@ -30,9 +30,11 @@ class Handles:
     `read` those open for reading only, `written` those open for writing, or mapped so that
     one may write, and `below` what of these and of
     other mapped files lies below the root. `model` is a model that it has mapped or open, `mapped_model` says which.
-    `names_root` is an argument or a search path that names the root, `began_there` a variable that tells that it was
-    started there. `lost` is the name of its working directory, if that is deleted. `resolved` says that program and
-    script were found, and none of them below the root, `read_only` that its working directory is on a mount that may
+    `listens` is a socket file below the root that it has bound, `waits` says what else of the root it holds without a
+    file, as a folder. `names_root` is an argument or a search path that names the root, `began_there` a variable that
+    tells that it was started there. `lost` is the name of its working directory, if that is deleted. `resolved` says
+    that program and script were found, and none of them below the root, `read_only` that its working directory is on a
+    mount that may
     not be written. `stdin` is what it reads as standard input, `pipes` are its ends of pipes. `denied` says that
     these are not readable, which proves nothing; `unread` why not all is known, if it was not for a lack of rights.
     """
@@ -49,6 +51,8 @@ class Handles:
     below: frozenset[str] = frozenset()
     model: str = ""
     mapped_model: bool = False
+    listens: str = ""
+    waits: str = ""
     names_root: str = ""
     began_there: str = ""
     lost: str = ""

@@ -16,6 +16,7 @@ from tasks.host.process.known_programs import script_of
 from tasks.host.process.places import Places, View, file_id
 from tasks.host.process.process import Process
 from tasks.host.process.table import GONE, place_of, start_of
+from tasks.host.process.waiting import Sockets, find_waits
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
 
 _TRIES: Final = 3
@@ -39,10 +40,10 @@ def read_handles(
 
     `models` are the files of the workload's models. No error of one process ends this: `unread` says it.
     """
-    found = {}
+    found, sockets = {}, Sockets(places)
     for process in processes:
         try:
-            handles = _read_anew(process, places, models)
+            handles = _read_anew(process, places, models, sockets)
             if start_of(process.pid) == process.identity.start:
                 found[process.identity] = handles
         except ProcessLookupError:
@@ -74,24 +75,24 @@ def find_written(process: Process, places: Places) -> frozenset[FileId]:
     return frozenset(filter(None, found))
 
 
-def _read_anew(process: Process, places: Places, models: Collection[FileId]) -> Handles:
+def _read_anew(process: Process, places: Places, models: Collection[FileId], sockets: Sockets) -> Handles:
     """Read a process; at another of its threads if the one that was to be read has ended meanwhile."""
     for _ in range(_THREADS_TRIED):
         with suppress(ProcessLookupError):
-            return _read(place_of(process.pid), process, places, models)
+            return _read(place_of(process.pid), process, places, models, sockets)
         start_of(process.pid)
     return Handles(denied=True, unread="none of its threads lived long enough to be read")
 
 
-def _read(where: int | str, process: Process, places: Places, models: Collection[FileId]) -> Handles:
+def _read(where: int | str, process: Process, places: Places, models: Collection[FileId], sockets: Sockets) -> Handles:
     try:
-        files, unread = _files(where)
+        opened, unread = _links(where)
         text = read_table(f"/proc/{where}/maps")
     except PermissionError:
         return Handles(denied=True)
     except FileNotFoundError as error:
         raise ProcessLookupError(process.pid) from error
-    maps, view = list(mapped_files(where, text)), places.view(where)
+    maps, view, files = list(mapped_files(where, text)), places.view(where), _files(opened)
     shared = {path for mode, path, _, link in maps if "s" in mode and ("w" in mode or _may_be_written(link))}
     mapped = {path: file for _, path, file, _ in maps}
     links = {path: link for _, path, _, link in maps} | {path: link for path, (link, _) in files.items()}
@@ -107,6 +108,13 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         below |= {path for path in written - below if _is_linked(view, path, links[path], places)}
     except ValueError as error:
         unread = unread or str(error)
+    waits, bound = "", sockets.of(view) if any(path.startswith("socket:") for path, _ in opened) else {}
+    code = frozenset(path for mode, path, *_ in maps if "x" in mode)
+    try:
+        waits = find_waits(view, opened, places)
+    except ValueError as error:
+        unread = unread or str(error)
+    data = sorted(below & mapped.keys() - code)
     called, program = _read_execfn(where), _link(where, "exe")
     return Handles(
         program=file_id(f"/proc/{where}/exe"),
@@ -115,12 +123,14 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         called=called,
         called_below=places.leads_below(view, process.cwd, called),
         called_found=_is_found(view, process, called),
-        code=frozenset(path for mode, path, *_ in maps if "x" in mode),
+        code=code,
         read=frozenset(path for path, (_, written) in files.items() if not written),
         written=frozenset(written),
         below=below,
         model=next(iter([*mapped_models, *open_models]), ""),
         mapped_model=bool(mapped_models),
+        listens=next((bound[path] for path, _ in opened if path in bound), ""),
+        waits=waits or (f"it has a file of the root mapped: {data[0]}" if data else ""),
         names_root=_argument(process, places.root) or _variable(where, _SEARCHED, places.root),
         began_there=_variable(where, _NAMING, places.root),
         lost=_lost(where),
@@ -276,18 +286,15 @@ def _may_be_named(status: os.stat_result, places: Places) -> bool:
         return True
 
 
-def _files(where: int | str) -> tuple[dict[str, tuple[str, bool]], str]:
-    """Return open files with a link to each, and whether one may write there: the link's mode shows it (proc(5)).
+def _links(where: int | str) -> tuple[list[tuple[str, str]], str]:
+    """Return the open files by the kernel's names, with a link to each.
 
     With the reason why one of them is not known: the kernel does not spell a path of more than 4095 bytes.
     """
-    found, unread = dict[str, tuple[str, bool]](), ""
+    found, unread = list[tuple[str, str]](), ""
     for link in [f"/proc/{where}/fd/{name}" for name in os.listdir(f"/proc/{where}/fd")] + _files_of_threads(where):
         try:
-            path = os.readlink(link)
-            if path.startswith("/"):
-                name, written = path.removesuffix(_DELETED), bool(os.lstat(link).st_mode & S_IWUSR)
-                found[name] = link, written or (name in found and found[name][1])
+            found.append((os.readlink(link), link))
         except GONE:
             continue
         except PermissionError:
@@ -295,6 +302,17 @@ def _files(where: int | str) -> tuple[dict[str, tuple[str, bool]], str]:
         except OSError as error:
             unread = f"its open file {link}: {error.strerror}"
     return found, unread
+
+
+def _files(links: Iterable[tuple[str, str]]) -> dict[str, tuple[str, bool]]:
+    """Return those that have a path, and whether one may write there: the link's mode shows it (proc(5))."""
+    found = dict[str, tuple[str, bool]]()
+    for path, link in links:
+        with suppress(*GONE):
+            if path.startswith("/"):
+                name, written = path.removesuffix(_DELETED), bool(os.lstat(link).st_mode & S_IWUSR)
+                found[name] = link, written or (name in found and found[name][1])
+    return found
 
 
 def _files_of_threads(where: int | str) -> list[str]:

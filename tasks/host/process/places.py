@@ -9,8 +9,9 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from stat import S_ISDIR, S_ISLNK, S_ISREG, S_IWGRP, S_IWOTH, S_IWUSR
+from stat import S_ISDIR, S_ISLNK, S_ISREG, S_ISSOCK, S_IWGRP, S_IWOTH, S_IWUSR
 from typing import Final, NamedTuple
 
 from tasks.custody.containment.place import Place
@@ -107,7 +108,7 @@ class Places:
         self._words: dict[tuple[FileId, str], bool] = {}
         self._named: dict[tuple[int | str, str], bool] = {}
         self._slow: dict[int, tuple[tuple[str, str], ...]] = {}
-        self._files: frozenset[FileId] | None = None
+        self.__dict__.pop("_entries", None)
         self._guesses = 0
 
     def _find_tops(self, root: str) -> None:
@@ -270,27 +271,39 @@ class Places:
         """
         if not S_ISREG(status.st_mode) or not self.may_hold(status.st_dev):
             return False
-        if self._files is None:
-            self._files = self._list_files()
-        if not self._files:
-            raise ValueError(f"{self.root} holds more files than there is time to look for one by its other names")
-        return (status.st_dev, status.st_ino) in self._files
+        return self.lists((status.st_dev, status.st_ino))
 
-    def _list_files(self) -> frozenset[FileId]:
-        """Return all files below, but for what lies on a network's file system; nothing if that takes too long."""
+    def lists(self, file: FileId) -> bool:
+        """Return whether what has this device and inode is the folder or below it. Raises ValueError as `names`."""
+        entries, whole = self._entries
+        if file not in entries and file not in self._tops and not whole:
+            raise ValueError(f"{self.root} holds more files than there is time to look for one by its other names")
+        return file in entries or file in self._tops
+
+    def find_sockets(self, name: str) -> list[str]:
+        """Return the sockets below that may have been bound by this relative name."""
+        ending = f"/{os.path.normpath(name).removeprefix('../')}"
+        names = [each for each in self._entries[0].values() if each.endswith(ending)]
+        return [each for each in names if _is_socket(each)]
+
+    @cached_property
+    def _entries(self) -> tuple[dict[FileId, str], bool]:
+        """Return all that is below by device and inode, with the name of what is no regular file, and if that is all.
+
+        It is not if the time for it was over. What lies on a network's file system is left out.
+        """
         slow = {each.point for each in self._mounts.values() if each.of_network and each.device not in self._home}
-        deadline, folders, found = time.monotonic() + _FILES_SECONDS, [self.root], {(0, 0)}
+        deadline, folders, found = time.monotonic() + _FILES_SECONDS, [self.root], dict[FileId, str]()
         while folders:
             if time.monotonic() > deadline:
-                return frozenset()
+                return found, False
             with suppress(OSError), os.scandir(folder := folders.pop()) as entries:
                 device = os.stat(folder).st_dev
                 for each in entries:
-                    if not each.is_dir(follow_symlinks=False):
-                        found.add((device, each.inode()))
-                    elif each.path not in slow:
+                    found[device, each.inode()] = "" if each.is_file(follow_symlinks=False) else each.path
+                    if each.is_dir(follow_symlinks=False) and each.path not in slow:
                         folders.append(each.path)
-        return frozenset(found)
+        return found, True
 
     def may_hold(self, device: int) -> bool:
         """Return whether something of the folder is on this file system."""
@@ -462,6 +475,12 @@ def _has(folder: int | None, name: str) -> bool:
     """Return whether a name leads to something in an open folder, and to no folder."""
     with suppress(OSError):
         return not S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    return False
+
+
+def _is_socket(path: str) -> bool:
+    with suppress(OSError):
+        return S_ISSOCK(os.lstat(path).st_mode)
     return False
 
 

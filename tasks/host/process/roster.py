@@ -310,14 +310,23 @@ def _may_be_near(case: _Case) -> Judgement | None:
         return None
     if unread:
         return Judgement(Kind.UNKNOWN, f"{unread}; whether it is in the root is not known ルート内かは不明")
-    if handles.lost and _is_below(handles.lost, PurePath(case.description.root)):
-        return Judgement(Kind.UNKNOWN, f"its working directory was of the root's name and is deleted: {handles.lost}")
-    if handles.names_root and not process.container:
-        why = f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
-        return Judgement(Kind.UNKNOWN, why)
+    if near := _tell_near(case):
+        return Judgement(Kind.UNKNOWN, near)
     if handles.denied and process.placeless and process.user == case.look.account:
         return Judgement(Kind.UNREAD) if process.user == 0 else Judgement(Kind.UNKNOWN, "it may not be looked into")
     return None
+
+
+def _tell_near(case: _Case) -> str:
+    """Return what leads a process to the root though it is not there; empty if nothing does."""
+    process, handles = case.process, case.handles
+    if handles.lost and _is_below(handles.lost, PurePath(case.description.root)):
+        return f"its working directory was of the root's name and is deleted: {handles.lost}"
+    if handles.names_root and not process.container:
+        return f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
+    if handles.waits and process.user == case.look.account and not process.container:
+        return f"{visible(handles.waits)}; nothing proves it harmless"
+    return ""
 
 
 def _reads_from_outside(case: _Case) -> Judgement | None:
@@ -452,6 +461,8 @@ def _hold(process: Process, handles: Handles) -> str:
     """Return what of the workload's a process holds; empty if nothing that ties it."""
     if written := sorted(handles.written & handles.below):
         return f"it holds a file below the root open for writing: {visible(written[0])}"
+    if handles.listens:
+        return f"it answers at a socket below the root: {visible(handles.listens)}"
     if handles.model and handles.mapped_model:
         return f"it has a model mapped: {visible(handles.model)}"
     if handles.model and handles.volatile:

@@ -16,7 +16,7 @@ from tasks.custody.evidence.redact import redact_command
 from tasks.custody.incident.description import pattern as as_pattern
 from tasks.custody.incident.description import unit as as_unit
 from tasks.host.cgroup.ownership import unit_of
-from tasks.host.process.known_programs import program, quotes, runs_inline_code
+from tasks.host.process.known_programs import SHELLS, program, quotes, runs_inline_code
 from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.membership import Member, Members
 from tasks.host.process.newcomer import find_origin
@@ -121,12 +121,15 @@ def advice(process: Process, line: str, other: str, excused: str) -> str:
 
 def excuse_for(process: Process) -> str:
     """Return the block's line that names a process as a bystander, or how a person can if too little is shown."""
-    if found := _exact_words(process):
+    whole = _find_shown(process)[1] or program(process) in SHELLS
+    hidden = runs_inline_code(process.command) and not whole  # what is shown is every script's
+    if not hidden and (found := _exact_words(process)):
         return f"bystanders = ['{found}']"
     with suppress(ValueError):  # for none, and for one that everybody's processes run in
         if unit := as_unit(unit_of(process.cgroup)):
             return f"bystanders = ['unit={unit}']"
-    if _TELLING.fullmatch(process.executable) and redact_command([process.executable]) == [process.executable]:
+    shown = _TELLING.fullmatch(process.executable) and redact_command([process.executable]) == [process.executable]
+    if shown and not hidden:
         each = f"each of that program, as process {process.pid} 同じプログラムすべて"
         return f"bystanders = ['exe={process.executable}'] # {each}"
     return f"bystanders: exe=, cwd= or unit= of process {process.pid}, whose command line is hidden 非表示のため"

@@ -276,6 +276,34 @@ def test_a_file_that_was_changed_after_the_api_had_started_is_not_known_to_be_wh
     assert "stop it (pid " in str(state.message)
 
 
+@pytest.mark.parametrize("late", ["models/scaler.joblib", "feature.py", ""])
+def test_what_the_api_reads_at_its_start_and_was_changed_since_the_one_before_is_told(
+    scene: Scene, tmp_path: Path, late: str
+) -> None:
+    """It read a second model, and a module, that its start does not name: Recovered, and it predicted otherwise."""
+    (tmp_path / "disk").mkdir()
+    root, program = scene.small.root, scene.small.root / "uvicorn/__main__.py"
+    (root / "models/scaler.joblib").write_bytes(pickle.dumps([1.0]))
+    (root / "feature.py").write_text("SIZE = 1\n")
+    more = "import sys\nsys.path.insert(0, '.')\nimport feature\nopen('models/scaler.joblib', 'rb').close()\n"
+    program.write_text(more + program.read_text())
+    scene.save(workload=scene.small.block(), store=EvidenceStore(folder=tmp_path / "disk"))
+    scene.small.start(scene.small.api_command, MODEL_PATH="models/model_builtin.joblib")
+    wait_until(scene.small.healthy, what="the API's answer")
+    if late:
+        (root / late).write_bytes((root / late).read_bytes() + b"\n")
+        (root / "other.py").write_text("SIZE = 2\n")
+    assert scene.evacuate().name == "Verified"
+    state = bring_back(scene)
+    assert state.name == ("PartlyRecovered" if late else "Recovered"), state.message
+    assert (f": {late} was changed at" in str(state.message)) is bool(late)
+    if late:
+        state = bring_back(scene)
+        assert state.name == "PartlyRecovered", "it lives, and has read it"
+        state = bring_back(scene, model="models/model_builtin.joblib")
+        assert state.name == "Recovered", state.message
+
+
 def test_a_model_that_was_changed_between_two_runs_is_not_what_comes_back_nor_what_latest_gets(
     scene: Scene, tmp_path: Path
 ) -> None:

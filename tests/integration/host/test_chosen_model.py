@@ -183,12 +183,12 @@ def test_the_only_sound_model_is_not_what_was_served_if_it_was_changed_or_the_ap
         wait_until(lambda: ticks() > start_of(api.pid) + 1, what="a later time of changes")
         (small.root / name).touch()
         assert find_change(str(small.root), name, began_at(start_of(api.pid)))
-    with sealed(small.block(reload_path=reloads), api.pid) as case:
+    with sealed(small.block(reload_path=reloads, model_at=reloads), api.pid) as case:
         models = case.choose()
     (sha256,) = (each.sha256 for each in models.last.values())
     doubt = models.explain_other_model([sha256])
     assert (models.before.names, bool(doubt)) == ((), changes or bool(reloads))
-    assert ("was changed at" in doubt, "named none at /model" in doubt) == (changes, bool(reloads) and not changes)
+    assert ("was changed at" in doubt, "named none at /reload" in doubt) == (changes, bool(reloads) and not changes)
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,46 @@ def test_a_shared_writable_mapping_is_open_for_writing(small: SmallWorkload, tmp
         assert any("open for writing" in told for told in contained(small).alive)
 
 
+WATCH = "libc = ctypes.CDLL(None); f = libc.inotify_init(); libc.inotify_add_watch(f, {}.encode(), 0x100)"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("s = socket.socket(socket.AF_UNIX); s.bind(root + '/a b.sock'); s.listen()", "it answers at a socket"),
+        (
+            "os.chdir(root); s = socket.socket(socket.AF_UNIX); s.bind('b.sock'); os.chdir('/')",
+            "it answers at a socket",
+        ),
+        ("f = os.open(root, os.O_RDONLY)", "it has a folder of the root open"),
+        ("f = os.open(root + '/models', os.O_PATH)", "it has a folder of the root open"),
+        ("os.mkfifo(root + '/f'); f = os.open(root + '/f', os.O_RDONLY | os.O_NONBLOCK)", "it has a FIFO of the root"),
+        (WATCH.format("root"), "it watches what happens in the root"),
+        (WATCH.format("(root + '/models')"), "it watches what happens in the root"),
+        ("f = open(root + '/data.txt', 'rb'); m = mmap.mmap(f.fileno(), 0, prot=1); f.close()", "of the root mapped"),
+        ("f = open(root + '/data.txt', 'rb')", ""),
+    ],
+)
+def test_who_waits_in_the_root_without_an_open_file_is_told(
+    small: SmallWorkload, tmp_path: Path, code: str, words: str
+) -> None:
+    """It served at a socket, or wrote by a folder that it held open, a minute after a Verified."""
+    (away := tmp_path / "away").mkdir()
+    for place in (away, small.root):
+        (place / "models").mkdir(exist_ok=True)
+        (place / "data.txt").write_text("data")
+    for place, is_told in ((away, False), (small.root, bool(words))):
+        (where := tmp_path / "where").write_text(str(place))
+        ready = tmp_path / "ready"
+        begin = f"import ctypes, mmap, os, socket, time; root = open('{where}').read()"
+        end = f"os.chdir('/'); open('{ready}', 'w').close(); time.sleep(600)"
+        with apart([sys.executable, "-c", f"{begin}; {code}; {end}"], tmp_path, ready) as process:
+            seen = contained(small)
+        told = [*seen.alive, *(f"{each.identity.pid}: {each.why}" for each in seen.unknown)]
+        assert [words in each for each in told if each.startswith(f"{process.pid}: ")] == [True] * is_told
+        ready.unlink()
+
+
 def test_an_editor_in_the_root_contradicts_nothing_and_another_server_is_unknown_until_it_is_named(
     small: SmallWorkload, tmp_path: Path
 ) -> None:

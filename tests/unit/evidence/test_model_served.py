@@ -5,6 +5,7 @@ import os
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tasks.custody.models.contract import ServedBefore
 from tasks.evidence import model_served as looks
 from tasks.evidence.model_served import doubts_of, doubts_since_start, find_change, model_served
 from tasks.evidence.staging import put_aside
+from tasks.host.process.table import ticks
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -123,24 +125,27 @@ def test_a_look_that_found_the_api_gone_takes_nothing_from_the_look_before(small
             assert (found.names, found.how) == ((OUTSIDE,), "named by its environment")
 
 
-@pytest.mark.parametrize("is_let_in", [False, True])
+@pytest.mark.parametrize("is_again", [False, True])
 @pytest.mark.parametrize("later", [{"cwd": "/"}, {"environment": {"MODEL_PATH": "models/b.joblib"}}])
 def test_what_a_failed_recovery_has_started_is_not_what_was_served(
-    small: SmallWorkload, later: dict[str, Any], *, is_let_in: bool
+    small: SmallWorkload, later: dict[str, Any], *, is_again: bool
 ) -> None:
     """It was frozen in its first second and had loaded nothing; the verdict said that the model was not known."""
     apis = Identity(1 << 22, 1), Identity(1 << 22, 2)
     answers: list[dict[str, Any]] = [{"environment": {"MODEL_PATH": OUTSIDE}}, later]
     with case_of(small.block()) as context:
         context.state.frozen.write([Frozen(each, "api", "api", 0, NOW, NOW) for each in apis])
-        context.state.let_in.write(is_let_in)
+        context.state.let_in.write(True)
         for volume, (api, answer) in enumerate(zip(apis, answers, strict=True), 1):
             (folder := context.directory.evidence_dir(volume)).mkdir(parents=True, exist_ok=True)
             row = {"pid": api.pid, "start_ticks": api.start, "cwd": str(small.root), **answer}
             (folder / "tree.json").write_text(json.dumps([row]))
+        if is_again:
+            context.log.write("recovery ended", context.incident.id)
+            os.utime(folder / "tree.json", (time() + 60, time() + 60))
         found = model_served(context, [1, 2], {OUTSIDE: "a", "models/b.joblib": "b"})
     now = ("models/b.joblib",) if "environment" in later else ()
-    assert found.names == (now if is_let_in else (OUTSIDE,))
+    assert found.names == (now if is_again else (OUTSIDE,))
 
 
 RELEASES = {"models/v6/m.joblib": "6", "models/v7/tide m.joblib": "7", "models/two/a.pkl": "8", "models/two/b.pkl": "9"}
@@ -310,25 +315,39 @@ def test_what_the_api_of_a_container_named_is_what_it_served(
     [
         ("named by its environment", "models/a.bin", 60.0, True),
         ("named in its answer", "models/a.bin", -60.0, False),
-        ("open in its process", "models/a.bin", 60.0, False),  # whatever was written, it has that file
-        ("mapped by its process", "models/a.bin", 60.0, False),
+        ("open in its process", "models/a.bin", 60.0, True),  # it has that file, and may have read it before
+        ("mapped by its process", "models/a.bin", 60.0, True),
+        ("open in its process", "models/a.bin", -60.0, False),
+        ("mapped by its process", "models/a.bin", -60.0, False),
         ("named by its environment", "/models/a.bin", 60.0, False),  # a container's own
         ("named by its environment", "models/gone.bin", 60.0, False),
     ],
 )
-def test_a_file_that_was_changed_after_the_api_had_started_is_told_unless_its_process_held_it(  # noqa: PLR0913  its cases
+def test_a_file_that_was_changed_after_the_api_had_started_is_told(  # noqa: PLR0913  its cases
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, how: str, name: str, seconds: float, *, is_told: bool
 ) -> None:
     (small.root / "models/a.bin").touch()
     changed_at = (small.root / "models/a.bin").stat().st_ctime
     monkeypatch.setattr(looks, "began_at", lambda _: datetime.fromtimestamp(changed_at - seconds, UTC))
     served = ServedBefore((name,), frozenset({"a"}), how)
-    with case_of(small.block(reload_path="")) as context:
+    with case_of(small.block(reload_path="", model_at="")) as context:
         assert not doubts_since_start(context, served, [1]), "nobody was frozen"
-        context.state.frozen.write([Frozen(Identity(1 << 22, 1), "api", "api", 0, NOW, NOW)])
+        context.state.frozen.write([Frozen(Identity(1 << 22, 2), "api", "api", 0, NOW, NOW)])
         found = doubts_since_start(context, served, [1])
         assert [*found] == ([name] if is_told else [])
         assert all("after the API had started (" in change for change in found.values())
+
+
+def test_what_was_forked_by_one_that_has_ended_may_have_read_its_model_at_any_time(small: SmallWorkload) -> None:
+    """A worker of a master that was killed had the model in memory, was forked after it was replaced: Recovered."""
+    (small.root / "models/a.bin").touch()
+    served = ServedBefore(("models/a.bin",), frozenset({"a"}), "named by its environment")
+    for since, is_told in ((0, False), (1, True)):
+        with case_of(small.block(reload_path="", model_at="")) as context:
+            started = Identity(1 << 22, ticks() + 100)
+            context.state.frozen.write([Frozen(started, "api", "api", 0, NOW, NOW, since=since)])
+            found = doubts_since_start(context, served, [1])
+        assert ["when it read it is not known" in each for each in found.values()] == [True] * is_told
 
 
 @pytest.mark.parametrize("how", ["named by its environment", "named by its command", "mapped by its process"])
@@ -339,12 +358,13 @@ def test_a_file_that_was_changed_after_the_api_had_started_is_told_unless_its_pr
 def test_what_reloads_and_did_not_answer_may_have_reloaded_another(  # noqa: PLR0913  its cases
     small: SmallWorkload, how: str, name: str, reloads: str, model_at: str, *, answered: bool
 ) -> None:
-    """It was told to load another model, was too slow to name it, and its start's came back: Recovered."""
+    """It had loaded another model, was too slow to name it, and its start's came back: Recovered."""
     served = ServedBefore((name,), frozenset({"a"}), how, answered=answered)
     with case_of(small.block(reload_path=reloads, model_at=model_at)) as context:
         context.state.frozen.write([Frozen(Identity(1 << 22, 1), "api", "api", 0, NOW, NOW)])
         found = doubts_since_start(context, served, [1])
-    assert [*found] == ([] if answered or not reloads or how.startswith("mapped") else [name])
+    is_sure = answered or not (reloads or model_at) or how.startswith("mapped")
+    assert [*found] == ([] if is_sure else [name])
     assert all(("names none" if not model_at else "/model") in doubt for doubt in found.values())
 
 
@@ -353,9 +373,9 @@ def test_what_was_changed_before_a_recovery_let_it_in_says_nothing_of_what_runs_
         context.log.write("model unsure", "models/a.bin", result="it was changed")
         assert doubts_of(context, ["models/b.bin", "models/a.bin"]) == "it was changed"
         assert doubts_of(context, ["models/b.bin"]) == ""
-        context.log.write("recovery ended", context.incident.id)
-        assert doubts_of(context, ["models/a.bin"]) == "it was changed", "it failed"
         context.state.let_in.write(True)
+        assert doubts_of(context, ["models/a.bin"]) == "it was changed", "the recovery failed"
+        context.log.write("recovery ended", context.incident.id)
         assert doubts_of(context, ["models/a.bin"]) == ""
 
 

@@ -242,7 +242,7 @@ def test_one_more_loss_never_makes_the_verdict_better(
 def test_what_was_left_alone_is_told_for_what_it_is() -> None:
     """A bystander matches, or works in the root: the note does not say which where it does not know."""
     verdict = judge("IR-20260102T030405Z", replace(CONTAINED, left_alone=("7: python x.py",)), (), ())
-    why = "left alone, since it matches by its command line or its working directory, but not by both"
+    why = "left alone, since it matches only in part, or only reads in the root"
     assert verdict.notes == (f"{why}: 7: python x.py",)
     many = judge("IR-20260102T030405Z", replace(CONTAINED, left_alone=("7: python x.py", "8", "9")), (), ())
     assert many.notes == (f"{why}: 7: python x.py, and 2 more in verdict.json",)

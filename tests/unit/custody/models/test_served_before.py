@@ -117,3 +117,17 @@ def test_whatever_a_process_says_only_sealed_contents_are_named(processes: list[
     found = served_before(processes, ROOT, MODELS)
     assert found.contents <= {*MODELS.values()}
     assert found.contents == {MODELS[name] for name in found.names if name in MODELS}
+
+
+@pytest.mark.parametrize("at", [f"{ROOT}/{A}", f"{ROOT}/{B}"])
+def test_the_path_that_was_answered_decides_though_what_the_start_names_has_the_same_bytes_now(at: str) -> None:
+    """It had loaded another, whose file was then overwritten with the bytes of its start's: Recovered, with those."""
+    found = served_before([process(command=["serve", A])], ROOT, {A: "same", B: "same"}, answer=at)
+    assert (found.names, found.answered) == ((at.removeprefix(f"{ROOT}/"),), True)
+    assert found.how == ("named by its command" if at.endswith(A) else "named in its answer")
+
+
+@pytest.mark.parametrize(("to", "how"), [(f"{ROOT}/{A}", "open in its process"), (f"{ROOT}/{A} (deleted)", "")])
+def test_an_open_file_that_has_no_name_left_is_not_the_one_at_its_path(to: str, how: str) -> None:
+    """Another had been renamed over it, and came back as what the process had open: Recovered."""
+    assert served_before([process(open_files=[{"descriptor": 3, "to": to}])], ROOT, MODELS).how == how
