@@ -1,8 +1,8 @@
 """Copy what the frozen processes have open and no other collector takes: for writing out of the root, or deleted.
 
 A deleted file ends with its last process; of those that are only read the ones that lay in the root count. Nobody asked
-for these files, so small ones are taken, what may hold a secret is withheld, and what is left is listed with its
-reason. Memory that is shared without a file's name is none of them.
+for these files, so small ones are taken, and models that are deleted; what may hold a secret is withheld, and what is
+left is listed with its reason. Memory that is shared without a file's name is none of them.
 """
 
 import os
@@ -26,11 +26,13 @@ from tasks.collectors.containers import store
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import NOT_TAKEN, OPEN, quote, stored_name
 from tasks.custody.evidence.room import places
+from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
 from tasks.host.process.open_files import mapped_files
 
 _MOST_FILES: Final = 1_000
 _MOST_BYTES: Final = 64 << 20
+_MOST_OF_MODELS: Final = 4 << 30
 _DELETED: Final = b" (deleted)"
 _NO_FILE: Final = re.compile(rb"/(proc|sys)/.*|/memfd:.*|/dev/zero|/SYSV[0-9a-f]{8}|/dev/shm/sem\..*", re.DOTALL)
 
@@ -109,21 +111,26 @@ def _is_there(name: bytes, key: tuple[int, int]) -> bool:
 
 def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Copy the small files, then write the list of the others. Yields nothing if there are none."""
-    room, remainders, bytes_left, files = Room.of(target, folder), list[Remainder](), _MOST_BYTES, 0
+    room, remainders, files = Room.of(target, folder), list[Remainder](), 0
+    bytes_left = {False: _MOST_BYTES, True: _MOST_OF_MODELS}
     for each in find(target):
         if isinstance(each, Loss):
             yield each
             continue
         size, name = each.status.st_size, PurePath(os.fsdecode(each.name)).name
-        why = UNREAD if names_a_secret(name) else "" if size <= LARGEST else f"above {LARGEST >> 20} MiB"
-        if not why and (files >= _MOST_FILES or size > bytes_left):
-            why = f"after the first {_MOST_FILES} files or {_MOST_BYTES >> 20} MiB that no pattern names"
+        last = each.is_deleted and is_named_as_model(name)  # it may be what was served, and lies nowhere else
+        largest = _MOST_OF_MODELS if last else LARGEST
+        why = UNREAD if names_a_secret(name) else "" if size <= largest else f"above {largest >> 20} MiB"
+        if not why and (files >= _MOST_FILES or size > bytes_left[last]):
+            most = _MOST_OF_MODELS if last else _MOST_BYTES
+            why = f"after the first {_MOST_FILES} files or {most >> 20} MiB that no pattern names"
         if not why:
-            match _take(each, room, bytes_left):
+            match _take(each, room, bytes_left[last]):
                 case Taken() as item if is_sensitive(item.search):
                     why = withhold(item, folder).reason
                 case Taken() as item:
-                    files, bytes_left = files + 1, bytes_left - item.file.size
+                    files += 1
+                    bytes_left[last] -= item.file.size
                     yield item
                 case Loss() as loss:
                     why = loss.reason
@@ -174,7 +181,7 @@ COLLECTOR = Collector(
     sources=(FunctionItems(gather, OPEN),),
     needed=True,
     deadline=30.0,
-    limit=2 * _MOST_BYTES,
+    limit=2 * _MOST_BYTES + _MOST_OF_MODELS,
     while_frozen=True,
     unhurried=True,
 )

@@ -61,12 +61,13 @@ class Office:
         return self.client.read_work_queue_by_name(self.deployment["work_queue_name"], "evacuation")
 
     def fleet(self, name: str) -> dict[str, Any]:
-        """A deployment of a fleet on a queue of its own."""
+        """A deployment of a fleet on a queue of its own, of a pool that no worker polls."""
         flow = self.stage.post("/flows/", {"name": "fleet"})["id"]
+        self.stage.post("/work_pools/", {"name": f"pool-{name}", "type": "process"})
         return {
             "name": deployment_name("fleet", name),
             "flow_id": flow,
-            "work_pool_name": "evacuation",
+            "work_pool_name": f"pool-{name}",
             "work_queue_name": f"of-{name}",
         }
 
@@ -287,7 +288,7 @@ def test_a_fleet_that_cannot_be_triggered_is_found(office: Office) -> None:
     Fleet.delete(name)
     assert told == [
         f"{full_name('fleet', name)} or its queue is not deployed",
-        f"no worker serves evacuation/of-{name}, where {full_name('fleet', name)} waits",
+        f"no worker serves pool-{name}/of-{name}, where {full_name('fleet', name)} waits",
     ]
 
 

@@ -130,6 +130,21 @@ def test_what_is_above_the_bounds_is_named(
     assert sum("after the first" in row["reason"] for row in listed) == 9 - len(names) > 0
 
 
+def test_of_what_is_too_large_only_a_deleted_model_is_taken(
+    context: RunContext, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be what was served, and ends with the process: the file at its name is another."""
+    monkeypatch.setattr(open_files, "LARGEST", 3)
+    (folder := context.directory.path / "own").mkdir()
+    with writing(context, away) as pid:
+        frozen = [(pid, start_of(pid))]
+        target = Target(context.incident.id, str(context.workload.root), "python", os.geteuid(), {}, frozen)
+        found = [*open_files.gather(target, folder)]
+    names = {item.file.path for item in found if isinstance(item, Taken)}
+    root = context.workload.root
+    assert names == {f"{root}/next.joblib (deleted)", f"{root}/held.pkl (deleted)"}
+
+
 def test_a_workload_that_writes_in_its_root_alone_leaves_nothing(context: RunContext, small: SmallWorkload) -> None:
     small.start_all()
     wait_until(small.healthy, what="the API")
