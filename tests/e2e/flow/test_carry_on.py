@@ -34,6 +34,7 @@ from tests.support.workloads import wait_until
 SECRET = "cAnArY of the environment 7f1d"
 
 
+@pytest.mark.soak
 def test_logs_that_new_life_wrote_and_those_of_a_corrected_pattern_are_collected_by_the_next_run(scene: Scene) -> None:
     scene.small.start_all()
     (scene.small.root / "more").mkdir()

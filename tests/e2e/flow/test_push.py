@@ -90,6 +90,7 @@ def test_a_run_that_is_refused_lets_the_workload_go_on(scene: Scene) -> None:
         assert psutil.STATUS_STOPPED not in {process.status() for process in scene.small.living()}
 
 
+@pytest.mark.soak
 def test_a_run_of_another_command_is_as_ever(scene: Scene) -> None:
     scene.small.start_all()
     with play(scene) as played:

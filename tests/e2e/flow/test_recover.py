@@ -276,7 +276,7 @@ def test_a_file_that_was_changed_after_the_api_had_started_is_not_known_to_be_wh
     assert "stop it (pid " in str(state.message)
 
 
-@pytest.mark.parametrize("late", ["models/scaler.joblib", "feature.py", ""])
+@pytest.mark.parametrize("late", [pytest.param("models/scaler.joblib", marks=pytest.mark.soak), "feature.py", ""])
 def test_what_the_api_reads_at_its_start_and_was_changed_since_the_one_before_is_told(
     scene: Scene, tmp_path: Path, late: str
 ) -> None:

@@ -77,6 +77,7 @@ def test_requests_are_recorded_whole_with_the_ids_that_the_server_made() -> None
     assert {answer.json()["packed"] for answer in answers} == {None}, "no id could be read in a compressed answer"
 
 
+@pytest.mark.soak
 def test_what_goes_over_a_websocket_is_recorded_as_text() -> None:
     with serve(lambda there: there.send(str(there.recv())[:3]), "127.0.0.1", 0) as server:
         Thread(target=server.serve_forever, daemon=True).start()
