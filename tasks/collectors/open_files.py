@@ -78,13 +78,16 @@ def find(target: Target) -> Iterator[OpenFile | Loss]:
             continue
         for link, written in sorted(links, key=lambda each: not each[1]):
             with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                status, name = link.stat(), os.fsencode(link.readlink())
+                name = os.fsencode(link.readlink())
+                former = PurePath(os.fsdecode(name.removesuffix(_DELETED)))
+                if not written and not (name.endswith(_DELETED) and former.is_relative_to(root)):
+                    continue
+                status = link.stat()
                 key = status.st_dev, status.st_ino
                 name = name if status.st_nlink else name.removesuffix(_DELETED)
                 nothing = not (status.st_nlink or status.st_size) or _NO_FILE.fullmatch(name)
-                if nothing or not stat.S_ISREG(status.st_mode) or key in seen:
-                    continue
-                if not written and (status.st_nlink or not PurePath(os.fsdecode(name)).is_relative_to(root)):
+                other = not stat.S_ISREG(status.st_mode) or (status.st_nlink and not written)
+                if nothing or other or key in seen:
                     continue
                 seen.add(key)
                 if not (_is_there(name, key) and any(PurePath(os.fsdecode(name)).is_relative_to(at) for at in apart)):

@@ -108,10 +108,10 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         below |= {path for path in written - below if _is_linked(view, path, links[path], places)}
     except ValueError as error:
         unread = unread or str(error)
-    waits, bound = "", sockets.of(view) if any(path.startswith("socket:") for path, _ in opened) else {}
+    waits, is_owner = "", process.user == places.owner
     code = frozenset(path for mode, path, *_ in maps if "x" in mode)
     try:
-        waits = find_waits(view, opened, places)
+        waits = find_waits(view, opened, places, is_owner=is_owner)
     except ValueError as error:
         unread = unread or str(error)
     data = sorted(below & mapped.keys() - code)
@@ -129,7 +129,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         below=below,
         model=next(iter([*mapped_models, *open_models]), ""),
         mapped_model=bool(mapped_models),
-        listens=next((bound[path] for path, _ in opened if path in bound), ""),
+        listens=sockets.find(view, opened, is_owner=is_owner),
         waits=waits or (f"it has a file of the root mapped: {data[0]}" if data else ""),
         names_root=_argument(process, places.root) or _variable(where, _SEARCHED, places.root),
         began_there=_variable(where, _NAMING, places.root),

@@ -280,6 +280,13 @@ class Places:
             raise ValueError(f"{self.root} holds more files than there is time to look for one by its other names")
         return file in entries or file in self._tops
 
+    @cached_property
+    def owner(self) -> int | None:
+        """The account that the folder is of; None if it is not there."""
+        with suppress(OSError):
+            return os.stat(self.root).st_uid
+        return None
+
     def find_sockets(self, name: str) -> list[str]:
         """Return the sockets below that may have been bound by this relative name."""
         ending = f"/{os.path.normpath(name).removeprefix('../')}"

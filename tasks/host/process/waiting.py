@@ -11,50 +11,72 @@ from stat import S_ISFIFO
 from tasks.host.process.places import Places, View
 from tasks.system.kernel_tables import read_table
 
-_PATH, _WORDS = 7, 8
+_PATH = 7
 _MINOR_BITS = 20
 _INOTIFY = "anon_inode:inotify"
 
 
 class Sockets:
-    """Which sockets were bound below a folder, by their names among open files; of each network namespace once."""
+    """The sockets that were bound by a path, by their names among open files; of each network namespace read once."""
 
     def __init__(self, places: Places) -> None:
         """Read nothing yet."""
         self._places, self._known = places, dict[int, dict[str, str]]()
 
-    def of(self, view: View) -> dict[str, str]:
-        """Return those of the namespace of a process, with the paths by which they were bound."""
+    def find(self, view: View, files: Iterable[tuple[str, str]], *, is_owner: bool) -> str:
+        """Return by which path below the folder a process has bound one of its open files; empty if by none.
+
+        Where a relative path leads nobody tells: of the account that owns the folder (`is_owner`) it counts if there is
+        such a socket below.
+        """
+        for name in (name for name, _ in files if name.startswith("socket:")):
+            path = self._of(view).get(name, "")
+            if path.startswith("/") and self._may_hold(view, path):
+                return path
+            if path and not path.startswith("/") and is_owner and (found := self._places.find_sockets(path)):
+                return found[0]
+        return ""
+
+    def _of(self, view: View) -> dict[str, str]:
         with suppress(OSError):
             namespace = os.stat(f"/proc/{view.where}/ns/net").st_ino
             if namespace not in self._known:
-                self._known[namespace] = dict(self._find(view))
+                self._known[namespace] = dict(_bound(read_table(f"/proc/{view.where}/net/unix")))
             return self._known[namespace]
         return {}
 
-    def _find(self, view: View) -> Iterator[tuple[str, str]]:
-        for line in read_table(f"/proc/{view.where}/net/unix").split("\n")[1:]:
-            words = line.split(maxsplit=_PATH)
-            path = words[_PATH] if len(words) == _WORDS else ""
-            if path.startswith("/"):
-                if self._places.holds(view, path):
-                    yield f"socket:[{words[_PATH - 1]}]", path
-            elif path and not path.startswith("@") and (found := self._places.find_sockets(path)):
-                yield f"socket:[{words[_PATH - 1]}]", found[0]
+    def _may_hold(self, view: View, path: str) -> bool:
+        try:
+            return self._places.holds(view, path)
+        except ValueError:  # it lies too deep
+            return True
 
 
-def find_waits(view: View, files: Iterable[tuple[str, str]], places: Places) -> str:
+def _bound(table: str) -> Iterator[tuple[str, str]]:
+    """Yield the sockets of a table that have a file, each with its path."""
+    for line in table.split("\n")[1:]:
+        words = line.split(maxsplit=_PATH)
+        if len(words) > _PATH and not words[_PATH].startswith("@"):
+            yield f"socket:[{words[_PATH - 1]}]", words[_PATH]
+
+
+def find_waits(view: View, files: Iterable[tuple[str, str]], places: Places, *, is_owner: bool) -> str:
     """Return what of the folder a process has open or watches beside files; empty if nothing.
 
-    `files` are its open files by the kernel's names, with a link to each. Raises ValueError if that is not known.
+    `files` are its open files by the kernel's names, with a link to each. Watches are looked at where it is of the
+    account that owns the folder (`is_owner`), for that may take long.
     """
     for path, link in files:
         if path.startswith("/") and places.holds(view, f"{path}/") and not places.is_apart(view, link):
             return f"it has a folder of the root open: {path}"
         if path.startswith("/") and places.holds(view, path) and _is_fifo(link):
             return f"it has a FIFO of the root open: {path}"
-        if path == _INOTIFY and any(places.lists(each) for each in _find_watched(link) if places.may_hold(each[0])):
-            return "it watches what happens in the root (inotify)"
+        if path == _INOTIFY and is_owner:
+            try:
+                if any(places.lists(each) for each in _find_watched(link) if places.may_hold(each[0])):
+                    return "it watches what happens in the root (inotify)"
+            except ValueError:
+                return "it may watch what happens in the root (inotify), which has too many files to tell"
     return ""
 
 
