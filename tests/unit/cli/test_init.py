@@ -187,6 +187,30 @@ def test_the_contract_is_what_the_api_says_by_get_alone(serving: SmallWorkload, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "reload_path"),
+    [
+        (('"/v2/reload"', '"/v2/swap"'), ""),  # it names its model, which tells
+        (("weights/ranker.onnx", "ranker"), "/v2/reload"),
+        (('"/v2/reload"', '"/v2/swap"', "weights/ranker.onnx", "ranker"), None),
+    ],
+)
+def test_whether_an_api_that_names_no_model_can_load_another_is_asked(
+    house: SmallWorkload, tmp_path: Path, change: tuple[str, ...], reload_path: str | None
+) -> None:
+    """It had another way to load one, which nobody described, and its recovery was complete with its start's."""
+    text = SERVE
+    for old, new in zip(change[::2], change[1::2], strict=True):
+        text = text.replace(old, new)
+    (house.root / "serve.py").write_text(text)
+    house.start(["venv/bin/python", "serve.py", "--listen", str(house.port)])
+    wait_until(house.healthy, what="the API's answer")
+    told = typed("init", house.root, "--output", tmp_path / "w.toml").stdout
+    assert fields_of(tmp_path / "w.toml").get("reload_path") == reload_path
+    assert ("reload_path: can it load another model" in told) is (reload_path is None)
+
+
+@pytest.mark.slow
 def test_no_secret_of_a_command_line_or_environment_is_written(house: SmallWorkload, tmp_path: Path) -> None:
     words = ["venv/bin/python", "serve.py", "--listen", str(house.port), "--api-token", SECRET]
     api = house.start(words, DB_PASSWORD=SECRET, HOUSE_SALT=f"x{SECRET}")

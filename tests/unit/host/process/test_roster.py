@@ -1066,6 +1066,17 @@ def test_a_program_that_runs_anything_or_is_hidden_is_no_line_to_paste(executabl
     assert excuse_for(one("x", "-c", "zorkmid", executable=executable)).startswith("bystanders: exe=, cwd= or unit=")
 
 
+@pytest.mark.parametrize("program", ["/usr/bin/python3.11", "/usr/bin/perl"])
+def test_of_an_inline_script_only_all_of_it_makes_a_line_to_paste(program: str) -> None:
+    """`^/usr/bin/python3 -c import ` excused nearly every inline script for good."""
+    option = "-c" if "python" in program else "-e"
+    whole = one(program, option, "import train", executable=program)
+    (line,) = tomllib.loads(excuse_for(whole))["bystanders"]
+    assert line.endswith("$")
+    hidden = one(program, option, "import os; serve('/srv/x', 'Zq7cxk9WqX4Q9zk')", executable=program)
+    assert excuse_for(hidden).startswith("bystanders: exe=, cwd= or unit=")
+
+
 def test_what_has_started_a_training_can_be_named_as_the_workloads_and_a_build_beside_it_is_not() -> None:
     make = beside(one("make", "-s", "zorkmid", pid=30, executable="/usr/bin/make", **INSIDE), ROOT)
     make = replace(make, places=(make.places or frozenset()) - {Place.SCRIPT})  # no file has the name of the target
