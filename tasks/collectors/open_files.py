@@ -8,6 +8,7 @@ left is listed with its reason. Memory that is shared without a file's name is n
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,38 +71,46 @@ def find(target: Target) -> Iterator[OpenFile | Loss]:
     apart = [root, *map(PurePath, target.apart)]
     for pid, start in target.frozen:
         try:
-            links = [*_links(pid)] if still(pid, start) else []
+            links = sorted(_links(pid, root), key=lambda each: not each[1]) if still(pid, start) else []
         except PermissionError:
             yield Loss(f"open files of process {pid}", Outcome.DENIED, "they may not be read")
             continue
         except (FileNotFoundError, ProcessLookupError):
             continue
-        for link, written in sorted(links, key=lambda each: not each[1]):
+        for link, written in links:
             with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                name = os.fsencode(link.readlink())
-                former = PurePath(os.fsdecode(name.removesuffix(_DELETED)))
-                if not written and not (name.endswith(_DELETED) and former.is_relative_to(root)):
-                    continue
-                status = link.stat()
+                status, name = link.stat(), os.fsencode(link.readlink())
                 key = status.st_dev, status.st_ino
                 name = name if status.st_nlink else name.removesuffix(_DELETED)
                 nothing = not (status.st_nlink or status.st_size) or _NO_FILE.fullmatch(name)
-                other = not stat.S_ISREG(status.st_mode) or (status.st_nlink and not written)
-                if nothing or other or key in seen:
+                if nothing or not stat.S_ISREG(status.st_mode) or key in seen:
                     continue
                 seen.add(key)
                 if not (_is_there(name, key) and any(PurePath(os.fsdecode(name)).is_relative_to(at) for at in apart)):
                     yield OpenFile(link, name, status, pid, written)
 
 
-def _links(pid: int) -> Iterator[tuple[Path, bool]]:
-    """Yield a link to each file that a process has open or mapped, and whether it may write there."""
+def _links(pid: int, root: PurePath) -> Iterator[tuple[Path, bool]]:
+    """Yield a link to each file that a process may write, or that is deleted and was the root's; and which it is."""
     for number in numbers(f"{pid}/fd"):
         with suppress(FileNotFoundError):
             flags = int(fields(text(pid, f"fdinfo/{number}")).get("flags", "0"), 8)
-            yield Path(f"/proc/{pid}/fd/{number}"), flags & os.O_ACCMODE != os.O_RDONLY
-    for mode, _, _, link in mapped_files(pid, text(pid, "maps")):
-        yield Path(link), "s" in mode and "w" in mode
+            link, written = Path(f"/proc/{pid}/fd/{number}"), flags & os.O_ACCMODE != os.O_RDONLY
+            if written or _was_of(root, link):
+                yield link, written
+    for mode, _, _, path in mapped_files(pid, text(pid, "maps")):
+        link, written = Path(path), "s" in mode and "w" in mode
+        if written or _was_of(root, link):
+            yield link, written
+
+
+def _was_of(root: PurePath, link: Path) -> bool:
+    """Return whether a file is deleted and was the root's. No other is touched: its file system may not answer."""
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        name = os.fsencode(link.readlink())
+        former = PurePath(os.fsdecode(name.removesuffix(_DELETED)))
+        return name.endswith(_DELETED) and former.is_relative_to(root) and not link.stat().st_nlink
+    return False
 
 
 def _is_there(name: bytes, key: tuple[int, int]) -> bool:
@@ -114,26 +123,24 @@ def _is_there(name: bytes, key: tuple[int, int]) -> bool:
 
 def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Copy the small files, then write the list of the others. Yields nothing if there are none."""
-    room, remainders, files = Room.of(target, folder), list[Remainder](), 0
-    bytes_left = {False: _MOST_BYTES, True: _MOST_OF_MODELS}
+    room, remainders, files, taken = Room.of(target, folder), list[Remainder](), 0, Counter[bool]()
     for each in find(target):
         if isinstance(each, Loss):
             yield each
             continue
         size, name = each.status.st_size, PurePath(os.fsdecode(each.name)).name
         last = each.is_deleted and is_named_as_model(name)  # it may be what was served, and lies nowhere else
-        largest = _MOST_OF_MODELS if last else LARGEST
+        largest, most = (_MOST_OF_MODELS, _MOST_OF_MODELS) if last else (LARGEST, _MOST_BYTES)
         why = UNREAD if names_a_secret(name) else "" if size <= largest else f"above {largest >> 20} MiB"
-        if not why and (files >= _MOST_FILES or size > bytes_left[last]):
-            most = _MOST_OF_MODELS if last else _MOST_BYTES
+        if not why and (files >= _MOST_FILES or size > most - taken[last]):
             why = f"after the first {_MOST_FILES} files or {most >> 20} MiB that no pattern names"
         if not why:
-            match _take(each, room, bytes_left[last]):
+            match _take(each, room, most - taken[last]):
                 case Taken() as item if is_sensitive(item.search):
                     why = withhold(item, folder).reason
                 case Taken() as item:
                     files += 1
-                    bytes_left[last] -= item.file.size
+                    taken[last] += item.file.size
                     yield item
                 case Loss() as loss:
                     why = loss.reason

@@ -4,8 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import compress
-from operator import not_
+from itertools import filterfalse
 from typing import Any, Final, NamedTuple
 
 from tasks.containment.members import Membership
@@ -78,10 +77,12 @@ def find_changes_by_unknown(context: RunContext) -> UnknownChanges:
             return not lineage
         return climb(snapshot, _find_nearest(row, living)) is None
 
+    def is_now(row: Mapping[str, Any]) -> bool:
+        return (row["object"], row["pid"]) in logged
+
     others = (each for each in rows if each["object"] not in theirs)
     found = sorted(filter(is_unknown, others), key=lambda row: str(row["at"]))
-    is_now = [(row["object"], row["pid"]) in logged for row in found]
-    return UnknownChanges([*compress(found, is_now)], [*compress(found, map(not_, is_now))])
+    return UnknownChanges([*filter(is_now, found)], [*filterfalse(is_now, found)])
 
 
 def find_possible_starters(

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
 from tasks.custody.containment.identity import Identity
-from tasks.custody.containment.receipt import BOOT
+from tasks.custody.containment.receipt import BOOT, Frozen
 from tasks.custody.evidence.keys import OWN_MOUNTS, TREE, volume_folder
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
@@ -87,26 +87,24 @@ def doubts_since_start(context: RunContext, served: ServedBefore, volumes: Itera
         changes = {name: tell_change(context.workload.root, name, began, held=True) for name in served.names}
         return {name: _may_be_former(change) for name, change in changes.items() if change}
     own = {point for look in api_looks(context, volumes) for row in look for point in _own_mounts(row)}
-    root = str(context.workload.root)
-    found = {
-        name: tell_doubt(context, name, began, answered=served.answered) or _tell_own_mount(own, root, name)
-        for name in served.names
-    }
+    found = {name: tell_doubt(context, name, began, answered=served.answered, own=own) for name in served.names}
     return {name: doubt for name, doubt in found.items() if doubt}
 
 
-def tell_doubt(context: RunContext, name: str, began: Began, *, answered: bool) -> str:
+def tell_doubt(context: RunContext, name: str, began: Began, *, answered: bool, own: Iterable[str] = ()) -> str:
     """Return why an API that began then may serve another than the file that is at a path; empty if nothing says so.
 
     A mount over a folder, and a reload, leave no trace but what systemd tells of the one, and the API of the other.
+    `own` are the folders at which it had mounts of its own.
     """
-    block = context.workload
+    block, root = context.workload, str(context.workload.root)
     if change := tell_change(block.root, name, began):
         return _may_be_former(change)
-    if not name.startswith("/") and (
-        mount := find_late_mount(str(block.root), name, began.at, context.adapters.host.systemd.mounted_at)
-    ):
-        return f"{mount}: it may have read what the mount covers マウント前の可能性"
+    if not name.startswith("/"):  # else it is a container's
+        if mount := find_late_mount(root, name, began.at, context.adapters.host.systemd.mounted_at):
+            return f"{mount}: it may have read what the mount covers マウント前の可能性"
+        if point := find_point(own, root, name):
+            return f"it had a mount of its own at {point}, and may have read another file there 独自マウントの可能性"
     if (block.reload_path or block.model_at) and not answered:
         silent = f"it named none at {block.model_at} before its freeze" if block.model_at else "it names none"
         return f"it may have loaded another since its start, and {silent} 再読込の可能性"
@@ -115,12 +113,6 @@ def tell_doubt(context: RunContext, name: str, began: Began, *, answered: bool) 
 
 def _may_be_former(change: str) -> str:
     return f"{change}, and may have served what was there before 変更前の可能性"
-
-
-def _tell_own_mount(own: Iterable[str], root: str, name: str) -> str:
-    if name.startswith("/") or not (point := find_point(own, root, name)):
-        return ""
-    return f"it had a mount of its own at {point}, and may have read another file there 独自マウントの可能性"
 
 
 def _own_mounts(row: Mapping[str, Any]) -> list[str]:
@@ -160,51 +152,53 @@ def api_began(context: RunContext) -> Began | None:
         with suppress(ValueError):
             return Began(datetime.fromisoformat(was.identity.started_at))
     since = evacuated_again_at(context)
-    frozen = [each for each in load_frozen(context.state).values() if not since or each.seen_at > since]
-    roles = {each.role for each in frozen} - {"training", "worker"}
-    starts = [each.since or each.identity.start for each in frozen if each.role in ({"api"} & roles or roles)]
-    return Began(began_at(min(starts)), was_forked=min(starts) <= BOOT) if starts else None
+    apis = _apis(each for each in load_frozen(context.state).values() if not since or each.seen_at > since)
+    start = min((each.since or each.identity.start for each in apis), default=None)
+    return None if start is None else Began(began_at(start), was_forked=start <= BOOT)
+
+
+def _apis(processes: Iterable[Frozen]) -> list[Frozen]:
+    """Return those that are the API's; where no pattern for it matches, all that are no training's."""
+    others = [each for each in processes if each.role not in {"training", "worker"}]
+    return [each for each in others if each.role == "api"] or others
 
 
 def doubts_of(context: RunContext, names: Iterable[str]) -> str:
     """Return why the log has it that one of these files may not be what the API had read; empty if it has not."""
-    rows = _since_freeze(context, "model unsure", evacuated_again_at(context))
-    found = {str(each["object"]): str(each["result"]) for each in rows}
+    found = {str(each["object"]): str(each["result"]) for each in _rows_since_freeze(context, "model unsure")}
     return next((found[name] for name in names if name in found), "")
 
 
 def answer_of(context: RunContext) -> str:
     """Return the model that the API named before the freeze that counts, as the custody log has it; empty if none."""
-    since = max(filter(None, (thawed_at(context), evacuated_again_at(context))), default=None)
-    return next((str(each["object"]) for each in _since_freeze(context, "model named", since)), "")
+    return next((str(each["object"]) for each in _rows_since_freeze(context, "model named")), "")
 
 
-def _since_freeze(context: RunContext, action: str, since: datetime | None) -> Iterator[Mapping[str, Any]]:
+def _rows_since_freeze(context: RunContext, action: str) -> Iterator[Mapping[str, Any]]:
+    since = _ran_last(context)
     rows = (each for each in context.log.entries() if each["action"] == action)
     return (each for each in rows if not since or datetime.fromisoformat(each["utc"]) > since)
 
 
 def evacuated_again_at(context: RunContext) -> datetime | None:
     """Return when the incident was evacuated last after a recovery: what was served then is what that had started."""
-    rows = (each["utc"] for each in context.log.entries() if each["action"] == "recovery ended")
+    return _last(context, "recovery ended")
+
+
+def _ran_last(context: RunContext) -> datetime | None:
+    """Return until when what was frozen before may have run on: the freeze after that counts."""
+    return _last(context, "thawed", "recovery ended")
+
+
+def _last(context: RunContext, *actions: str) -> datetime | None:
+    rows = (each["utc"] for each in context.log.entries() if each["action"] in actions)
     return max(map(datetime.fromisoformat, rows), default=None)
-
-
-def thawed_at(context: RunContext) -> datetime | None:
-    """Return when the incident was thawed last: what was frozen before ran on."""
-    return max(
-        (datetime.fromisoformat(each["utc"]) for each in context.log.entries() if each["action"] == "thawed"),
-        default=None,
-    )
 
 
 def api_looks(context: RunContext, volumes: Iterable[int]) -> Iterator[list[dict[str, Any]]]:
     """Yield what each of these volumes saw of the API's processes since the freeze that counts, the oldest first."""
-    frozen = [*frozen_before(context.state)]
-    roles = {each.role for each in frozen} - {"training", "worker"}
-    apis = {each.identity for each in frozen if each.role in ({"api"} & roles or roles)}  # it may match no pattern
-    times = filter(None, (thawed_at(context), evacuated_again_at(context)))
-    since = max((each.timestamp() for each in times), default=0.0)
+    apis = {each.identity for each in _apis(frozen_before(context.state))}  # it may match no pattern
+    since = at.timestamp() if (at := _ran_last(context)) else 0.0
     for volume in sorted(volumes):
         rows = (row for tree in _trees(context.directory, volume, since) for row in _rows(tree))
         processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier look

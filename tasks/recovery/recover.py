@@ -6,8 +6,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from glob import escape
-from pathlib import PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from tasks.containment.containers.pause import WorkloadContainers
@@ -16,13 +15,13 @@ from tasks.containment.cordon import IncidentCordon
 from tasks.containment.pause_prefect import pause_named
 from tasks.containment.release.uncordon import end_held, uncordon
 from tasks.containment.units import Units
-from tasks.custody.containment.receipt import NOT_AS_BEFORE, Containment, Recovery
+from tasks.custody.containment.receipt import Containment, Recovery
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import Verdict, why_not_recover
 from tasks.custody.models.inspection import ModelFinding, forbids_start
-from tasks.evidence.model_served import Began, api_began, tell_change
+from tasks.evidence.model_served import Began, tell_change
 from tasks.host.mounted import find_own_mounts, find_point
 from tasks.host.process.process import family
 from tasks.host.process.table import began_at
@@ -34,9 +33,10 @@ from tasks.recovery.container_api import ContainerApi, restore_restart_policies
 from tasks.recovery.health import wait_healthy
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.models_folder import HostFolder
+from tasks.recovery.newer import find_newer, with_newer
 from tasks.recovery.opened import Opened, watch_opens
 from tasks.recovery.process_api import ProcessApi
-from tasks.recovery.served_model import NAME_IT, SealedModels, prove_served
+from tasks.recovery.served_model import SealedModels, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
@@ -48,7 +48,6 @@ StartAs = Literal["process", "container"]
 """How the API is started whatever it ran as: by `api_command`, or as a new container of `api_image`."""
 
 Revival: TypeAlias = ProcessApi | ContainerApi
-_CODE: Final = frozenset({".py", ".so"})
 _PROBE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 12.0
 """Time that a cancelled recovery has to contain again, after up to 10 s for an answer of the API."""
@@ -90,12 +89,12 @@ def recover(  # noqa: PLR0913, PLR0917
         engine = context.adapters.engine if context.workload.containers else None
         context.end_joins()
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
-        late = restart.find_late()
-        with restart.watch(before) as opened, restart.watch_late(late) as read:
+        newer = find_newer(context, restart.models)
+        with restart.watch(before) as opened, restart.watch_newer(newer) as read:
             way.start()
             recovery = restart.prove(before, opened)
-            context.state.late.write(sorted({late[name] for name in read()}))
-            recovery = restart.with_late(recovery)
+            context.state.newer.write(sorted({newer[name] for name in read()}))
+            recovery = with_newer(recovery, context, restart.models)
         former = as_it_ran(context).container
         unrestored = restore_restart_policies(WorkloadContainers(context), former if former != way.container else "")
         way.keep()
@@ -213,46 +212,18 @@ class _Restart:
 
     def watch(self, before: _Before) -> AbstractContextManager[Opened]:
         """Watch which of the models below the root the API opens, also from a container that mounts them."""
-        real, host = ProcessApi(self.context).folder.real, self.context.adapters.host
-        files = {name: file for name in {*before.names, *before.changed, self.models.chosen} if (file := real(name))}
-        return watch_opens(files, lambda: family(host.snapshot(), {self.way.identity}))
-
-    def find_late(self) -> dict[str, str]:
-        """Return the sealed code and models that were changed after the frozen API had started, with when, by path.
-
-        What Python has compiled of a file stands for it.
-        """
-        context, root = self.context, self.context.workload.root
-        if not (began := api_began(context)):
-            return {}
-        files = self.models.files
-        names = {name for name in files if PurePath(name).suffix in _CODE} | {*self.models.models_of(files)}
-        changes = {name: change for name in sorted(names) if (change := tell_change(root, name, began))}
-        compiled = {
-            str(each.relative_to(root)): change
-            for name, change in changes.items()
-            for each in (root / name).parent.glob(f"__pycache__/{escape(PurePath(name).stem)}.*.pyc")
-        }
-        return changes | compiled
-
-    def watch_late(self, late: Mapping[str, str]) -> AbstractContextManager[Opened]:
-        """Watch which of these the API reads at its start."""
-        host = self.context.adapters.host
-        files = {name: self.context.workload.root / name for name in late}
-        return watch_opens(files, lambda: family(host.snapshot(), {self.way.identity}))
-
-    def with_late(self, recovery: Recovery) -> Recovery:
-        """Add that the API has read what the one before it had not, unless a person has named its model."""
-        late = self.context.state.late.read()
-        if not late or self.models.named or any(each.startswith(NOT_AS_BEFORE) for each in recovery.unproven):
-            return recovery
-        return replace(
-            recovery,
-            unproven=(
-                *recovery.unproven,
-                f"{NOT_AS_BEFORE}: it reads what is newer 新しいファイル: {late[0]} {NAME_IT}",
-            ),
+        real = ProcessApi(self.context).folder.real
+        return self._watch(
+            {name: file for name in {*before.names, *before.changed, self.models.chosen} if (file := real(name))}
         )
+
+    def watch_newer(self, newer: Iterable[str]) -> AbstractContextManager[Opened]:
+        """Watch which of these files of the root the API opens."""
+        return self._watch({name: self.context.workload.root / name for name in newer})
+
+    def _watch(self, files: Mapping[str, Path]) -> AbstractContextManager[Opened]:
+        host = self.context.adapters.host
+        return watch_opens(files, lambda: family(host.snapshot(), {self.way.identity}))
 
     def require_named(self) -> None:
         """Raise NotRecovered if the API can neither have started with what a person names nor reload it.
@@ -276,7 +247,8 @@ class _Restart:
             before = self.require_unchanged(lives=True)
             earlier = [] if self.models.reloads(self.context.workload) else self.context.state.opened.read()
             with self.watch(before) as opened:
-                return self.with_late(self.prove(before, lambda: {*earlier, *opened()}))
+                recovery = self.prove(before, lambda: {*earlier, *opened()})
+                return with_newer(recovery, self.context, self.models)
         except NotRecovered:
             self.contain_again()
             raise

@@ -122,7 +122,7 @@ class IncidentState:
         self.recovered_containers = journal(layout.RECOVERED_CONTAINERS, list[ContainerIdentity])
         self.unlike = journal(layout.UNLIKE, list[Identity])
         self.opened = journal(layout.OPENED, list[str])
-        self.late = journal(layout.LATE, list[str])
+        self.newer = journal(layout.NEWER, list[str])
         self.let_in = journal(layout.LET_IN, bool)
         self.made_containers = journal(layout.MADE_CONTAINERS, list[str])
         self.ended = journal(layout.ENDED, dict[str, Any])

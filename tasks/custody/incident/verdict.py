@@ -287,8 +287,7 @@ def _others(left_alone: Sequence[str]) -> tuple[str, ...]:
     if not left_alone:
         return ()
     more = f", and {len(left_alone) - 1} more in verdict.json" if left_alone[1:] else ""
-    why = "only in part, or only reads in the root"
-    return (f"left alone, since it matches {why}: {left_alone[0]}{more}",)
+    return (f"left alone, since it matches only in part, or only reads in the root: {left_alone[0]}{more}",)
 
 
 def judge_thaw(

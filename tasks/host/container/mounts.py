@@ -50,14 +50,24 @@ Spots = Sequence[tuple[Mount, Spot]]
 def spot_of(path: PurePath, mountinfo: str) -> Spot:
     """Return where a path without links lies, by the text of /proc/PID/mountinfo (proc(5)).
 
-    The innermost mount has it; of several on one folder the last covers the others.
+    The innermost mount has it.
     """
-    best, found = PurePath(), Spot("", path)
-    for line in filter(None, mountinfo.split("\n")):
-        device, inner, point = map(unescape, line.split(" ")[2:5])
-        if path.is_relative_to(point) and len(PurePath(point).parts) >= len(best.parts):
-            best, found = PurePath(point), Spot(device, PurePath(inner, path.relative_to(point)))
-    return found
+    return spot_in(mounted_in(mountinfo), path)
+
+
+def mounted_in(mountinfo: str) -> dict[str, Spot]:
+    """Return what is mounted, by the folder that it covers: of several on one folder the last covers the others."""
+    rows = (map(unescape, line.split(" ")[2:5]) for line in mountinfo.split("\n") if line)
+    return {point: Spot(device, PurePath(inner)) for device, inner, point in rows}
+
+
+def spot_in(mounted: Mapping[str, Spot], path: PurePath) -> Spot:
+    """Return where a path without links lies, by the innermost of these mounts."""
+    point = next((each for each in (path, *path.parents) if str(each) in mounted), None)
+    if point is None:
+        return Spot("", path)
+    mount = mounted[str(point)]
+    return Spot(mount.device, mount.path / path.relative_to(point))
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,14 @@ class Handles:
     `program` identifies its program; `trusted` says that this is root's own, at its place on this host, and `volatile`
     that it lies in memory or is deleted. `called` is the file that the kernel started (AT_EXECFN), which outlasts an
     overwritten command line; `called_below` says whether that lies below the root, `called_found` whether it is there
-    at all, seen from where the process works. `code` are files mapped executable,
-    `read` those open for reading only, `written` those open for writing, or mapped so that
-    one may write, and `below` what of these and of
-    other mapped files lies below the root. `model` is a model that it has mapped or open, `mapped_model` says which.
-    `listens` is a socket file below the root that it has bound, `waits` says what else of the root it holds without a
-    file, as a folder. `names_root` is an argument or a search path that names the root, `began_there` a variable that
-    tells that it was started there. `lost` is the name of its working directory, if that is deleted. `resolved` says
-    that program and script were found, and none of them below the root, `read_only` that its working directory is on a
-    mount that may
-    not be written. `stdin` is what it reads as standard input, `pipes` are its ends of pipes. `denied` says that
+    at all, seen from where the process works. `code` are files mapped executable, `read` those open for reading only,
+    `written` those open for writing, or mapped so that one may write, and `below` what of these and of other mapped
+    files lies below the root. `model` is a model that it has mapped or open, `mapped_model` says which. `listens` is a
+    socket file below the root that it has bound, `waits` says what else of the root it holds without a file, as a
+    folder. `names_root` is an argument or a search path that names the root, `began_there` a variable that tells that
+    it was started there. `lost` is the name of its working directory, if that is deleted. `resolved` says that program
+    and script were found, and none of them below the root, `read_only` that its working directory is on a mount that
+    may not be written. `stdin` is what it reads as standard input, `pipes` are its ends of pipes. `denied` says that
     these are not readable, which proves nothing; `unread` why not all is known, if it was not for a lack of rights.
     """
 

@@ -108,7 +108,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         below |= {path for path in written - below if _is_linked(view, path, links[path], places)}
     except ValueError as error:
         unread = unread or str(error)
-    waits, is_owner = "", process.user == places.owner
+    waits, is_owner = "", process.user == places.contents.owner
     code = frozenset(path for mode, path, *_ in maps if "x" in mode)
     try:
         waits = find_waits(view, opened, places, is_owner=is_owner)

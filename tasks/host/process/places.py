@@ -6,15 +6,14 @@ that does not answer would delay the freeze.
 """
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path, PurePosixPath
-from stat import S_ISDIR, S_ISLNK, S_ISREG, S_ISSOCK, S_IWGRP, S_IWOTH, S_IWUSR
+from stat import S_ISDIR, S_ISLNK, S_ISREG, S_IWGRP, S_IWOTH, S_IWUSR
 from typing import Final, NamedTuple
 
 from tasks.custody.containment.place import Place
+from tasks.host.process.contents import Contents
 from tasks.host.process.handles import FileId
 from tasks.host.process.known_programs import may_write, script_of
 from tasks.system.kernel_tables import read_table, unescape
@@ -28,7 +27,6 @@ _DEEP: Final = 20_000
 _NETWORKS: Final = ("nfs", "cifs", "smb", "ceph", "9p", "fuse", "gluster", "lustre", "afs", "beegfs", "gpfs", "gfs2")
 _DELETED: Final = "//deleted"
 _FEW_THREADS: Final = 64
-_FILES_SECONDS: Final = 3.0
 
 
 class MountPoint(NamedTuple):
@@ -108,7 +106,7 @@ class Places:
         self._words: dict[tuple[FileId, str], bool] = {}
         self._named: dict[tuple[int | str, str], bool] = {}
         self._slow: dict[int, tuple[tuple[str, str], ...]] = {}
-        self.__dict__.pop("_entries", None)
+        self.contents = Contents(self.root, self._tops, self._find_slow_points)
         self._guesses = 0
 
     def _find_tops(self, root: str) -> None:
@@ -271,46 +269,11 @@ class Places:
         """
         if not S_ISREG(status.st_mode) or not self.may_hold(status.st_dev):
             return False
-        return self.lists((status.st_dev, status.st_ino))
+        return self.contents.has((status.st_dev, status.st_ino))
 
-    def lists(self, file: FileId) -> bool:
-        """Return whether what has this device and inode is the folder or below it. Raises ValueError as `names`."""
-        entries, whole = self._entries
-        if file not in entries and file not in self._tops and not whole:
-            raise ValueError(f"{self.root} holds more files than there is time to look for one by its other names")
-        return file in entries or file in self._tops
-
-    @cached_property
-    def owner(self) -> int | None:
-        """The account that the folder is of; None if it is not there."""
-        with suppress(OSError):
-            return os.stat(self.root).st_uid
-        return None
-
-    def find_sockets(self, name: str) -> list[str]:
-        """Return the sockets below that may have been bound by this relative name."""
-        ending = f"/{os.path.normpath(name).removeprefix('../')}"
-        names = [each for each in self._entries[0].values() if each.endswith(ending)]
-        return [each for each in names if _is_socket(each)]
-
-    @cached_property
-    def _entries(self) -> tuple[dict[FileId, str], bool]:
-        """Return all that is below by device and inode, with the name of what is no regular file, and if that is all.
-
-        It is not if the time for it was over. What lies on a network's file system is left out.
-        """
-        slow = {each.point for each in self._mounts.values() if each.of_network and each.device not in self._home}
-        deadline, folders, found = time.monotonic() + _FILES_SECONDS, [self.root], dict[FileId, str]()
-        while folders:
-            if time.monotonic() > deadline:
-                return found, False
-            with suppress(OSError), os.scandir(folder := folders.pop()) as entries:
-                device = os.stat(folder).st_dev
-                for each in entries:
-                    found[device, each.inode()] = "" if each.is_file(follow_symlinks=False) else each.path
-                    if each.is_dir(follow_symlinks=False) and each.path not in slow:
-                        folders.append(each.path)
-        return found, True
+    def _find_slow_points(self) -> set[str]:
+        """Return where file systems of a network are mounted that the folder has no part in."""
+        return {each.point for each in self._mounts.values() if each.of_network and each.device not in self._home}
 
     def may_hold(self, device: int) -> bool:
         """Return whether something of the folder is on this file system."""
@@ -482,12 +445,6 @@ def _has(folder: int | None, name: str) -> bool:
     """Return whether a name leads to something in an open folder, and to no folder."""
     with suppress(OSError):
         return not S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    return False
-
-
-def _is_socket(path: str) -> bool:
-    with suppress(OSError):
-        return S_ISSOCK(os.lstat(path).st_mode)
     return False
 
 

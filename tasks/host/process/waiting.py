@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from stat import S_ISFIFO
+from typing import Final
 
 from tasks.host.process.places import Places, View
 from tasks.system.kernel_tables import read_table
 
-_PATH = 7
-_MINOR_BITS = 20
-_INOTIFY = "anon_inode:inotify"
+_PATH: Final = 7
+_MINOR_BITS: Final = 20
+_INOTIFY: Final = "anon_inode:inotify"
 
 
 class Sockets:
@@ -29,12 +30,15 @@ class Sockets:
         Where a relative path leads nobody tells: of the account that owns the folder (`is_owner`) it counts if there is
         such a socket below.
         """
-        for name in (name for name, _ in files if name.startswith("socket:")):
-            path = self._of(view).get(name, "")
-            if path.startswith("/") and self._may_hold(view, path):
-                return path
-            if path and not path.startswith("/") and is_owner and (found := self._places.find_sockets(path)):
-                return found[0]
+        names = [name for name, _ in files if name.startswith("socket:")]
+        bound = self._of(view) if names else {}
+        for path in (bound[name] for name in names if name in bound):
+            if path.startswith("/"):
+                found = path if self._may_hold(view, path) else ""
+            else:
+                found = self._places.contents.find_socket(path) if is_owner else ""
+            if found:
+                return found
         return ""
 
     def _of(self, view: View) -> dict[str, str]:
@@ -73,7 +77,7 @@ def find_waits(view: View, files: Iterable[tuple[str, str]], places: Places, *, 
             return f"it has a FIFO of the root open: {path}"
         if path == _INOTIFY and is_owner:
             try:
-                if any(places.lists(each) for each in _find_watched(link) if places.may_hold(each[0])):
+                if any(places.contents.has(each) for each in _find_watched(link) if places.may_hold(each[0])):
                     return "it watches what happens in the root (inotify)"
             except ValueError:
                 return "it may watch what happens in the root (inotify), which has too many files to tell"

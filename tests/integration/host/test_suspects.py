@@ -23,7 +23,7 @@ from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.custody.containment.receipt import Containment
 from tasks.host.host import LinuxHost
-from tasks.host.process import places
+from tasks.host.process import contents
 from tasks.incident.layout import CORDON
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import thaw_again
@@ -244,7 +244,7 @@ def test_of_a_folder_too_large_to_look_for_links_a_holder_of_one_is_not_known_to
     ready = tmp_path / "ready"
     (tmp_path / "other").write_text("other")
     (tmp_path / "away").hardlink_to(tmp_path / "other")
-    monkeypatch.setattr(places, "_FILES_SECONDS", -1.0)
+    monkeypatch.setattr(contents, "_SECONDS", -1.0)
     code = f"import time; f = open('{tmp_path}/away', 'a'); open('{ready}', 'w').close(); time.sleep(600)"
     with apart([sys.executable, "-c", code], tmp_path, ready):
         found = contained(small)
