@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -47,16 +47,8 @@ def open_below(root: bytes, name: bytes) -> int:
 
     Its type is checked before it is opened: opening a FIFO unblocks its writer, and opening some devices has effects.
     """
-    *folders, last = name.split(b"/")
-    place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for folder in folders:
-            inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
-            os.close(place)
-            place = inner
-        seen = os.open(last, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
-    finally:
-        os.close(place)
+    with opened_parent(root, os.fsdecode(name)) as (folder, last):
+        seen = os.open(last, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         mode = os.fstat(seen).st_mode
         if stat.S_ISLNK(mode):
@@ -66,6 +58,24 @@ def open_below(root: bytes, name: bytes) -> int:
         return os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(seen)
+
+
+@contextmanager
+def opened_parent(root: bytes | Path, name: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+    """Open the folder of a name, segment by segment from the root, and yield it with the last segment."""
+    *folders, last = name.split("/")
+    place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(folder, dir_fd=place)
+            inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+            os.close(place)
+            place = inner
+        yield place, last
+    finally:
+        os.close(place)
 
 
 @contextmanager

@@ -3,16 +3,17 @@
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import file_digest, sha256
 from pathlib import Path
 from secrets import token_hex
 
+from tasks.system.files.open_beneath import opened_parent
+
 _ACCESS = re.compile(r"-(?:[r-][w-][xsStT-]){3} \d{1,10}:\d{1,10}")
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Mismatch(Exception):
@@ -30,7 +31,7 @@ class Local:
 def local(root: Path, name: str) -> Local | None:
     """Return what has this name; None if nothing. Raises OSError if a link or file blocks the path."""
     try:
-        with _parent(root, name, make=False) as (folder, last):
+        with opened_parent(root, name) as (folder, last):
             found = os.stat(last, dir_fd=folder, follow_symlinks=False)
             return Local(_digest(folder, last, found), datetime.fromtimestamp(found.st_mtime, UTC))
     except FileNotFoundError:
@@ -52,7 +53,7 @@ def land(  # noqa: PLR0913, PLR0917  what is to be where
     It takes over owner, mode and attributes of a file that it replaces, and else has no more rights than were
     `recorded`, as in "-rw-r--r-- 1000:1000". Returns what of that it lacks; empty if nothing, or nothing is known.
     """
-    with _parent(root, name, make=True) as (folder, last):
+    with opened_parent(root, name, make=True) as (folder, last):
         beside, before = f".pull-{token_hex(8)}", _find_replaced(folder, last)
         most = 0o600 if before else 0o666 & _mode_in(recorded)
         file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, most, dir_fd=folder)
@@ -127,21 +128,3 @@ def _mode_in(recorded: str) -> int:
     if not _ACCESS.fullmatch(recorded):
         return 0o777
     return sum(1 << 8 - place for place, letter in enumerate(recorded[1:10]) if letter not in "-ST")
-
-
-@contextmanager
-def _parent(root: Path, name: str, *, make: bool) -> Iterator[tuple[int, str]]:
-    """Open the folder of a name, segment by segment from the root."""
-    *folders, last = name.split("/")
-    place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for folder in folders:
-            if make:
-                with suppress(FileExistsError):
-                    os.mkdir(folder, dir_fd=place)
-            inner = os.open(folder, _FOLDER, dir_fd=place)
-            os.close(place)
-            place = inner
-        yield place, last
-    finally:
-        os.close(place)
