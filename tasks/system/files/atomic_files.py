@@ -70,11 +70,16 @@ def _flush(file: BinaryIO) -> None:
 def sync_folder(folder: Path) -> None:
     """Flush a folder to disk, so that a power loss does not restore the old file of a name. Ignores errors."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Flush one file or folder to disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_marker(marker: Path) -> dict[str, Any]:
