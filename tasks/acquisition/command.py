@@ -4,7 +4,6 @@ Only whole lines are kept: half a secret on a cut line would not be recognised.
 """
 
 import os
-import pwd
 import selectors
 import shutil
 import subprocess
@@ -15,11 +14,11 @@ from typing import Any, Final
 from tasks.acquisition.collector import Incomplete, NothingThere, ProgramOutput, Target, Unanswered
 from tasks.custody.evidence.acquisition import Outcome, worst
 from tasks.custody.evidence.redact import redact
+from tasks.system.accounts import NOGROUP, groups_of
 
 _WORDS: Final = 300
 _COMPLAINT: Final = 4096
 _BLOCK: Final = 1 << 16
-_NOGROUP: Final = 65534
 _DENIED: Final = ("not permitted", "permission denied")
 _NOT_THERE: Final = (
     "not a git repository",
@@ -109,10 +108,7 @@ def owner(target: Target) -> int | None:
 
 def group_of(user: int) -> int:
     """Return the user's own group, never root's: a folder of a user may belong to root's group."""
-    try:
-        return pwd.getpwuid(user).pw_gid or _NOGROUP
-    except KeyError:
-        return _NOGROUP
+    return groups_of(user)[0] or NOGROUP
 
 
 def _refusal(message: str) -> Exception:

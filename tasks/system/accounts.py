@@ -4,7 +4,7 @@ import os
 import pwd
 from typing import Final
 
-_NOGROUP: Final = 65534
+NOGROUP: Final = 65534
 
 
 def number_of(name: str) -> int | None:
@@ -28,6 +28,6 @@ def groups_of(user: int) -> tuple[int, ...]:
     try:
         account = pwd.getpwuid(user)
     except KeyError:
-        return (_NOGROUP,)
+        return (NOGROUP,)
     others = os.getgrouplist(account.pw_name, account.pw_gid)
     return tuple(dict.fromkeys([account.pw_gid, *others]))
