@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from tasks.acquisition.collector import (
-    Collector,
     Files,
     FunctionItems,
     FunctionOutput,
@@ -40,13 +39,11 @@ _NAMED: Final = 6
 NO_SUCH_FOLDER: Final = "the block names it in folders, and the root has none of that name"
 
 
-def acquire(collector: Collector, target: Target, folder: Path) -> Iterator[Item]:
-    """Run every source and yield files and losses; a source that fails yields a Loss and the others still run."""
-    yield from take(collector.sources, target, folder)
-
-
 def take(sources: Iterable[Source], target: Target, folder: Path) -> Iterator[Item]:
-    """Run the sources one after the other; each may store what the earlier ones left of the limit."""
+    """Run the sources one after the other, and yield files and losses; a source that fails yields a Loss.
+
+    Each may store what the earlier ones left of the limit.
+    """
     room = target.limit
     for source in sources:
         for item in _try_source(source, replace(target, limit=room), folder):

@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tasks.acquisition.acquire import acquire
+from tasks.acquisition.acquire import take
 from tasks.acquisition.collector import Collector, Target
 from tasks.acquisition.estimate import estimate
 from tasks.acquisition.searching import search_items
@@ -39,7 +39,8 @@ def main(find: Callable[[str], Collector] = find_collector) -> None:
     what = find(name)
     if room := estimate(what, target, Path(folder)):
         print(json.dumps({"room": room}), flush=True)
-    for item in search_items(acquire(what, target, Path(folder)), target, Path(folder), all_of_them=what.of_containers):
+    items = take(what.sources, target, Path(folder))
+    for item in search_items(items, target, Path(folder), all_of_them=what.of_containers):
         print(json.dumps({_KINDS[type(item)]: item}, default=_fields), flush=True)
     print(json.dumps("end"), flush=True)
 

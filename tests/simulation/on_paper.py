@@ -35,7 +35,7 @@ import tasks.system.cancellation
 import tasks.system.files.atomic_files
 import tasks.system.parallel
 from tasks import collectors
-from tasks.acquisition.acquire import acquire
+from tasks.acquisition.acquire import take
 from tasks.acquisition.collector import Collector, FunctionOutput, Target
 from tasks.acquisition.estimate import estimate
 from tasks.acquisition.searching import search_items
@@ -235,7 +235,7 @@ def attempt(
         return [], Loss(what.name, Outcome.TIMED_OUT, "not done after 900 s")
     lines: list[Any] = [{"room": told}] if (told := estimate(what, target, staging)) else []
     kinds = {StoredFile: "file", Loss: "loss"}
-    for item in search_items(acquire(what, target, staging), target, staging, all_of_them=False):
+    for item in search_items(take(what.sources, target, staging), target, staging, all_of_them=False):
         row = {name: getattr(item, name) for name in type(item).__dataclass_fields__}
         lines.append({kinds.get(type(item), "search"): row})
     return cast("list[Any]", json.loads(json.dumps(lines, default=vars))), None

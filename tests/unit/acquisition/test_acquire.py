@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tasks.acquisition.acquire import acquire
+from tasks.acquisition.acquire import take
 from tasks.acquisition.collector import Collector, Files, FunctionOutput, NothingThere, ProgramOutput, Taken, Target
 from tasks.collectors import discover
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
@@ -58,7 +58,7 @@ def folder(place: Path) -> Path:
 
 
 def acquired(collector: Collector, of: Target, folder: Path) -> list[StoredFile | Loss]:
-    return [item.file if isinstance(item, Taken) else item for item in acquire(collector, of, folder)]
+    return [item.file if isinstance(item, Taken) else item for item in take(collector.sources, of, folder)]
 
 
 def taken(collector: Collector, of: Target, folder: Path) -> tuple[dict[str, StoredFile], dict[str, Loss]]:
@@ -399,7 +399,7 @@ def test_a_folder_that_may_not_be_read_is_denied_not_missing(root: Path, folder:
     (root / "logs/closed/a.log").write_text(SECRET)
     (root / "logs/closed").chmod(0)
     try:
-        told = as_nobody(lambda: [asdict(item) for item in acquire(FILES, target(root, pattern), folder)])
+        told = as_nobody(lambda: [asdict(item) for item in take(FILES.sources, target(root, pattern), folder)])
     finally:
         (root / "logs/closed").chmod(0o755)
     assert [(item["source"], item["outcome"]) for item in told] == [("logs/closed", Outcome.DENIED)]

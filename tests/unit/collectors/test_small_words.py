@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.acquisition.acquire import acquire
+from tasks.acquisition.acquire import take
 from tasks.acquisition.collector import Incomplete, Target
 from tasks.collectors import discover, disk, environment, memory, packages
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
@@ -135,7 +135,7 @@ def test_the_environment_is_taken_at_once_and_its_time_is_utc_with_z(tmp_path: P
 
 def test_memory_is_what_free_prints_with_the_tables_beside_it(tmp_path: Path) -> None:
     assert [source.stored for source in memory.COLLECTOR.sources] == ["mem.txt", "mem_tables.txt"]  # type: ignore[union-attr]
-    files = {item.stored: item for item in acquire(memory.COLLECTOR, target(tmp_path), tmp_path)}  # type: ignore[union-attr]
+    files = {item.stored: item for item in take(memory.COLLECTOR.sources, target(tmp_path), tmp_path)}  # type: ignore[union-attr]
     assert isinstance(files["mem.txt"], StoredFile)
     assert (tmp_path / "mem.txt").read_text().split()[:3] == ["total", "used", "free"]
     assert "== /proc/meminfo" in (tmp_path / "mem_tables.txt").read_text()
@@ -196,7 +196,7 @@ def test_without_free_the_tables_are_there_and_the_loss_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    lost, tables = acquire(memory.COLLECTOR, target(tmp_path), tmp_path)
+    lost, tables = take(memory.COLLECTOR.sources, target(tmp_path), tmp_path)
     assert isinstance(lost, Loss)
     assert (lost.source, lost.outcome) == ("mem.txt", Outcome.MISSING)
     assert isinstance(tables, StoredFile)

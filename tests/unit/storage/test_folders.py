@@ -15,7 +15,7 @@ import pytest
 
 from blocks.directory import DirectoryStore
 from tasks.acquisition import content, copying
-from tasks.acquisition.acquire import acquire
+from tasks.acquisition.acquire import take
 from tasks.acquisition.collector import Taken, Target
 from tasks.collectors import discover, folders
 from tasks.custody.evidence.acquisition import Evidence, Outcome
@@ -216,7 +216,7 @@ def test_what_changes_while_it_is_read_is_kept_and_named(small: SmallWorkload, m
     target = Target("IR-1", str(small.root), "python", os.getuid(), globs, [])
     folder = small.root / "evidence"
     folder.mkdir(exist_ok=True)
-    items = list(acquire(discover()["folders"], target, folder))
+    items = list(take(discover()["folders"].sources, target, folder))
     assert {item.file.stored for item in items if isinstance(item, Taken)} == {"models/busy.bin", "models/calm.bin"}
     (loss,) = [item for item in items if not isinstance(item, Taken)]
     assert getattr(loss, "source", "") == "models/busy.bin"
@@ -314,7 +314,7 @@ def test_more_files_than_a_manifest_should_hold_are_a_loss_and_cost_no_evidence(
     few = replace(folders.COLLECTOR, sources=(replace(folders.COLLECTOR.sources[0], max_files=3),))  # type: ignore[arg-type]
     (small.root / "evidence").mkdir(exist_ok=True)
     target = Target("IR-1", str(small.root), "python", os.getuid(), globs, [])
-    *_, last = acquire(few, target, small.root / "evidence")
+    *_, last = take(few.sources, target, small.root / "evidence")
     assert (getattr(last, "outcome", None), getattr(last, "reason", "")) == (
         Outcome.TRUNCATED,
         "the first 3 of 5 files",
