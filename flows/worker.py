@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
-from urllib.parse import urlsplit
 
 from tasks.custody.errors import Refused
+from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.news import PEOPLE
 from tasks.system.polling import poll_until
 from tasks.system.priority import take_priority
@@ -26,14 +26,12 @@ QUEUES: Final = ("{host}", "{host}-training", PEOPLE)
 _SERVER_SECONDS: Final = 120.0
 _ANSWER_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.2
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 def await_server(address: str) -> None:
     """Wait at most two minutes while connections to this URL are refused. Other errors are left to Prefect."""
-    place = urlsplit(address)
-    port = place.port or _PORTS.get(place.scheme)
-    if (host := place.hostname) and port:
+    host, port = leads_to(address)
+    if host:
         poll_until(lambda: not _refuses(host, port), _SERVER_SECONDS, _POLL_SECONDS)
 
 

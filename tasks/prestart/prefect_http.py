@@ -3,8 +3,8 @@
 import base64
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final
@@ -18,11 +18,9 @@ _SIGN_SECONDS: Final = 3.0
 _IDLE_SECONDS: Final = 2.0
 
 
-@contextmanager
-def ask_server(environment: Mapping[str, str], seconds: float = ANSWER_SECONDS) -> Iterator["Server"]:
-    """Yield the server that the environment names. One connection, opened by the first question."""
-    with closing(Server(environment, seconds)) as server:
-        yield server
+def ask_server(environment: Mapping[str, str], seconds: float = ANSWER_SECONDS) -> "closing[Server]":
+    """Enter the server that the environment names. One connection, opened by the first question."""
+    return closing(Server(environment, seconds))
 
 
 class Server:
