@@ -1,27 +1,22 @@
 """Stand in for the store in a dry run: read the real one, and record what would be sent."""
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from blocks.port import Answering
+from blocks.port import Answering, Store, StoredObject, Tell
 from tasks.custody.errors import Conflict
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.incident.log import CustodyLog
+from tasks.custody.store.promises import Promises
 from tasks.custody.store.retention import NOTHING, Retention
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from blocks.port import Store, StoredObject, Tell
-    from tasks.custody.store.promises import Promises
-    from tasks.custody.store.silence import StoreSilence
+from tasks.custody.store.silence import StoreSilence
 
 
 class RehearsalStore:
     """Read the real store and send nothing of the incident to it."""
 
-    def __init__(self, store: "Store", log: CustodyLog, retention: Retention = NOTHING) -> None:
+    def __init__(self, store: Store, log: CustodyLog, retention: Retention = NOTHING) -> None:
         """Take the real store, the log, and the retention that would be requested."""
         self._store, self._log, self._retention = store, log, retention
         self._written: dict[str, StoredObject] = {}
@@ -36,7 +31,7 @@ class RehearsalStore:
         """Whether the real store has answered."""
         return not isinstance(self._store, Answering) or self._store.has_answered
 
-    def find_silence(self) -> "StoreSilence | None":
+    def find_silence(self) -> StoreSilence | None:
         """What the real store has not answered."""
         return self._store.find_silence() if isinstance(self._store, Answering) else None
 
@@ -44,13 +39,11 @@ class RehearsalStore:
         """Ask the real store."""
         return self._store.unfit()
 
-    def promises(self) -> "Promises":
+    def promises(self) -> Promises:
         """Test the real store as a run would: this writes to its canary objects, and nothing else is ever sent."""
         return self._store.promises()
 
-    def create(
-        self, key: str, source: Path | bytes, sha256: str, parts: Parts | None = None, tell: "Tell" = str
-    ) -> None:
+    def create(self, key: str, source: Path | bytes, sha256: str, parts: Parts | None = None, tell: Tell = str) -> None:
         """Record the object; a conflict with an object that exists is raised as in a real run."""
         del tell
         there = self.head(key)
@@ -86,8 +79,6 @@ class RehearsalStore:
         self._written.pop(key, None)
 
     def _keep(self, key: str, size: int, sha256: str, act: str) -> None:
-        from blocks.port import StoredObject
-
         self._log.write("would", key, act=act, sha256=sha256, size=size)
         retention = NOTHING if self.unfit() else self._retention
         until = retention.until(datetime.now(UTC)) if retention.lock else None
@@ -95,7 +86,7 @@ class RehearsalStore:
             key, size, sha256, retained_until=until, lock=retention.lock, held=retention.hold
         )
 
-    def head(self, key: str) -> "StoredObject | None":
+    def head(self, key: str) -> StoredObject | None:
         """Return the object that would be there."""
         return self._written.get(key) or self._store.head(key)
 
@@ -103,14 +94,14 @@ class RehearsalStore:
         """Read the real store."""
         return self._store.read(key, limit)
 
-    def stream(self, key: str) -> "Iterator[bytes]":
+    def stream(self, key: str) -> Iterator[bytes]:
         """Read the real store, piece by piece."""
         return self._store.stream(key)
 
-    def list(self, prefix: str) -> "Iterator[StoredObject]":
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         """List the real store."""
         return self._store.list(prefix)
 
-    def list_folder(self, prefix: str) -> "tuple[Sequence[StoredObject], Sequence[str]]":
+    def list_folder(self, prefix: str) -> tuple[Sequence[StoredObject], Sequence[str]]:
         """List a folder of the real store."""
         return self._store.list_folder(prefix)

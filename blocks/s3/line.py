@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from socket import socket
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
+from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import InvalidHeader, ProtocolError, ReadTimeoutError, SSLError
-
-if TYPE_CHECKING:
-    from urllib3.connection import HTTPConnection
 
 _PIECE: Final = 1 << 16
 _HEAD_LIMIT: Final = 1 << 16
@@ -65,7 +63,7 @@ class S3ConnectionPool(HTTPConnectionPool):
 
 
 def _exchange(
-    connection: "HTTPConnection", method: str, target: str, headers: Mapping[str, str], body: bytes
+    connection: HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: bytes
 ) -> S3Response:
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     if wrong := [line.partition(":")[0] for line in lines if not (line.isascii() and line.isprintable())]:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import sha256 as sha256_of
 from threading import Lock
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import boto3
@@ -19,7 +18,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from urllib3.exceptions import HTTPError
 
 from blocks.contract import absent, require_key
-from blocks.credentials import find_ca_file
+from blocks.credentials import Credentials, find_ca_file
 from blocks.port import CANARIES, PIECE, StoredObject
 from blocks.s3.answers import Answers
 from blocks.s3.clients import BOTO_SECONDS, boto3_client, obstore_client, signed_pool
@@ -30,15 +29,12 @@ from tasks.custody.evidence.parts import Parts
 from tasks.custody.store.promises import KEPT, Promises
 from tasks.custody.store.silence import StoreSilence
 
-if TYPE_CHECKING:
-    from blocks.credentials import Credentials
-
 
 class S3Reader:
     """The reading half of a store in one bucket, under one prefix. Safe for use from many threads."""
 
     def __init__(
-        self, bucket: str, prefix: str, credentials: "Credentials | None", endpoint: str | None, region: str | None
+        self, bucket: str, prefix: str, credentials: Credentials | None, endpoint: str | None, region: str | None
     ) -> None:
         """Make the clients. Sends nothing yet, unless the credentials need a token."""
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""

@@ -6,12 +6,13 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote
 
 import obstore
 
 from blocks import contract
+from blocks.credentials import Credentials
 from blocks.port import CANARIES, StoredObject, Tell, ignore_progress
 from blocks.s3.canary import NEW, Canary
 from blocks.s3.clients import ANSWER_SECONDS
@@ -26,9 +27,6 @@ from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.promises import CreationWay, Promises, in_one_request
 from tasks.custody.store.retention import NOTHING, Retention
 
-if TYPE_CHECKING:
-    from blocks.credentials import Credentials
-
 STREAM_ABOVE: Final = 4 << 20
 """Bytes above which a file is streamed: obstore holds a whole create-only object in memory, in each thread."""
 
@@ -41,7 +39,7 @@ class S3Store(S3Reader):
         bucket: str,
         prefix: str,
         *,
-        credentials: "Credentials | None" = None,
+        credentials: Credentials | None = None,
         endpoint: str | None = None,
         region: str | None = None,
         retention: Retention = NOTHING,

@@ -5,13 +5,15 @@ Best effort and bounded in time: without the server, or without an order, nothin
 
 import logging
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from httpx import HTTPStatusError, codes
 from prefect.client.orchestration import get_client
+from prefect.futures import PrefectFuture
 from prefect.settings import temporary_settings
 
 from tasks.custody.errors import Refused
@@ -21,11 +23,6 @@ from tasks.runtime.context import RunInfo
 from tasks.runtime.step import end_of
 from tasks.system.cancellation import Cancellation, run_in_thread
 from tasks.system.polling import poll_until
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from prefect.futures import PrefectFuture
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +57,7 @@ class FleetLabels:
         self._run = run
         self._labels = dict[str, bool | int | float | str]()
 
-    def when_done(self, step: "PrefectFuture[Any]", label: str) -> None:
+    def when_done(self, step: PrefectFuture[Any], label: str) -> None:
         """Once the step is complete, label this run with the time that it was, by the server's clock.
 
         Returns at once; does nothing without an order.
@@ -68,7 +65,7 @@ class FleetLabels:
         if self._run.order is not None:
             run_in_thread(lambda: self._tell(step, label))
 
-    def _tell(self, step: "PrefectFuture[Any]", label: str) -> None:
+    def _tell(self, step: PrefectFuture[Any], label: str) -> None:
         if end_of(step).is_completed():
             at = datetime.now(UTC)
             with get_client(sync_client=True) as client:
@@ -100,7 +97,7 @@ def _ask_with_limit(limit: str, cancelled: Cancellation) -> UUID | None:
     return None
 
 
-def _turn(done: "Future[UUID | None]") -> UUID | None:
+def _turn(done: Future[UUID | None]) -> UUID | None:
     return None if done.exception() else done.result()
 
 

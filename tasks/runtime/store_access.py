@@ -4,22 +4,21 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from blocks.port import Answering
+from blocks.port import Answering, Store
 from blocks.rehearsal import RehearsalStore
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.latest import LatestPolicy
 from tasks.custody.store.retention import NOTHING, Retention
+from tasks.custody.store.silence import StoreSilence
 from tasks.incident.store_folder import note_own_account, why_not_trusted
 from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.runtime.store_patience import patient
 
 if TYPE_CHECKING:
-    from blocks.port import Store
     from blocks.signing_key import SigningKey
     from blocks.store import EvidenceStore
     from blocks.store_fields import StoreFields
     from blocks.workload_fields import WorkloadFields
-    from tasks.custody.store.silence import StoreSilence
 
 T = TypeVar("T")
 
@@ -45,20 +44,20 @@ class StoreAccess:
         return self._usable_store[0]
 
     @cached_property
-    def evidence(self) -> "Store":
+    def evidence(self) -> Store:
         """The store, with the credentials that write evidence; it is asked first, and by it a silent one is known."""
         store = self.block.open()
         return self._guard(patient(store) if isinstance(store, Answering) else store)
 
     @cached_property
-    def latest(self) -> "Store":
+    def latest(self) -> Store:
         """The store, with the credentials that change latest/."""
         return self._guard(self.block.open_latest()) if self.has_promoter else self.evidence
 
-    def _guard(self, store: "Store") -> "Store":
+    def _guard(self, store: Store) -> Store:
         return RehearsalStore(store, self.log, self.block.retention) if self._dry_run else store
 
-    def find_silence(self) -> "StoreSilence | None":
+    def find_silence(self) -> StoreSilence | None:
         """Return what the store has not answered; None if it answers, or is not open. Asks and opens nothing."""
         opened = (self.__dict__.get(name) for name in ("evidence", "latest"))
         return next(filter(None, (each.find_silence() for each in opened if isinstance(each, Answering))), None)

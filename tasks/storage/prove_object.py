@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from blocks.port import Store, StoredObject
 from tasks.custody.errors import TransientStoreError
 from tasks.custody.evidence.keys import beside_key
 from tasks.custody.incident.incident import Incident
@@ -14,9 +14,6 @@ from tasks.custody.store.retention import NOTHING, Retention
 from tasks.runtime.store_access import StoreAccess
 from tasks.storage.untrusted_reads import read_back
 from tasks.system.parallel import THREADS, side_by_side
-
-if TYPE_CHECKING:
-    from blocks.port import Store, StoredObject
 
 
 def prove(
@@ -46,7 +43,7 @@ def prove(
     )
 
 
-def create_kept(store: "Store", key: str, data: bytes) -> str:
+def create_kept(store: Store, key: str, data: bytes) -> str:
     """Create a small object, and ask the store again for it. Return its digest. Raises StoreError."""
     sha256 = digest_bytes(data)
     store.create(key, data, sha256)
@@ -54,7 +51,7 @@ def create_kept(store: "Store", key: str, data: bytes) -> str:
     return sha256
 
 
-def require_kept(store: "Store", sent: Sequence[Expected]) -> None:
+def require_kept(store: Store, sent: Sequence[Expected]) -> None:
     """Ask the store again for small objects. Raises TransientStoreError for the first that it has not kept as sent."""
     reasons = side_by_side(lambda item: _differs(store, item, store.head(item.key), deep=False)[0], sent, THREADS)
     for item, reason in zip(sent, reasons, strict=True):
@@ -67,7 +64,7 @@ def require_kept(store: "Store", sent: Sequence[Expected]) -> None:
             )
 
 
-def _differs(store: "Store", item: Expected, there: "StoredObject | None", *, deep: bool) -> tuple[str, bool]:
+def _differs(store: Store, item: Expected, there: StoredObject | None, *, deep: bool) -> tuple[str, bool]:
     """Return why the object differs from what was sealed (empty if it does not), and whether its bytes were read."""
     if there is None:
         return NOT_THERE, False

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from blocks.port import Store
 from tasks.custody.audit.finding import AuditFinding, Severity, unclear
 from tasks.custody.audit.rotated import Signers, with_successors
 from tasks.custody.audit.untrusted import Unreadable, document
@@ -15,15 +16,12 @@ from tasks.custody.fleet.places import key_at
 from tasks.custody.store.timestamp import TOKEN_LIMIT, Roots
 from tasks.storage.untrusted_reads import read_each
 
-if TYPE_CHECKING:
-    from blocks.port import Store
-
 _ROTATIONS_LIMIT: Final = 3_000
 _HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def with_rotations(
-    store: "Store", hosts: Iterable[str], signers: Signers, roots: Roots = None, beneath: str = ""
+    store: Store, hosts: Iterable[str], signers: Signers, roots: Roots = None, beneath: str = ""
 ) -> tuple[Signers, list[AuditFinding]]:
     """Add the keys that allowed ones name as the next, by what the store has of that; those of these hosts come first.
 

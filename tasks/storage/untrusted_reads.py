@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from blocks.port import PIECE
+from blocks.port import PIECE, Store
 from tasks.custody.audit.finding import AuditFinding, unclear
 from tasks.custody.audit.layout import Layout, layout_of, listings
 from tasks.custody.audit.promise import Promise, Seen
@@ -13,16 +13,13 @@ from tasks.custody.errors import StoreError
 from tasks.custody.store.rows import BYTES_LIMIT
 from tasks.system.parallel import side_by_side
 
-if TYPE_CHECKING:
-    from blocks.port import Store
-
 KEYS_LIMIT: Final = 2_000_000
 DOCUMENT_LIMIT: Final = 32 << 20
 DOCUMENTS_LIMIT: Final = 192 << 20
 """Limit for documents, which are parsed in ten times the memory. Manifests have their own limit."""
 
 
-def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int], list[AuditFinding]]:
+def keys_of(store: Store, incident: str) -> tuple[Layout, dict[str, int], list[AuditFinding]]:
     """Return the layout of an incident in the store, and the listed size of each of its keys.
 
     A finding names each place of which not all was listed.
@@ -37,7 +34,7 @@ def keys_of(store: "Store", incident: str) -> tuple[Layout, dict[str, int], list
     return layout, {key: size for key, size in found.items() if layout.owns(key)}, cut
 
 
-def fetch(store: "Store", key: str, limit: int) -> bytes:
+def fetch(store: Store, key: str, limit: int) -> bytes:
     """Read at most `limit` bytes of a document and one piece more, so that an oversized one is noticed."""
     if limit <= PIECE:
         return store.read(key, limit + 1)
@@ -50,7 +47,7 @@ def fetch(store: "Store", key: str, limit: int) -> bytes:
 
 
 def read_documents(
-    store: "Store", layout: Layout, keys: Mapping[str, int]
+    store: Store, layout: Layout, keys: Mapping[str, int]
 ) -> tuple[dict[str, bytes], list[AuditFinding]]:
     """Read the documents that exist and fit into memory, and return findings for those that cannot be read."""
     affordable, troubles = dict[str, int](), list[AuditFinding]()
@@ -67,7 +64,7 @@ def read_documents(
     return documents, troubles + unread
 
 
-def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, bytes], list[AuditFinding]]:
+def read_each(store: Store, limits: Mapping[str, int]) -> tuple[dict[str, bytes], list[AuditFinding]]:
     """Read objects side by side, none longer than it may be, and return findings for those that are or fail."""
 
     def read(key: str) -> bytes | AuditFinding:
@@ -88,7 +85,7 @@ def read_each(store: "Store", limits: Mapping[str, int]) -> tuple[dict[str, byte
     return documents, troubles
 
 
-def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Seen:
+def see(store: Store, promise: Promise, read: str | None, *, deep: bool) -> Seen:
     """Ask the store about one object. Hashes its bytes if the store's digest proves nothing, or if `deep`."""
     try:
         there = store.head(promise.key)
@@ -112,7 +109,7 @@ def see(store: "Store", promise: Promise, read: str | None, *, deep: bool) -> Se
     )
 
 
-def read_back(store: "Store", key: str, size: int) -> str:
+def read_back(store: Store, key: str, size: int) -> str:
     """Hash an object's bytes. Stops reading past `size`; the digest then differs."""
     digest, count = hashlib.sha256(), 0
     for piece in store.stream(key):

@@ -3,18 +3,15 @@
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.containers.stop import StoppingContainer
-from tasks.custody.containment.receipt import End, StoppedContainer
+from tasks.custody.containment.receipt import End
 from tasks.custody.errors import EngineError
 from tasks.host.container.membership import Container
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers
-
-if TYPE_CHECKING:
-    from tasks.custody.containment.identity import ContainerIdentity
 
 _EVERY_SECONDS: Final = 0.5
 _RAN_BEFORE: Final = "it ran before the incident and had not been seen: carry the incident on"
@@ -28,7 +25,7 @@ class ContainerReturns:
         self.context, self.ours = context, WorkloadContainers(context)
         taken, kept = frozen_containers(context.state), context.state.returned_containers.read()
         kept = [each for each in kept if each.reason != _RAN_BEFORE or each.identity not in taken]
-        self.found: dict[ContainerIdentity, StoppedContainer] = {each.identity: each for each in kept}
+        self.found = {each.identity: each for each in kept}
         self.returns = Counter({each.reason for each in kept})
         self.standing: dict[str, None] = {}
         self._next = 0.0
