@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,10 +23,12 @@ from tasks.custody.evidence.keys import VERDICT
 from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.description import place
 from tasks.custody.incident.exit_codes import EXIT_CODES, NOT_AS_WANTED
+from tasks.custody.incident.incident import parse_id
 from tasks.custody.incident.timeline import FIGURES, requests, took
-from tasks.incident.layout import CUSTODY_LOG, closings
+from tasks.host.host import LinuxHost
+from tasks.incident.layout import CUSTODY_LOG, RECORD, closings
 from tasks.prestart.freeze import defer_signals
-from tasks.system.files.atomic_files import caught_lines
+from tasks.system.files.atomic_files import caught_lines, why_not_ours
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -47,8 +50,6 @@ def run_by_hand(verb: str, workload: str, store: str, parameters: Mapping[str, A
 
     Raises EvacuationError; a malformed incident id is refused before Prefect is imported.
     """
-    from tasks.custody.incident.incident import parse_id
-
     if parameters.get("incident_id"):
         parse_id(parameters["incident_id"])
 
@@ -93,8 +94,6 @@ def _load_blocks(workload_text: str, store_text: str) -> tuple[dict[str, str], "
 
 def warn_of_others(files: Iterable[Path]) -> None:
     """Warn of files that others than we and root may write: they say what is evacuated, and where to."""
-    from tasks.system.files.atomic_files import why_not_ours
-
     for file in files:
         if not file.is_dir() and (why := why_not_ours(file)):
             logger.warning("%s says what is evacuated and where to, and %s 他人が書き換えられるファイルです", file, why)
@@ -124,12 +123,9 @@ def _print_result(  # noqa: PLR0913  all that it prints
     as_json: bool,
 ) -> int:
     """Print the result, the workload's state and the next step; return the exit code."""
-    from dataclasses import asdict
-
     from tasks.cli.next_step import Called
     from tasks.cli.output import show
     from tasks.cli.status import look
-    from tasks.host.host import LinuxHost
 
     if isinstance(reason := state.result(raise_on_failure=False), EvacuationError):
         raise reason
@@ -190,7 +186,6 @@ def describe_stored(place: str, objects: Sequence[Mapping[str, Any]]) -> str:
 def _dry_record(known: "LocalConfig", message: str) -> Path:
     """Return the record of a dry run by its message, which begins with the id; it may be missing."""
     from tasks.incident.directory import find_home
-    from tasks.incident.layout import RECORD
 
     home = find_home(known.workload, message.partition(":")[0], dry_run=True)
     return next(iter(sorted(home.glob(f"{RECORD}/*"), reverse=True)), home)

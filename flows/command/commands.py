@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from tasks.cli.output import command, refuse
+from tasks.cli.output import command, refuse, show_version
 from tasks.custody.incident.description import FILE, HERE, URL, place, workload_folder
 from tasks.custody.visible import say
 from tasks.system.files.file_here import resolve_argument
@@ -566,6 +566,4 @@ def drill(*, keep: bool = False, fleet: bool = False) -> int:
 @app.command(name="version", help_epilogue=_examples("version --json"))
 def tell_version(*, json: Json = False) -> int:
     """Print the version of this program, of Python and of Prefect."""
-    from tasks.cli.output import show_version
-
     return show_version(as_json=json)
