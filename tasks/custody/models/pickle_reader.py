@@ -10,7 +10,7 @@ See docs/adr/0013.
 import io
 import pickle
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -67,16 +67,26 @@ class _Kept:
 
 def read_as_joblib(content: ModelContent, into: Read) -> None:
     """Read as joblib.load does: an array's bytes follow its wrapper."""
-    into.top = _Reader(content, into, arrays=True).load_kept()
+    into.top = _Reader(content, into, arrays=True).read_kept()
     content.require_end()
 
 
 def read_as_pickle(content: ModelContent, into: Read) -> None:
     """Read as pickle.load does, which takes an array's bytes for opcodes, up to the end or the first error."""
-    _Reader(content, into, arrays=False).load_kept()
+    _Reader(content, into, arrays=False).read_kept()
 
 
 _Unpickler: Any = pickle._Unpickler  # noqa: SLF001  joblib builds on it as well; mypy cannot subclass it
+
+
+def _watching(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return the opcode; what it has brought to the top of the stack is then watched."""
+
+    def load_watched(reader: "_Reader") -> None:
+        load(reader)
+        reader.append(reader._watch(reader.stack.pop()))  # noqa: SLF001  an opcode of its own
+
+    return load_watched
 
 
 class _Reader(_Unpickler):  # type: ignore[misc]
@@ -89,7 +99,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         self._content, self._kept, self._into, self._arrays = content, kept, into, arrays
         self._open: dict[int, Name | BuiltObject] = {}
 
-    def load_kept(self) -> object:
+    def read_kept(self) -> object:
         try:
             return self._finish(self.load())
         except (Torn, Undecided, MemoryError, RecursionError):
@@ -128,24 +138,10 @@ class _Reader(_Unpickler):  # type: ignore[misc]
         self._open[id(fresh)] = fresh
         return fresh
 
-    def _push_watched(self) -> None:
-        self.append(self._watch(self.stack.pop()))
-
-    def load_get(self) -> None:
-        super().load_get()
-        self._push_watched()
-
-    def load_binget(self) -> None:
-        super().load_binget()
-        self._push_watched()
-
-    def load_long_binget(self) -> None:
-        super().load_long_binget()
-        self._push_watched()
-
-    def load_dup(self) -> None:
-        super().load_dup()
-        self._push_watched()
+    load_get = _watching(_Unpickler.load_get)
+    load_binget = _watching(_Unpickler.load_binget)
+    load_long_binget = _watching(_Unpickler.load_long_binget)
+    load_dup = _watching(_Unpickler.load_dup)
 
     def load_persid(self) -> None:
         if not self.proto:  # text and zip files may begin with it, and no real load goes on
@@ -279,21 +275,15 @@ class _Reader(_Unpickler):  # type: ignore[misc]
     def _pass_array(self, wrapper: BuiltObject) -> BuiltObject:
         size, holds_objects = array_extent(wrapper)
         if holds_objects:  # plain pickle.load, which takes a wrapper for any other object
-            return BuiltObject(wrapper.kind, (_Reader(self._content, self._into, arrays=False).load_kept(),))
+            return BuiltObject(wrapper.kind, (_Reader(self._content, self._into, arrays=False).read_kept(),))
         if wrapper.state.get("numpy_array_alignment_bytes") is not None:
             self._content.skip(self._content.read(1)[0])
         self._content.skip(size)
         return BuiltObject(wrapper.kind, ())
 
 
-def _install(names: str) -> Iterator[tuple[int, Callable[..., None]]]:
-    for name in names.split():
-        yield getattr(pickle, name)[0], getattr(_Reader, f"load_{name.lower()}")
-
-
-_Reader.dispatch |= dict(
-    _install(
-        "PERSID GET BINGET LONG_BINGET DUP "
-        "REDUCE NEWOBJ NEWOBJ_EX BUILD APPEND APPENDS ADDITEMS SETITEM SETITEMS BYTEARRAY8 NEXT_BUFFER READONLY_BUFFER"
-    )
-)
+_Reader.dispatch |= {
+    getattr(pickle, name.removeprefix("load_").upper())[0]: load
+    for name, load in vars(_Reader).items()
+    if name.startswith("load_")
+}
