@@ -14,8 +14,7 @@ from tasks.custody.evidence.keys import CONTAINERS, stored_name
 from tasks.custody.evidence.redact import redact_command, redact_environment, redact_fields, redact_value
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.host.container.docker_engine import DockerEngine, Engine
-from tasks.host.container.membership import workload_containers
-from tasks.host.process.table import standpoint
+from tasks.host.container.membership import find_living
 
 _COMMANDS: Final = frozenset({"Cmd", "Entrypoint", "Args", "Command", "Test"})
 _GIVEN: Final = frozenset({"Labels", "Config", "Options", "DriverOpts", "Sysctls"})
@@ -58,8 +57,7 @@ _ASKED: Final[Mapping[str, Callable[[Engine, str], bytes]]] = {
 
 def to_look_into(target: Target, engine: Engine) -> dict[str, str]:
     """Return ids and names of the paused containers, and of any started since."""
-    selectors = target.container_selectors
-    living = workload_containers(engine.containers(selectors), selectors, standpoint().own)
+    living = find_living(engine, target.container_selectors)
     return {**dict(target.containers), **{each.id: each.name for each in living}}
 
 

@@ -10,9 +10,8 @@ from typing import Any, Final
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.host.container.docker_engine import DockerEngine
-from tasks.host.container.membership import Container, belongs, workload_containers
+from tasks.host.container.membership import Container, belongs, find_living
 from tasks.host.guard_config import GuardConfig
-from tasks.host.process.table import standpoint
 from tasks.incident.run_lock import at_work
 from tasks.system.files.atomic_files import read_private, rows_of
 
@@ -43,8 +42,7 @@ class ContainerGuard:
 
     def watch(self) -> None:
         """Pause every newcomer, and every caught container that was resumed since."""
-        entries = self.orders.containers
-        living = workload_containers(self.engine.containers(entries), entries, standpoint().own)
+        living = find_living(self.engine, self.orders.containers)
         frozen, started = identities(self.orders.known_containers), identities(self.orders.started_containers)
         for container in living:
             held = container.identity in frozen and (container.state == "paused" or at_work(Path(self.orders.evidence)))

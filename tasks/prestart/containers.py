@@ -16,8 +16,7 @@ from tasks.custody.errors import ContainerGone
 from tasks.custody.visible import say
 from tasks.guard.containers import identities
 from tasks.host.container.docker_engine import DockerEngine
-from tasks.host.container.membership import workload_containers
-from tasks.host.process.table import standpoint
+from tasks.host.container.membership import find_living
 from tasks.incident.layout import FROZEN_CONTAINERS
 from tasks.prestart.journal import EarlyFreeze, read_early, write_containers
 
@@ -32,12 +31,12 @@ def pause_containers(early: EarlyFreeze, workload: Mapping[str, Any], homes: Ite
     of incidents that were not thawed. One between two starts is left to the run, and all if the journal or the engine
     fails.
     """
-    entries, place = tuple(workload["containers"]), workload.get("docker_host") or ""
+    place = workload.get("docker_host") or ""
     held = identities(home / FROZEN_CONTAINERS for home in homes)
     before, until = read_early(early.path).containers, time.monotonic() + _PAUSE_SECONDS
     try:
         with closing(DockerEngine(place, _ANSWER_SECONDS)) as engine:
-            found = workload_containers(engine.containers(entries), entries, standpoint().own)
+            found = find_living(engine, tuple(workload["containers"]))
             running = [each for each in found if each.state == "running"]
             paused = {each.identity: datetime.now(UTC) for each in running if each.identity not in held}
             write_containers(early.path, before | paused)

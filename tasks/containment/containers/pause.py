@@ -17,9 +17,8 @@ from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.incident.description import leads_to
 from tasks.host.container.docker_engine import Engine
-from tasks.host.container.membership import Container, belongs, find_published_ports, workload_containers
+from tasks.host.container.membership import Container, belongs, find_living, find_published_ports
 from tasks.host.process.process import descendants
-from tasks.host.process.table import standpoint
 from tasks.prestart.journal import resume_containers, write_containers
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, with_earlier
@@ -55,11 +54,10 @@ class WorkloadContainers:
 
     def find(self) -> list[Container]:
         """Return every live container of the workload, except those that our recovery started."""
-        entries = self._workload.containers
-        if not entries:
+        if not self._workload.containers:
             return []
         recovered = {each.id for each in self.state.recovered_containers.read()}
-        found = workload_containers(self.engine.containers(entries), entries, standpoint().own)
+        found = find_living(self.engine, self._workload.containers)
         return [container for container in found if container.id not in recovered]
 
     def freeze(

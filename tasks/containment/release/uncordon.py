@@ -20,7 +20,7 @@ from tasks.custody.step_result import StepResult
 from tasks.host.host import Host, send_signal
 from tasks.host.process.membership import Exceptions, Members
 from tasks.host.process.process import Process, process_line
-from tasks.host.process.table import standpoint, untouchable
+from tasks.host.process.table import untouchable
 from tasks.host.wrappers import continue_above
 from tasks.incident.directory import bases, cordon_base, homes
 from tasks.incident.last_word import THAWED, last_word
@@ -221,13 +221,13 @@ def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetim
 
     If the engine fails they stay paused.
     """
-    from tasks.host.container.membership import workload_containers
+    from tasks.host.container.membership import find_living
 
     own = {entry["identity"]["id"] for entry in _read_journals(workload, FROZEN_CONTAINERS)}
-    caught, entries = dict(containers_in(_caught(workload))), workload.containers
+    caught = dict(containers_in(_caught(workload)))
     ended, remaining = list[str](), list[str]()
     with suppress(EngineError):
-        for now in workload_containers(engine.containers(entries), entries, standpoint().own) if caught else ():
+        for now in find_living(engine, workload.containers) if caught else ():
             if now.identity in caught and now.id not in own and now.state == "paused":
                 if now.identity.started_before(since):
                     remaining.append(ran_before(now.summary, f"docker unpause {now.id}"))

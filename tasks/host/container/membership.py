@@ -1,15 +1,19 @@
 """Decide which containers belong to the workload, and by which signal each is ended (runbook §2, §3)."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from signal import SIGINT, SIGTERM, Signals
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.host.process.process import Masks
+from tasks.host.process.table import standpoint
+
+if TYPE_CHECKING:
+    from tasks.host.container.docker_engine import Engine
 
 ALIVE: Final = frozenset({"running", "paused", "restarting"})
 _SHORT: Final = 12
@@ -108,6 +112,11 @@ def workload_containers(containers: Iterable[Container], entries: Iterable[str],
         for container in containers
         if container.alive and container.id != own and any(belongs(container, entry) for entry in wanted)
     ]
+
+
+def find_living(engine: "Engine", entries: Sequence[str]) -> list[Container]:
+    """Return those that the engine has now. Raises EngineError."""
+    return workload_containers(engine.containers(entries), entries, standpoint().own)
 
 
 def gentle_signal_of(container: Container, masks: Masks | None) -> Signals | None:

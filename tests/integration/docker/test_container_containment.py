@@ -263,7 +263,7 @@ def test_our_own_container_is_not_touched(
     containers: Containers, small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = containers.run(COUNTER), containers.run(COUNTER)
-    monkeypatch.setattr("tasks.containment.containers.pause.standpoint", lambda: type("Here", (), {"own": ours}))
+    monkeypatch.setattr("tasks.host.container.membership.standpoint", lambda: type("Here", (), {"own": ours}))
     with case_of(containers.block(small)) as context:
         frozen = made(freeze.fn(context))
         stop.fn(context)
