@@ -32,14 +32,11 @@ def of_root(patterns: Iterable[str]) -> list[str]:
     return [each for each in patterns if not is_full(each)]
 
 
-def full_only(patterns: Iterable[str]) -> list[str]:
-    """Return the patterns that count from the root of a container."""
-    return [each for each in patterns if is_full(each)]
-
-
 def matches_inside(path: str, workdir: str, patterns: Sequence[str]) -> bool:
     """Return whether one of the globs would find a full path of a container that works in `workdir`."""
-    return matches_any(posixpath.relpath(path, workdir), of_root(patterns)) or matches_any(path, full_only(patterns))
+    return matches_any(posixpath.relpath(path, workdir), of_root(patterns)) or matches_any(
+        path, filter(is_full, patterns)
+    )
 
 
 def matches_any(path: str, patterns: Iterable[str]) -> bool:

@@ -129,7 +129,6 @@ class ModelContent:
         self._file, self._remaining = file, limit
         self._size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        self._ahead = b""
 
     def read(self, size: int) -> bytes:
         """Return exactly `size` bytes. Raises Torn if there are fewer."""

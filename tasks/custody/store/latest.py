@@ -93,13 +93,8 @@ class LatestTransaction:
         return spell_rows({**fields, "begun_at": self.begun_at.isoformat()}, "rows", map(_row_fields, self.rows))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "LatestTransaction":
-        """Parse a transaction. Raises ValueError if it is invalid, or names keys outside the store's layout."""
-        return cls.read([data])
-
-    @classmethod
     def read(cls, pieces: Iterable[bytes]) -> "LatestTransaction":
-        """Parse a transaction from pieces. Raises ValueError as `from_bytes`."""
+        """Parse a transaction. Raises ValueError if it is invalid, or names keys outside the store's layout."""
         fields, rows = read_rows(pieces, "rows", _row)
         turn = replace(_TURN.validate_python({**fields, "rows": ()}), rows=tuple(rows))
         if turn.begun_at.tzinfo is None:

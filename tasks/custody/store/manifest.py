@@ -139,13 +139,8 @@ class Manifest:
         return whole.hexdigest(), size
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Manifest":
-        """Parse what to_bytes wrote; writing again gives the same bytes."""
-        return cls.read([data])
-
-    @classmethod
     def read(cls, pieces: Iterable[bytes]) -> "Manifest":
-        """Parse a manifest from pieces."""
+        """Parse what `pieces` yielded; writing again gives the same bytes."""
         raw, files = read_rows(pieces, "items", lambda row: file_of(json.loads(row)))
         return cls.of(raw, files)
 

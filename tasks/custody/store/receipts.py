@@ -37,7 +37,6 @@ class Receipts(StepResult):
     """Receipts of many objects: of an offload, a verification or a promotion."""
 
     objects: tuple[ObjectReceipt, ...]
-    reason: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -56,7 +55,7 @@ class Receipts(StepResult):
             words += f"; {len(bad)} not: {bad[0].key}: {bad[0].reason}"
         if gone:
             words += f"; {len(gone)} lost: {gone[0].key}: {gone[0].reason}"
-        return f"{words}; {self.reason}" if self.reason else words
+        return words
 
 
 def unproven(receipts: Iterable[ObjectReceipt]) -> list[ObjectReceipt]:

@@ -99,7 +99,7 @@ def test_a_mirror_deletes_what_was_shown_and_approved_and_nothing_else(place: tu
     assert (state.type.value, state.name) == ("COMPLETED", "Mirrored"), state.message
     assert f"{SECOND}: Hanako approved: moved elsewhere; turn 3: 2 keep, 1 delete" in str(state.message)
     assert latest(store) == {MODEL: "2", SCORES: "a person's"}
-    assert "Hanako approved: moved elsewhere" in LatestTransaction.from_bytes(store.read(begun_key(3))).by
+    assert "Hanako approved: moved elsewhere" in LatestTransaction.read([store.read(begun_key(3))]).by
 
 
 def test_a_refusal_changes_nothing(place: tuple[str, DirectoryStore]) -> None:

@@ -232,7 +232,7 @@ def test_latest_that_went_on_is_a_note(objects: Objects, holding: Holding, signe
 def test_a_turn_that_no_record_tells_of_is_open_unless_a_later_one_has_carried_it_on(
     objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
-    last = LatestTransaction.from_bytes(objects[begun_key(2)])
+    last = LatestTransaction.read([objects[begun_key(2)]])
     assert last.incident == INCIDENT
     silent = objects | {begun_key(3): replace(last, number=3).to_bytes()}
     audit = verify_incident(holding(silent), INCIDENT, signers, deep=False)
@@ -247,7 +247,7 @@ def test_a_turn_that_no_record_tells_of_is_open_unless_a_later_one_has_carried_i
 def test_what_the_records_tell_of_a_turn_is_compared(
     objects: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
-    another = replace(LatestTransaction.from_bytes(objects[begun_key(2)]), incident="IR-20260102T030406Z").to_bytes()
+    another = replace(LatestTransaction.read([objects[begun_key(2)]]), incident="IR-20260102T030406Z").to_bytes()
     for number in (1, 2):
         for key in (begun_key(number), done_key(number)):
             gone = {name: data for name, data in objects.items() if name != key}

@@ -60,7 +60,7 @@ def test_a_turn_leaves_what_it_did_and_where_all_of_it_is_held(place: Store) -> 
     assert made.is_complete
     assert made.summary == "turn 2: 1 replace, 2 keep"
     assert latest(place) == {MODEL: "2", SCORES: "1", LOG: "old"}
-    turn = LatestTransaction.from_bytes(place.read(begun_key(2)))
+    turn = LatestTransaction.read([place.read(begun_key(2))])
     rows = {row.key: row for row in turn.rows}
     assert (rows[MODEL].act, rows[LOG].act) == (Act.REPLACE, Act.KEEP)
     before, after = rows[MODEL].before, rows[MODEL].after
@@ -126,7 +126,7 @@ def test_a_turn_that_was_broken_off_is_finished_by_the_next(action: str, subject
         expected = {MODEL: files.get("model", "2"), SCORES: "2"}
     assert latest(store) == expected
     assert made.is_complete
-    turn = LatestTransaction.from_bytes(store.read(begun_key(3)))
+    turn = LatestTransaction.read([store.read(begun_key(3))])
     assert turn.carries_on == 2
     assert store.head(done_key(3))
 
@@ -168,9 +168,7 @@ def test_of_many_at_once_one_has_the_turn_and_the_others_are_refused(place: Stor
         thread.start()
     for thread in threads:
         thread.join()
-    turns = [
-        LatestTransaction.from_bytes(place.read(begun_key(number))) for number in range(1, history(place).number + 1)
-    ]
+    turns = [LatestTransaction.read([place.read(begun_key(number))]) for number in range(1, history(place).number + 1)]
     assert len(turns) == len([each for each in told if isinstance(each, str)]) >= 1
     assert len(told) == len(wishes)
     assert latest(place) == {MODEL: turns[-1].incident[10]}

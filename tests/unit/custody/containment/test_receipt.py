@@ -156,11 +156,9 @@ def test_what_is_lost_is_not_unproven_and_counts_once_beside_its_copy() -> None:
     copy = replace(gone, key="snapshots/x/c")
     all_of_them = (proven, doubted, gone, copy)
     assert (unproven(all_of_them), lost(all_of_them), lost_once(all_of_them)) == ([doubted], [gone, copy], [gone])
-    told = Receipts(all_of_them, "checked twice")
+    told = Receipts(all_of_them)
     assert not told.is_complete
-    assert told.summary == (
-        "1 objects, 5 bytes; 1 not: evidence/b: another digest; 2 lost: evidence/c: it changed; checked twice"
-    )
+    assert told.summary == "1 objects, 5 bytes; 1 not: evidence/b: another digest; 2 lost: evidence/c: it changed"
     assert (Receipts((proven, gone)).is_complete, Receipts((proven,)).summary) == (True, "1 objects, 5 bytes")
 
 

@@ -92,7 +92,7 @@ def folder(tmp_path: Path) -> Path:
 @given(contents)
 def test_what_is_read_back_has_the_same_bytes_again(of: list[StoredFile]) -> None:
     written = manifest(*of).to_bytes()
-    again = Manifest.from_bytes(written)
+    again = Manifest.read([written])
     assert again.to_bytes() == written
     assert set(again.files) == set(of)
 

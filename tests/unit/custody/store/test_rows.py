@@ -86,7 +86,7 @@ def test_another_spelling_is_refused_and_never_read_as_a_shorter_list(change: Ca
     changed = change(WRITTEN.decode()).encode()
     assert changed != WRITTEN
     with pytest.raises(Misspelled):
-        Manifest.from_bytes(changed)
+        Manifest.read([changed])
     with pytest.raises(Unreadable):
         read_manifest(changed)
 
@@ -103,7 +103,7 @@ def test_another_spelling_is_refused_and_never_read_as_a_shorter_list(change: Ca
 def test_no_more_is_read_than_its_limits(name: str, value: int, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, name, value)
     with pytest.raises(Misspelled, match=what):
-        Manifest.from_bytes(WRITTEN)
+        Manifest.read([WRITTEN])
     with pytest.raises(Unreadable):
         read_manifest(WRITTEN)
 

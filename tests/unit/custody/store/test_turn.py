@@ -92,8 +92,8 @@ def test_it_is_written_and_read_back(
     present: dict[str, ObjectRef], wanted: dict[str, ObjectRef], remove: set[str]
 ) -> None:
     made = turn(rows=plan(7, present, wanted, remove=remove), undoes=3)
-    assert LatestTransaction.from_bytes(made.to_bytes()) == made
-    assert LatestTransaction.from_bytes(made.to_bytes()).to_bytes() == made.to_bytes()
+    assert LatestTransaction.read([made.to_bytes()]) == made
+    assert LatestTransaction.read([made.to_bytes()]).to_bytes() == made.to_bytes()
 
 
 @given(presents, wishes, some)
@@ -156,7 +156,7 @@ def test_a_rollback_that_was_broken_off_is_nobodys_incident() -> None:
 )
 def test_what_is_no_turn_is_not_followed(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  pydantic's own is one
-        LatestTransaction.from_bytes(data)
+        LatestTransaction.read([data])
 
 
 def test_keys_tell_their_turn() -> None:
