@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from tasks.custody.audit.layout import SIGNATURE, Layout, beside
 from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
-from tasks.custody.evidence.keys import LATEST, MODELS, beside_key, claim_key, record_key, snapshot_key, source_path
+from tasks.custody.evidence.keys import LATEST, MODELS, beside_key, claim_key, record_key, snapshot_folder, source_path
 from tasks.custody.incident.incident import parse_id
 from tasks.custody.models.inspection import Inspection, Soundness, goes_along, plain
 from tasks.custody.step_result import StepResult
@@ -186,7 +186,7 @@ def source_of(store: "Store", what: str, past: History = History()) -> RestoreSo
         incident, prefix = parse_id(what), f"incidents/{parse_id(what)}/"
         return RestoreSource(what, prefix, f"{incident}/", _find_promised(store, incident, prefix, access), access)
     stamp = what.removeprefix("snapshots/").strip("/")
-    prefix = snapshot_key(stamp, "")
+    prefix = snapshot_folder(stamp)
     if not (incidents := tuple(_incidents_of(stamp))):
         raise Refused(
             "latest, an incident IR-…, or a snapshot's stamp YYYYmmddTHHMMSSZ",

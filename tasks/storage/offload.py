@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError
 from tasks.custody.evidence.acquisition import Seal
-from tasks.custody.evidence.keys import LATEST, claim_key, snapshot_key
+from tasks.custody.evidence.keys import LATEST, claim_key, snapshot_folder
 from tasks.custody.fleet.host_order import run_name
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.news import News
@@ -155,8 +155,8 @@ def _list_sizes(
 
 def _end_unfinished(store: StoreAccess, incident: Incident, volumes: int) -> None:
     """Abort unfinished multipart uploads of earlier runs, because they take space in the store. Deletes no object."""
-    stamps = [incident.snapshot, *(f"{incident.snapshot}.{volume}" for volume in range(2, volumes + 1))]
-    prefixes = [claim_key(incident.id).removesuffix("claim.json"), *(snapshot_key(each, "") for each in stamps)]
+    snapshots = (snapshot_folder(incident.snapshot, volume) for volume in range(1, volumes + 1))
+    prefixes = [claim_key(incident.id).removesuffix("claim.json"), *snapshots]
     try:
         ended = [key for prefix in prefixes for key in store.evidence.end_unfinished(prefix)]
     except StoreError as error:

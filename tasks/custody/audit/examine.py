@@ -33,7 +33,7 @@ from tasks.custody.audit.stated import statement_holds
 from tasks.custody.audit.timed import TimeStamps, may_lie_beside, seen_times, time_stamps
 from tasks.custody.audit.untrusted import DocumentReader, Unreadable, read_closing, read_manifest
 from tasks.custody.evidence.acquisition import Evidence
-from tasks.custody.evidence.keys import SEGMENT, claim_key, record_key, volume_folder
+from tasks.custody.evidence.keys import SEGMENT, claim_key, record_key, snapshot_folder, volume_folder
 from tasks.custody.incident.incident import Origin
 from tasks.custody.store.manifest import Manifest
 from tasks.custody.store.objects import Expected, all_objects
@@ -232,5 +232,5 @@ def _exempt_keys(
     open_folders = [record_key(layout.incident, number, "") for number, each in records.items() if each.closing is None]
     for volume in layout.volumes:
         if volume not in manifests:
-            open_folders += [layout.folder(volume), layout.snapshot_folder(volume)]
+            open_folders += [layout.folder(volume), snapshot_folder(layout.snapshot, volume)]
     yield from (key for key in keys if key.startswith(tuple(open_folders)))

@@ -17,7 +17,6 @@ from tasks.custody.evidence.keys import (
     claim_key,
     evidence_key,
     record_key,
-    snapshot_key,
     volume_folder,
 )
 
@@ -93,10 +92,6 @@ class Layout:
     def folder(self, volume: int) -> str:
         """Return the prefix of an evidence folder."""
         return evidence_key(self.incident, volume, "")
-
-    def snapshot_folder(self, volume: int) -> str:
-        """Return the prefix of the snapshot of an evidence folder."""
-        return snapshot_key(self.snapshot if volume == 1 else f"{self.snapshot}.{volume}", "")
 
     def owns(self, key: str) -> bool:
         """Return whether a key belongs to the incident, so that one of its documents must name it.

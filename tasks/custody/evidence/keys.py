@@ -162,9 +162,9 @@ def fleet_record_key(fleet: str, number: int, name: str) -> str:
     return f"fleets/{fleet}/record/{number:03d}/{name}"
 
 
-def snapshot_key(snapshot: str, stored: str) -> str:
-    """Return the key of a workload file in the incident's snapshot."""
-    return f"{SNAPSHOTS}{snapshot}/{stored}"
+def snapshot_folder(snapshot: str, volume: int = 1) -> str:
+    """Return the prefix of the workload's files in the incident's snapshot; a supplement has its own."""
+    return f"{SNAPSHOTS}{snapshot}/" if volume == 1 else f"{SNAPSHOTS}{snapshot}.{volume}/"
 
 
 def latest_key(stored: str) -> str:

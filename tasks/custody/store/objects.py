@@ -12,7 +12,7 @@ from tasks.custody.evidence.keys import (
     evidence_key,
     in_snapshot,
     latest_key,
-    snapshot_key,
+    snapshot_folder,
 )
 from tasks.custody.evidence.parts import Parts
 from tasks.custody.evidence.pattern import matches_any
@@ -115,7 +115,7 @@ def closing_objects(manifest: Manifest, signature: bytes = b"") -> list[Expected
 
 def snapshot_objects(manifest: Manifest, snapshot: str) -> list[Expected]:
     """Return models, artifacts, logs and the manifest's folders under the snapshot; a supplement has its own."""
-    folder = snapshot_key(snapshot if manifest.volume == 1 else f"{snapshot}.{manifest.volume}", "")
+    folder = snapshot_folder(snapshot, manifest.volume)
     of, whole = evidence_key(manifest.incident, manifest.volume, ""), frozenset(manifest.folders)
     files = (file for file in manifest.files if file.source and in_snapshot(file.stored, whole))
     return [Expected(folder, file, of + file.stored) for file in files]

@@ -20,7 +20,7 @@ from tasks.acquisition.collector import Taken, Target
 from tasks.collectors import discover, folders
 from tasks.custody.evidence.acquisition import Evidence, Outcome
 from tasks.custody.evidence.coverage import statement
-from tasks.custody.evidence.keys import quote, snapshot_key
+from tasks.custody.evidence.keys import quote, snapshot_folder
 from tasks.custody.store.objects import Expected, evidence_first, snapshot_objects
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import check_seal, read_manifest, seal
@@ -134,7 +134,7 @@ def test_what_is_like_a_model_by_content_stays_out_of_latest_whatever_its_name(
     with case_of(small.block(needed=["folders", "models"]), store) as context:
         whole_run(context)
     for name in (*hidden, "models/net.bin"):
-        assert store.head(snapshot_key(SNAPSHOT, name)), name
+        assert store.head(snapshot_folder(SNAPSHOT) + name), name
         assert not store.head(f"latest/{name}"), name
 
 
