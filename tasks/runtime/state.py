@@ -4,7 +4,7 @@ import logging
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,10 +20,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@cache
-def _adapter_of(kind: Any) -> TypeAdapter[Any]:
-    """Return what reads and writes this type. One takes milliseconds to make, and each step has journals of its own."""
-    return TypeAdapter(kind)
+_adapter_of: Final = cache(TypeAdapter)
+"""Makes what reads and writes a type. One takes milliseconds to make, and each step has journals of its own."""
 
 
 class Journal(Generic[T]):
@@ -37,8 +35,7 @@ class Journal(Generic[T]):
 
     @property
     def _adapter(self) -> TypeAdapter[T]:
-        kind: Any = self._kind
-        return _adapter_of(kind)
+        return _adapter_of(self._kind)  # type: ignore[arg-type]  # hashable
 
     def read(self) -> T:
         """Return what was written last; the empty value of its type where nothing was."""

@@ -64,6 +64,8 @@ class DocumentReader:
 
 _Item = tuple[str, str, int, Sha256, int | None, str, str, str, tuple[int, int, tuple[Sha256, ...]] | None]
 _ITEM: Final = TypeAdapter(_Item)
+_adapter: Final = cache(TypeAdapter)
+"""Building one takes longer than validating most documents."""
 
 
 @dataclass(frozen=True)
@@ -153,12 +155,6 @@ def validate(kind: type[T], value: object) -> T:
         name = getattr(kind, "__name__", kind) if get_origin(kind) is None else "list of attempts or items"
         raise Unreadable(f"the fields of a {name}", _describe_error(error)) from error
     return found
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Return the adapter, cached: building one takes longer than validating most documents."""
-    return TypeAdapter(kind)
 
 
 def _describe_error(error: ValidationError | RecursionError) -> str:
