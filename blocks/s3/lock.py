@@ -56,7 +56,7 @@ class ObjectLock:
         """Lock arguments of a creating PUT or copy; empty if nothing is asked or the bucket cannot lock."""
         if not self._retention or self.unfit:
             return {}
-        until = self._retention.until(_now())
+        until = self._retention.until(datetime.now(UTC))
         lock = {"ObjectLockMode": self._retention.lock.upper(), "ObjectLockRetainUntilDate": until}
         hold = {"ObjectLockLegalHoldStatus": "ON"}
         return (lock if self._retention.lock else {}) | (hold if self._retention.hold else {})
@@ -64,7 +64,7 @@ class ObjectLock:
     @property
     def for_a_day(self) -> dict[str, str]:
         """HTTP headers of a lock that ends tomorrow and that a person with the right may lift."""
-        until = _spell(_now() + timedelta(days=1))
+        until = _spell(datetime.now(UTC) + timedelta(days=1))
         return {_HEADERS["ObjectLockMode"]: "GOVERNANCE", _HEADERS["ObjectLockRetainUntilDate"]: until}
 
     def create(self, act: Callable[..., T]) -> T:
@@ -92,7 +92,10 @@ class ObjectLock:
             if retention.lock and (until is None or until < since + timedelta(days=retention.days)):
                 is_strict = (there.lock or retention.lock) == "compliance"
                 mode: ObjectLockRetentionModeType = "COMPLIANCE" if is_strict else "GOVERNANCE"
-                lasting: ObjectLockRetentionTypeDef = {"Mode": mode, "RetainUntilDate": retention.until(_now())}
+                lasting: ObjectLockRetentionTypeDef = {
+                    "Mode": mode,
+                    "RetainUntilDate": retention.until(datetime.now(UTC)),
+                }
                 self._s3.put_object_retention(Bucket=self._bucket, Key=name, Retention=lasting)
             if retention.hold and not there.held:
                 self._s3.put_object_legal_hold(Bucket=self._bucket, Key=name, LegalHold={"Status": "ON"})
@@ -120,7 +123,3 @@ _HEADERS: Final = {
 
 def _spell(value: Any) -> str:
     return value.strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else str(value)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

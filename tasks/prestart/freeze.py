@@ -106,7 +106,7 @@ def freeze_for(run: "KnownRun") -> EarlyFreeze:
     incident, alarm = run.parameters.get("incident_id"), Alarm.of(run.parameters.get("alarm"))
     if alarm and not incident:  # one that carries on a named incident is never too old
         now, limit = run.time(), timedelta(seconds=float(run.fields.get("alarm_max_age", MAX_AGE_SECONDS)))
-        if alarm.age(run.requested_at or now, now, _now()) > limit:
+        if alarm.age(run.requested_at or now, now, datetime.now(UTC)) > limit:
             raise NothingToFreeze
     is_new = run.parameters.get("new_incident") and known_id(incident)
     return _locked_freeze(_here(run.fields), None if is_new else incident, run.id if run.was_begun else "")
@@ -285,7 +285,7 @@ def _halt(  # noqa: PLR0913, PLR0917  as `_freeze`
         seen.update(new)
         running = [each for each in new if snapshot[each.pid].state != "T"]
         apis = [each for each in running if again and found[each].role == "api"]
-        frozen.update((each, _now()) for each in running if each not in held)
+        frozen.update((each, datetime.now(UTC)) for each in running if each not in held)
         note(running_above(snapshot, [each.pid for each in running]))
         if again and not apis:
             hearing.wait()
@@ -301,14 +301,10 @@ def _stop(
 ) -> None:
     """Stop these processes, and note when in `frozen` for those in it."""
     for identity in running:
-        at = _now()
+        at = datetime.now(UTC)
         freeze_process(host, snapshot[identity.pid])
         if identity in frozen:
             frozen[identity] = at
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _bases(workload: Mapping[str, Any], evidence: Path) -> list[Path]:
