@@ -17,7 +17,7 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import Refused
 from tasks.host.detached_process import start_as
 from tasks.host.host import LinuxHost, send_signal
-from tasks.host.process.process import descendants, gentle_signal
+from tasks.host.process.process import family, gentle_signal
 from tasks.host.process.table import start_of
 from tasks.system.accounts import clean_environment
 from tasks.system.declarations import account_for
@@ -135,9 +135,9 @@ class Training:
     def _family(self) -> frozenset[Identity]:
         """Return the live processes of the training: descendants, and all in its session."""
         snapshot = self._host.snapshot()
-        pids = {self.identity.pid} | descendants(snapshot, [self.identity.pid])
-        pids |= {pid for pid in snapshot if _session(pid) == self.identity.pid}
-        return frozenset(snapshot[pid].identity for pid in pids & snapshot.keys() if snapshot[pid].alive)
+        pids = family(snapshot, {self.identity})
+        pids |= {pid for pid, each in snapshot.items() if each.session == self.identity.pid}
+        return frozenset(snapshot[pid].identity for pid in pids if snapshot[pid].alive)
 
     def end(self) -> None:
         """Send each process the signal that it heeds, wait a grace, then SIGKILL until none is left."""
@@ -157,9 +157,3 @@ class Training:
     def _send(self, identity: Identity, number: signal.Signals) -> None:
         if send_signal(self._host, identity, number):
             logger.error("%s to %s was denied", number.name, identity.pid)
-
-
-def _session(pid: int) -> int:
-    with suppress(OSError):
-        return os.getsid(pid)
-    return 0
