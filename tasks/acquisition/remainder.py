@@ -8,7 +8,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -56,38 +56,31 @@ class Remainder:
     image: bool = False
 
 
-@dataclass
 class RootWalk:
     """The walk through one root: `names` to copy, which take `size` bytes, `remainders`, `losses` of the unreadable."""
 
-    root: bytes
-    globs: Mapping[str, Sequence[str]]
-    apart: Iterable[str] = ()
-    others: Sequence[str] = ()
-    seconds: float = _SECONDS
-    names: list[bytes] = field(default_factory=list)
-    size: int = 0
-    remainders: list[Remainder] = field(default_factory=list)
-    losses: list[Loss] = field(default_factory=list)
-    _entries_left: int = field(default_factory=lambda: MOST_ENTRIES)
-    _until: float = 0.0
-    _device: int = 0
-    _real: bytes = b""
-    _apart: frozenset[bytes] = frozenset()
-    _others_names: frozenset[bytes] = frozenset()
-    _whole: frozenset[bytes] = frozenset()
-    _folders_names: list[bytes] = field(default_factory=list)
+    def __init__(
+        self,
+        root: bytes,
+        globs: Mapping[str, Sequence[str]],
+        apart: Iterable[str] = (),
+        others: Sequence[str] = (),
+        seconds: float = _SECONDS,
+    ) -> None:
+        """Begin with what patterns and folders take; the walk may take so many seconds from now on."""
+        self.root, self.globs, self.size = root, globs, 0
+        self.names, self.remainders, self.losses = list[bytes](), list[Remainder](), list[Loss]()
+        self._entries_left, self._until = MOST_ENTRIES, time.monotonic() + seconds
+        self._device, self._real = os.stat(root).st_dev, os.path.realpath(root)
+        self._apart = frozenset(map(os.fsencode, apart))
+        names, losses = find_names(root, [*others, *patterns_of(globs, without=FOLDERS)])
+        self._others_names = frozenset(names)
+        self._whole = frozenset(map(os.fsencode, globs[FOLDERS]))
+        self._folders_names, unread = find_names(root, globs[FOLDERS])
+        self._name_links(names, [*losses, *unread])
 
     def walk(self) -> "RootWalk":
         """Walk once; no link is followed, no other file system entered, nothing read but names and sizes."""
-        self._until = time.monotonic() + self.seconds
-        self._device, self._real = os.stat(self.root).st_dev, os.path.realpath(self.root)
-        self._apart = frozenset(map(os.fsencode, self.apart))
-        names, losses = find_names(self.root, [*self.others, *patterns_of(self.globs, without=FOLDERS)])
-        self._others_names = frozenset(names)
-        self._whole = frozenset(map(os.fsencode, self.globs[FOLDERS]))
-        self._folders_names, unread = find_names(self.root, self.globs[FOLDERS])
-        self._name_links(names, [*losses, *unread])
         folders = [b""]
         while folders:
             folders += reversed(list(self._look(folders.pop())))
