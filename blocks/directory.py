@@ -88,10 +88,7 @@ class DirectoryStore:
     def copy(self, source: str, key: str, sha256: str, parts: Parts | None = None, *, replace: bool = False) -> None:
         """Copy the bytes. Not by a hard link, which would share later changes."""
         del parts
-        original = self._path(source)
-        if not _is_object(original):
-            raise absent(self.place, source)
-        self._put(self._path(key), key, original, sha256, replace=replace)
+        self._put(self._path(key), key, self._existing(source), sha256, replace=replace)
 
     def remove(self, key: str, sha256: str, parts: Parts | None = None) -> None:
         """Remove the file. Empty folders stay."""
@@ -111,17 +108,13 @@ class DirectoryStore:
 
     def read(self, key: str, limit: int | None = None) -> bytes:
         """Return the content of a small object, or its first `limit` bytes."""
-        path = self._path(key)
-        if not _is_object(path):
-            raise absent(self.place, key)
+        path = self._existing(key)
         with self._explaining(key), path.open("rb") as file:
             return file.read(limit)
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Yield the content in bounded memory."""
-        path = self._path(key)
-        if not _is_object(path):
-            raise absent(self.place, key)
+        path = self._existing(key)
         with self._explaining(key), path.open("rb") as file:
             while piece := file.read(PIECE):
                 yield piece
@@ -164,6 +157,11 @@ class DirectoryStore:
         if require_key(key).split("/", 1)[0] == _INCOMING:
             raise PermanentStoreError("a key", repr(key), "Nothing was stored.", "That name is the store's own.")
         return self._root() / key
+
+    def _existing(self, key: str) -> Path:
+        if _is_object(path := self._path(key)):
+            return path
+        raise absent(self.place, key)
 
     def _put(self, path: Path, key: str, source: Path | bytes, sha256: str, *, replace: bool) -> None:
         with self._explaining(key):
