@@ -17,13 +17,12 @@ from tasks.custody.evidence.keys import (
     claim_key,
     evidence_key,
     record_key,
-    volume_folder,
 )
 
 Covers: TypeAlias = Mapping[str, Collection[tuple[str, str, str]]]
 """By a closing's key, the documents that it covers: sealed, signed or unsigned, key, digest."""
 SIGNATURE: Final = ".sig"
-_VOLUME: Final = re.compile(r"(evidence(?:\.([1-9]\d{0,2}))?)/.")
+_VOLUME: Final = re.compile(r"evidence(?:\.([2-9]|[1-9][0-9]{1,2}))?/.")
 _NUMBER: Final = r"(?:\.([1-9]\d{0,2}))?"
 CLOSED: Final = re.compile(rf"record/(\d{{3}})/{re.escape(CLOSING)}({re.escape(SIGNATURE)})?")
 """Matches the names of closings and of their signatures: the record's number, and whether it is a signature."""
@@ -113,17 +112,13 @@ def listings(incident: str) -> tuple[str, ...]:
 def layout_of(incident: str, keys: Iterable[str]) -> Layout:
     """Return the layout of the keys below incidents/ID/. Ignores folders with numbers that we never write."""
     inside = [key.removeprefix(f"incidents/{incident}/") for key in keys if key.startswith(f"incidents/{incident}/")]
-    volumes = {int(match[2] or 1) for name in inside if (match := _VOLUME.match(name)) and _ours(match)}
+    volumes = {int(match[1] or 1) for name in inside if (match := _VOLUME.match(name))}
     return Layout(incident, tuple(sorted(volumes)), records_in(inside))
 
 
 def records_in(names: Iterable[str]) -> tuple[int, ...]:
     """Return the numbers of the records of which any of these names is. Ignores number 0, which we never write."""
     return tuple(sorted({int(match[1]) for name in names if (match := _RECORD.match(name))} - {0}))
-
-
-def _ours(match: re.Match[str]) -> bool:
-    return match[1] == volume_folder(int(match[2] or 1))
 
 
 def gaps(numbers: Collection[int]) -> tuple[int, ...]:
