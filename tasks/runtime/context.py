@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tasks.custody.fleet.host_order import Order
@@ -109,15 +109,11 @@ class Adapters:
 def open_adapters(workload: "Workload", log: CustodyLog, *, dry_run: bool) -> Adapters:
     """Open the real adapters; for a dry run, ones that read the real host and only log their acts."""
     host, scheduler = LinuxHost(workload.api_port, root=workload.root), PrefectScheduler()
+    engine = partial(DockerEngine, workload.docker_host)
+    if not dry_run:
+        return Adapters(host, scheduler, engine)
     twin = RehearsalHost(host, log)
-
-    def engine() -> Engine:
-        real = DockerEngine(workload.docker_host)
-        return RehearsalEngine(real, log, twin.containers) if dry_run else real
-
-    if dry_run:
-        return Adapters(twin, RehearsalScheduler(scheduler, log), engine)
-    return Adapters(host, scheduler, engine)
+    return Adapters(twin, RehearsalScheduler(scheduler, log), lambda: RehearsalEngine(engine(), log, twin.containers))
 
 
 class RunContext:
