@@ -139,8 +139,10 @@ def _ask(pid: int, question: Callable[[int], Any]) -> Any:
         return {"not read": str(error) or type(error).__name__}
 
 
-def _describe(pid: int, start: int, questions: Mapping[str, Callable[[int], Any]]) -> dict[str, Any]:
+def _describe(pid: int, start: int, questions: Mapping[str, Callable[[int], Any]], until: float) -> dict[str, Any]:
     fields: dict[str, Any] = {"pid": pid, "start_ticks": start}
+    if time.monotonic() >= until:
+        return fields | {"not read": _LATE}
     if not still(pid, start):
         return fields | {"not read": _GONE}
     return fields | {name: _ask(pid, question) for name, question in questions.items()}
@@ -153,12 +155,7 @@ def make(target: Target) -> bytes:
     environment = partial(_environment, root=str(target.root), patterns=patterns)
     own_mounts = partial(find_own_mounts, root=str(target.root))
     questions: dict[str, Callable[[int], Any]] = {**_QUESTIONS, "environment": environment, OWN_MOUNTS: own_mounts}
-    described: list[dict[str, Any]] = [
-        _describe(pid, start, questions)
-        if time.monotonic() < until
-        else {"pid": pid, "start_ticks": start, "not read": _LATE}
-        for pid, start in target.frozen
-    ]
+    described = [_describe(pid, start, questions, until) for pid, start in target.frozen]
     children: dict[int, list[int]] = {}
     for process in described:
         children.setdefault(process.get("parent", 0), []).append(process["pid"])

@@ -131,8 +131,7 @@ class Watching:
         lines = lineages(snapshot, pids)
         sources = set[Source]()
         for identity, member in new.items():
-            line = lines[identity.pid]
-            own = [source for source in line if not source.identity or source.identity.pid not in pids]
+            own = [source for source in lines[identity.pid] if not source.identity or source.identity.pid not in pids]
             sources.update(own)
             families.setdefault(supervisor(own, self.earlier), {})[identity] = member
         self.earlier |= sources
