@@ -120,24 +120,22 @@ _ALLOWED: Final[Mapping[str, str]] = {
     r"xgboost\.(core|sklearn)": r"Booster|XGB\w+",
     r"lightgbm\.(basic|sklearn)": r"Booster|LGBM\w+",
 }
+_ALL_CALLED: Final = (
+    *("builtins", "collections", "copyreg", "_codecs", "datetime", "decimal", r"pathlib(\._local)?"),
+    *(r"numpy\._?core\.multiarray", r"numpy\._?core\.numeric", r"numpy\.random\._pickle"),
+    *(r"pandas\.core\.internals\.(blocks|managers)", r"pandas\._libs\.internals", r"pandas\._libs\.(arrays|interval)"),
+    *(r"pandas\._libs\.sparse", r"pandas\._libs\.tslibs\.offsets", r"pandas\._libs\.tslibs\.\w+"),
+)
+"""Of these modules a model may call all that it may import."""
+
 # What a model may call, besides creating objects without __init__: functions that assemble plain data.
 _CALLED: Final[Mapping[str, str]] = {
-    **{module: _ALLOWED[module] for module in ("builtins", "collections", "copyreg", "_codecs", "datetime", "decimal")},
-    r"pathlib(\._local)?": _ALLOWED[r"pathlib(\._local)?"],
+    **{module: _ALLOWED[module] for module in _ALL_CALLED},
     "numpy": "dtype",
-    r"numpy\._?core\.multiarray": _words("_reconstruct scalar"),
-    r"numpy\._?core\.numeric": "_frombuffer",
     r"numpy\.ma(\.core)?": "_mareconstruct",
-    r"numpy\.random\._pickle": _ALLOWED[r"numpy\.random\._pickle"],
     r"numpy\.random\._?bit_generator": _CYTHON,
     r"pandas(\.core\.(arrays|dtypes)(\.\w+)+)?": r"[A-Z]\w*Dtype",
-    r"pandas\.core\.internals\.(blocks|managers)": _words("BlockManager SingleBlockManager new_block"),
     r"pandas\.core\.indexes\.\w+": _NEW_INDEX,
-    r"pandas\._libs\.internals": _words("BlockPlacement _unpickle_block"),
-    r"pandas\._libs\.(arrays|interval)": _CYTHON,
-    r"pandas\._libs\.tslibs\.\w+": _ALLOWED[r"pandas\._libs\.tslibs\.\w+"],
-    r"pandas\._libs\.sparse": _ALLOWED[r"pandas\._libs\.sparse"],
-    r"pandas\._libs\.tslibs\.offsets": _OFFSETS,
     rf"sklearn\._loss\._loss|{LOSSES}": rf"Cy[A-Z]\w*|{_CYTHON}",
     r"sklearn\.linear_model\._sgd_fast": r"[A-Z]\w*",
     r"sklearn\.tree\._(criterion|splitter|tree)": r"[A-Z]\w*",
