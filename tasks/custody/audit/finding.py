@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from tasks.custody.step_result import StepResult
@@ -54,19 +55,12 @@ def printable(text: object, limit: int = _SHOWN) -> str:
     return safe if len(safe) <= limit else f"{safe[:limit]}…"
 
 
-def broken(key: str, what: str, expected: str = "", got: str = "") -> AuditFinding:
-    """Return a finding for a contradiction: something was changed, removed or added, or was never true."""
-    return AuditFinding(Severity.BROKEN, key, what, expected, got)
-
-
-def unclear(key: str, what: str, expected: str = "", got: str = "") -> AuditFinding:
-    """Return a finding for something that could not be proven, and could hide a fault."""
-    return AuditFinding(Severity.OPEN, key, what, expected, got)
-
-
-def note(key: str, what: str, expected: str = "", got: str = "") -> AuditFinding:
-    """Return a finding that is worth knowing, and no fault."""
-    return AuditFinding(Severity.NOTE, key, what, expected, got)
+broken: Final = partial(AuditFinding, Severity.BROKEN)
+"""Makes a finding for a contradiction: something was changed, removed or added, or was never true."""
+unclear: Final = partial(AuditFinding, Severity.OPEN)
+"""Makes a finding for something that could not be proven, and could hide a fault."""
+note: Final = partial(AuditFinding, Severity.NOTE)
+"""Makes a finding that is worth knowing, and no fault."""
 
 
 def word_of(findings: Iterable[AuditFinding]) -> AuditWord:
