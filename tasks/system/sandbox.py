@@ -87,7 +87,8 @@ def _run(program: Sequence[str], file: BinaryIO, limits: Limits, folder: str) ->
         with os.fdopen(reading, "rb") as walls, process.stdout:
             heard, late = _hear(process, [walls.fileno(), process.stdout.fileno()], limits.seconds)
     finally:
-        _end(process)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     without, _, refused = heard[0].decode().partition(_REFUSED)
     return SandboxResult(heard[1], process.wait(), late, tuple(without.split()), refused)
 
@@ -121,11 +122,6 @@ def _take(pipe: int, heard: bytearray) -> bool:
             heard += content
         return False
     return True
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def main() -> None:
