@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,23 +18,20 @@ _SOON: Final = 5.0
 """Seconds that an answer may take before it counts as missing."""
 
 
-@dataclass
 class Answers:
     """Requests of one store that are under way, and those without an answer since its last one. Thread-safe.
 
     A refusal is an answer; a lost connection, a silence and a fault of the server are none.
     """
 
-    now: Callable[[], float] = time.time
-    _lock: Lock = field(default_factory=Lock)
-    _under_way: dict[int, tuple[float, float]] = field(default_factory=dict)
-    _heard: float = 0.0
-    _since: float = 0.0
-    _tries: int = 0
-    _last: str = ""
-    _fault: bool = False
-    answered: bool = False
-    """Whether it has answered anything at all, be it that it cannot."""
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """Take the clock, and begin without any request under way."""
+        self.now, self._lock = now, Lock()
+        self._under_way: dict[int, tuple[float, float]] = {}
+        self._heard = self._since = 0.0
+        self._tries, self._last, self._fault = 0, "", False
+        self.answered = False
+        """Whether it has answered anything at all, be it that it cannot."""
 
     @contextmanager
     def await_answer(self, seconds: float) -> Iterator[None]:
