@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
@@ -32,8 +33,6 @@ def this_run() -> tuple[str, datetime]:
 
 def own_launchers() -> frozenset[Launcher]:
     """Return this run's own deployment, queue and pool. If they were paused, the next evacuation would not start."""
-    from prefect.client.orchestration import get_client
-
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow is None:
         return frozenset()
@@ -53,8 +52,6 @@ def finished_before(run: str) -> Ending:
 
     A server that does not say so leaves it red: nothing was proven by the retry.
     """
-    from prefect.client.orchestration import get_client
-
     before = list[State[Any]]()
     with suppress(Exception), get_client(sync_client=True) as client:
         before = [state for state in client.read_flow_run_states(UUID(run)) if state.is_final()]

@@ -122,5 +122,5 @@ def test_a_retry_of_what_is_finished_keeps_its_colour(
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr("prefect.client.orchestration.get_client", lambda **_: Client())
+    monkeypatch.setattr("tasks.runtime.flow_run.get_client", lambda **_: Client())
     assert (finished_before(OURS).name, finished_before(OURS).completed) == ("Finished", green)
