@@ -169,7 +169,8 @@ def collectors(found: Mapping[str, Collector]) -> Chapter:
 
 def object_keys() -> Chapter:
     """Where objects lie, below the store's bucket and prefix."""
-    made = [each for name, each in vars(keys).items() if name.endswith("_key") and inspect.isfunction(each)]
+    ends = ("_key", keys.snapshot_folder.__name__)
+    made = [each for name, each in vars(keys).items() if name.endswith(ends) and inspect.isfunction(each)]
     rows = [(f"`{_example(each)}`", _first(each)) for each in made]
     return Chapter("Keys in the store", "Below the bucket and prefix, or the folder, of the store's block.", _TWO, rows)
 
