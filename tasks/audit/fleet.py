@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from blocks.port import Versioned
+from blocks.port import Store, Versioned
 from blocks.store_fields import StoreFields
 from tasks.audit.verify import rewritten, verify_incident
 from tasks.custody.audit.finding import Audit, AuditFinding, Severity, broken, note, printable, unclear
@@ -29,9 +29,6 @@ from tasks.custody.store.timestamp import Roots
 from tasks.storage.rotations import hosts_of, with_rotations
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_each, see
 from tasks.system.parallel import QUESTIONS, side_by_side
-
-if TYPE_CHECKING:
-    from blocks.port import Store
 
 _MOST: Final = 10_000
 _NOT_DEEP: Final = (
@@ -110,7 +107,7 @@ def verify_fleet(
     )
 
 
-def _documents(root: "Store", prefix: str, fleet: str) -> tuple[dict[str, bytes], list[AuditFinding]]:
+def _documents(root: Store, prefix: str, fleet: str) -> tuple[dict[str, bytes], list[AuditFinding]]:
     """Read every object below fleets/ID/, by its key in the fleet's store."""
     try:
         home = key_at(prefix, f"fleets/{parse_fleet_id(fleet)}/")
@@ -129,7 +126,7 @@ def _documents(root: "Store", prefix: str, fleet: str) -> tuple[dict[str, bytes]
     return {own(key): data for key, data in found.items()}, [replace(each, object=own(each.object)) for each in unread]
 
 
-def _host(root: "Store", line: HostLine, opened_at: datetime | None, signers: Signers, roots: Roots) -> _HostAudit:
+def _host(root: Store, line: HostLine, opened_at: datetime | None, signers: Signers, roots: Roots) -> _HostAudit:
     """Compare a host's closing and manifests with what the fleet's record says of them."""
     if line.closing is None:
         return _HostAudit(())
@@ -158,7 +155,7 @@ def _stray(where: str, line: HostLine, closing: Closing, opened_at: datetime | N
 
 
 def _compare_host(  # noqa: PLR0913, PLR0917  what is compared, and by what
-    root: "Store", line: HostLine, recorded: ClosingOfHost, beneath: str, signers: Signers, roots: Roots
+    root: Store, line: HostLine, recorded: ClosingOfHost, beneath: str, signers: Signers, roots: Roots
 ) -> tuple[_HostAudit, Closing | None]:
     listed = {each.key: each.size for each in root.list(key_at(beneath, f"incidents/{line.incident}/record/"))}
     layout = layout_of(line.incident, [key.removeprefix(f"{beneath}/") for key in listed])
@@ -195,7 +192,7 @@ def _compare_host(  # noqa: PLR0913, PLR0917  what is compared, and by what
     return _HostAudit(tuple(findings), signed, len(documents) + len(manifests), size), closing
 
 
-def _later(root: "Store", where: str, key: str, closing: Closing) -> AuditFinding:
+def _later(root: Store, where: str, key: str, closing: Closing) -> AuditFinding:
     """Tell that a host's incident was carried on: no longer what the fleet's record says, if its last closing differs.
 
     That one is not proven here, so it can only take away from what the record says.

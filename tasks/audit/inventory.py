@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from blocks.port import Store
 from tasks.custody.audit.finding import printable
 from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, document
@@ -13,9 +14,6 @@ from tasks.custody.fleet.host_order import parse_fleet_id
 from tasks.custody.incident.incident import parse_id
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch
 from tasks.system.parallel import side_by_side
-
-if TYPE_CHECKING:
-    from blocks.port import Store
 
 _COUNTED: Final = ("verdict", "records", "signed", "objects", "bytes")
 COLUMNS: Final[Mapping[str, Sequence[str]]] = {
@@ -36,7 +34,7 @@ class _Heap:
     signatures: set[int] = field(default_factory=set)
 
 
-def holdings(store: "Store") -> list[dict[str, str]]:
+def holdings(store: Store) -> list[dict[str, str]]:
     """Return a row for each incident, the newest last; objects below incidents/ without a valid id share one row."""
 
     def describe(incident: str) -> tuple[Any, ...]:
@@ -46,7 +44,7 @@ def holdings(store: "Store") -> list[dict[str, str]]:
     return _rows(store, "incidents", parse_id, describe, record_key)
 
 
-def fleets(store: "Store") -> list[dict[str, str]]:
+def fleets(store: Store) -> list[dict[str, str]]:
     """Return a row for each incident of a fleet, by the rules of `holdings`; `hosts` counts its frozen list."""
 
     def describe(fleet: str) -> tuple[Any, ...]:
@@ -59,7 +57,7 @@ def fleets(store: "Store") -> list[dict[str, str]]:
 
 
 def _rows(
-    store: "Store",
+    store: Store,
     place: str,
     parse: Callable[[str], str],
     describe: Callable[[str], tuple[Any, ...]],
@@ -107,7 +105,7 @@ def _parse_name(text: str, parse: Callable[[str], str]) -> str:
         return ""
 
 
-def _read_json(store: "Store", key: str, limit: int) -> dict[str, Any]:
+def _read_json(store: Store, key: str, limit: int) -> dict[str, Any]:
     """Return a JSON document; an empty dict if it cannot be read."""
     try:
         return document(fetch(store, key, limit))

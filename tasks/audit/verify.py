@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from blocks.port import Versioned
+from blocks.port import Store, Versioned
 from tasks.custody.audit.examine import Examination, examine
 from tasks.custody.audit.facts import Facts, read_facts
 from tasks.custody.audit.finding import Audit, AuditFinding, Severity, broken, note, printable, unclear
@@ -27,9 +27,6 @@ from tasks.storage.rotations import hosts_of, with_rotations
 from tasks.storage.untrusted_reads import keys_of, read_documents, read_each, see
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
-if TYPE_CHECKING:
-    from blocks.port import Store
-
 _TURNS_READ: Final = 1000
 _NEVER: Final = (
     "That what was collected is what was there: an intruder with root on the host could have shown something else.",
@@ -38,7 +35,7 @@ _NEVER: Final = (
 
 
 def verify_incident(
-    store: "Store", incident: str, signers: Sequence[AllowedSigner] | None, roots: Roots = None, *, deep: bool
+    store: Store, incident: str, signers: Sequence[AllowedSigner] | None, roots: Roots = None, *, deep: bool
 ) -> Audit:
     """Read everything of the incident once, and compare each object with what its documents say.
 
@@ -94,7 +91,7 @@ def verify_incident(
 
 
 def _read_displaced(
-    store: "Store", layout: Layout, keys: Mapping[str, int], documents: Mapping[str, bytes]
+    store: Store, layout: Layout, keys: Mapping[str, int], documents: Mapping[str, bytes]
 ) -> dict[str, bytes]:
     """Return the documents at whose keys other content lies, read beside them.
 
@@ -121,7 +118,7 @@ class _Tally:
     findings: list[AuditFinding] = field(default_factory=list)
 
 
-def _compare_objects(store: "Store", read: Mapping[str, str], found: Examination, *, deep: bool) -> _Tally:
+def _compare_objects(store: Store, read: Mapping[str, str], found: Examination, *, deep: bool) -> _Tally:
     """Compare every object that a document names, and every document that was read with what the store has now."""
     by_itself = {key: Promise(key, sha256, None, "what was read of it") for key, sha256 in read.items()}
     every, tally = {**by_itself, **found.promises}, _Tally(Retained(found.retention))
@@ -154,7 +151,7 @@ def rewritten(versions: Mapping[str, int] | None) -> Iterator[AuditFinding]:
 
 
 def _versions(
-    store: "Store", layout: Layout, turns: Collection[str]
+    store: Store, layout: Layout, turns: Collection[str]
 ) -> tuple[Mapping[str, int] | None, tuple[AuditFinding, ...]]:
     """Return how often each key was written; None without versions. A finding if the store cannot list them."""
     if not isinstance(store, Versioned):
@@ -171,7 +168,7 @@ def _versions(
     return {key: times for key, times in found.items() if layout.owns(key) or key in turns}, ()
 
 
-def _turns(store: "Store", names: Collection[str], incident: str) -> Iterator[AuditFinding]:
+def _turns(store: Store, names: Collection[str], incident: str) -> Iterator[AuditFinding]:
     """Yield findings on turns of latest/. One that cannot be read is skipped; what records name is compared anyway."""
     turns = list[LatestTransaction]()
     for number in sorted({turn_of(each.key) for each in store.list(TURNS)} - {0})[-_TURNS_READ:]:
@@ -181,7 +178,7 @@ def _turns(store: "Store", names: Collection[str], incident: str) -> Iterator[Au
     yield from turns_hold(incident, names, turns)
 
 
-def _latest(store: "Store", promoted: Mapping[str, str]) -> Iterator[AuditFinding]:
+def _latest(store: Store, promoted: Mapping[str, str]) -> Iterator[AuditFinding]:
     """Yield a note for each file of latest/ that has changed since: later incidents and people may change it."""
     promises = [Promise(key, sha256, None, "") for key, sha256 in promoted.items()]
     for each in side_by_side(lambda promise: see(store, promise, None, deep=False), promises, QUESTIONS):

@@ -15,9 +15,10 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
 from socket import gethostname
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import quote
 
+from blocks.workload_fields import WorkloadFields
 from tasks.cli.next_step import Called
 from tasks.cli.workloads import chosen, credentials
 from tasks.custody.errors import EvacuationError, Refused
@@ -34,10 +35,7 @@ from tasks.system.files.shared_files import SHARED
 from tasks.system.installation import ETC, NAME, PASSWORD, PROFILE, version
 from tasks.system.unit_files import BOOTED, WORKER_UNIT, escape, is_as_written, is_stamped, stamp, unescape
 
-if TYPE_CHECKING:
-    from blocks.workload_fields import WorkloadFields
-
-Workloads: TypeAlias = Mapping[Called, "WorkloadFields"]
+Workloads: TypeAlias = Mapping[Called, WorkloadFields]
 
 _UNITS: Final = SHARED / "examples/systemd"
 _PROGRAM: Final = re.compile(r"/opt/evacuation/\.venv/bin/([a-z]+)")

@@ -3,8 +3,9 @@
 import getpass
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from blocks.port import Store
 from tasks.audit.verify import verify_incident
 from tasks.cli.audit import read_trust
 from tasks.cli.output import command, note, show
@@ -18,9 +19,6 @@ from tasks.latest.bag import bag
 from tasks.latest.history import history
 from tasks.latest.pull import Pull, RestoreOutcome, pull
 from tasks.latest.rollback import RollbackRequest, lower, lowering, plan_of, rollback
-
-if TYPE_CHECKING:
-    from blocks.port import Store
 
 
 class _Changes:
@@ -122,7 +120,7 @@ def pull_by_hand(  # noqa: PLR0913  its options
     return 0 if result.is_complete else INCOMPLETE
 
 
-def _make_bag(store: "Store", into: Path, what: str, bagging: Bagging, unpromised: Path | None) -> Pull:
+def _make_bag(store: Store, into: Path, what: str, bagging: Bagging, unpromised: Path | None) -> Pull:
     """Make a bag of an incident after an audit. Raises Refused if that is contradicted, or not all of it is there."""
     organization, *files = bagging
     audit = verify_incident(store, what, *read_trust(*files), deep=False)

@@ -6,8 +6,9 @@ See docs/adr/0007.
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from blocks.port import Store
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.evidence.keys import claim_key
 from tasks.custody.incident.incident import Incident
@@ -17,9 +18,6 @@ from tasks.evidence.beside import create_or_beside
 from tasks.runtime.state import IncidentState
 from tasks.runtime.store_access import StoreAccess
 from tasks.system.parallel import QUESTIONS, side_by_side
-
-if TYPE_CHECKING:
-    from blocks.port import Store
 
 _LIMIT: Final = 1 << 16
 _NEWEST: Final = 50
@@ -59,7 +57,7 @@ def claim(access: StoreAccess, incident: Incident, state: IncidentState) -> Expe
     return item
 
 
-def other_workloads(store: "Store", workload: str) -> tuple[str, ...]:
+def other_workloads(store: Store, workload: str) -> tuple[str, ...]:
     """Return whose incidents lie in the store beside this workload's, by the claims of the newest 50.
 
     Copies of one service on several hosts have one name. Raises StoreError.

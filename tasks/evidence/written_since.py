@@ -6,7 +6,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from prefect.futures import PrefectFuture
 
 from tasks.collectors.code import survey
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
@@ -16,9 +18,6 @@ from tasks.evidence.left_alone import steady
 from tasks.evidence.seal import read_manifest
 from tasks.host.silence import Change
 from tasks.runtime.context import RunContext
-
-if TYPE_CHECKING:
-    from prefect.futures import PrefectFuture
 
 _LOGGED: Final = 20
 
@@ -35,7 +34,7 @@ def note_written(context: RunContext, evidence: Sequence[Evidence]) -> None:
     _keep(context, since)
 
 
-def note_between_runs(context: RunContext, stopped: "PrefectFuture[Any]") -> None:
+def note_between_runs(context: RunContext, stopped: PrefectFuture[Any]) -> None:
     """Keep which files of the root came, or were written, since earlier runs took its files; once all is stopped.
 
     Between two runs nobody listens: who did is not known. What no run has taken, because of its size or name, counts

@@ -6,10 +6,11 @@ from contextvars import copy_context
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from prefect.client.orchestration import SyncPrefectClient
 
+from blocks.port import Store
 from blocks.store import EvidenceStore
 from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, read_closing
@@ -24,9 +25,6 @@ from tasks.prefect_side.clock import server_time
 from tasks.prefect_side.saved_blocks import store_to_read
 from tasks.storage.untrusted_reads import fetch
 from tasks.system.parallel import side_by_side
-
-if TYPE_CHECKING:
-    from blocks.port import Store
 
 _TRIES: Final = 3
 _LIMIT: Final = 1 << 20
@@ -75,7 +73,7 @@ class Closings:
         return closed_row(row, closing, now, self._why.get(row.run, ""))
 
     @cached_property
-    def _root(self) -> "Store":
+    def _root(self) -> Store:
         """The place that holds the fleet's record and the hosts' prefixes."""
         return store_to_read(self._incident.store).model_copy(update={"prefix": ""}).open()
 
@@ -100,7 +98,7 @@ def check_closings(client: SyncPrefectClient, incident: FleetIncident, rows: Ite
     return found
 
 
-def read_last(store: "Store", beneath: str, incident: str, run: str = "") -> Closed:
+def read_last(store: Store, beneath: str, incident: str, run: str = "") -> Closed:
     """Return the closing of the run, because a recovery closes after it; the last one if the run has none.
 
     Also the last one if that takes away from the run's: it is no longer verified, or the workload is at work again.
@@ -120,7 +118,7 @@ def read_last(store: "Store", beneath: str, incident: str, run: str = "") -> Clo
     return found if found.run == run and not worse else last
 
 
-def _read_closing(store: "Store", beneath: str, incident: str, number: int) -> Closed:
+def _read_closing(store: Store, beneath: str, incident: str, number: int) -> Closed:
     key = record_key(incident, number, CLOSING)
     content = fetch(store, key_at(beneath, key), _LIMIT)
     closing = read_closing(content)

@@ -7,12 +7,13 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from os.path import lexists
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
+from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
+from tasks.custody.incident.verdict import Word
 from tasks.host.process.table import boot_id
 from tasks.incident.directory import base_of, bases, cordon_base, find_home
 from tasks.incident.last_word import is_finished
@@ -20,19 +21,15 @@ from tasks.incident.layout import CLAIMED, CORDON, INCIDENT, OPEN, closings
 from tasks.incident.run_lock import owner
 from tasks.system.files.atomic_files import read_ours, write_whole
 
-if TYPE_CHECKING:
-    from blocks.workload_fields import WorkloadFields
-    from tasks.custody.incident.verdict import Word
-
 logger = logging.getLogger(__name__)
 
 
-def last_opened(workload: "WorkloadFields") -> bytes:
+def last_opened(workload: WorkloadFields) -> bytes:
     """Return the newest open.json of the workload. Raises OSError if there is none."""
     return read_ours([base_of(workload) / OPEN, *_notes(workload)][-1])
 
 
-def note_opened(workload: "WorkloadFields", incident: Incident) -> bool:
+def note_opened(workload: WorkloadFields, incident: Incident) -> bool:
     """Write down which incident is open, in the first base that takes it; False if none does."""
     content = TypeAdapter(Incident).dump_json(incident, indent=1)
     for base in bases(workload):
@@ -45,7 +42,7 @@ def note_opened(workload: "WorkloadFields", incident: Incident) -> bool:
 
 
 @contextmanager
-def opening(workload: "WorkloadFields", incident: Incident) -> Iterator[None]:
+def opening(workload: WorkloadFields, incident: Incident) -> Iterator[None]:
     """Write down which incident is open before its folder is made, so that a run killed in between is carried on.
 
     If it could not be opened, this is undone, because every later run would insist on it. If the disk is full, there is
@@ -70,7 +67,7 @@ def opening(workload: "WorkloadFields", incident: Incident) -> Iterator[None]:
         logger.error("No disk could store which incident is open. To carry it on, give incident_id=%s", incident.id)
 
 
-def _notes(workload: "WorkloadFields") -> list[Path]:
+def _notes(workload: WorkloadFields) -> list[Path]:
     """Return the paths that exist, the newest last."""
     there = (base / OPEN for base in reversed(bases(workload)) if lexists(base / OPEN))
     return sorted(there, key=lambda path: path.lstat().st_mtime_ns)
@@ -82,21 +79,19 @@ def read_incident(home: Path) -> Incident | None:
     return TypeAdapter(Incident).validate_json(path.read_bytes()) if path.exists() else None
 
 
-def last_verdict(home: Path) -> "Word | None":
+def last_verdict(home: Path) -> Word | None:
     """Return the verdict of the incident's last closed record; None if no run has closed."""
-    from tasks.custody.incident.verdict import Word
-
     closed = closings(home)
     return Word(json.loads(closed[-1].read_bytes())["verdict"]) if closed else None
 
 
-def last_incident(workload: "WorkloadFields") -> str | None:
+def last_incident(workload: WorkloadFields) -> str | None:
     """Return the id of the incident that the last run opened; None if there is none, or the file is damaged."""
     incident = _last(workload)
     return incident.id if incident else None
 
 
-def _last(workload: "WorkloadFields") -> Incident | None:
+def _last(workload: WorkloadFields) -> Incident | None:
     try:
         return TypeAdapter(Incident).validate_json(last_opened(workload))
     except FileNotFoundError:
@@ -106,7 +101,7 @@ def _last(workload: "WorkloadFields") -> Incident | None:
         return None
 
 
-def unfinished_incident(workload: "WorkloadFields") -> str | None:
+def unfinished_incident(workload: WorkloadFields) -> str | None:
     """Return the id of the incident that has to be carried on before another may be opened; None if there is none."""
     incident = _last(workload)
     if incident is None:
@@ -125,7 +120,7 @@ def _tell_lost(incident: str) -> None:
     logger.error(message, incident)
 
 
-def at_work_or_left(workload: "WorkloadFields") -> str:
+def at_work_or_left(workload: WorkloadFields) -> str:
     """Say which run is at work, which incident is not finished, or that a cordon stands; empty if none of these."""
     if purpose := owner(base_of(workload)):
         return f"a run is at work now: {purpose}"

@@ -11,10 +11,11 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pydantic import TypeAdapter
 
+from blocks.workload_fields import WorkloadFields
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.incident import layout
 from tasks.incident.evidence_folder import evidence_folder
@@ -25,19 +26,16 @@ from tasks.system.files.disk_reserve import MIB, take
 from tasks.system.files.ours import make_folder, why_not_followed
 from tasks.system.files.own_folders import is_private, own_folders
 
-if TYPE_CHECKING:
-    from blocks.workload_fields import WorkloadFields
-
 _UNGUESSED: Final = secrets.token_hex(16)
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def evidence_of(workload: "WorkloadFields") -> Path:
+def evidence_of(workload: WorkloadFields) -> Path:
     """Return the folder with the workload's incidents, as `evidence_folder` does."""
     return evidence_folder(workload.root, workload.evidence_dir)
 
 
-def bases(workload: "WorkloadFields") -> tuple[Path, ...]:
+def bases(workload: WorkloadFields) -> tuple[Path, ...]:
     """Return the folders that may hold incidents, first the one with the lock of the workload's runs."""
     evidence = evidence_of(workload)
     own = [] if why_not_followed(evidence) else [evidence]
@@ -45,22 +43,22 @@ def bases(workload: "WorkloadFields") -> tuple[Path, ...]:
     return tuple(sorted(there, key=lambda base: not os.access(base / OWNER, os.W_OK)))
 
 
-def disks(workload: "WorkloadFields") -> list[Path]:
+def disks(workload: WorkloadFields) -> list[Path]:
     """Return the folders whose incidents, and markers of a cordon, last over a reboot, first the evidence folder."""
     return [evidence_of(workload), *_fallback(workload)]
 
 
-def base_of(workload: "WorkloadFields") -> Path:
+def base_of(workload: WorkloadFields) -> Path:
     """Return the folder that holds the lock of the workload's runs."""
     return next(iter(bases(workload)), evidence_of(workload))
 
 
-def cordon_base(workload: "WorkloadFields") -> Path:
+def cordon_base(workload: WorkloadFields) -> Path:
     """Return the folder with the cordon's marker and the list of what was paused."""
     return next((base for base in bases(workload) if _is_cordoned(base)), base_of(workload))
 
 
-def cordon_dir(workload: "WorkloadFields", home: Path) -> Path:
+def cordon_dir(workload: WorkloadFields, home: Path) -> Path:
     """Return the folder for the marker of an incident's guard: where a marker exists, else where the incident lies."""
     standing = cordon_base(workload)
     if _is_cordoned(standing):
@@ -72,7 +70,7 @@ def _is_cordoned(base: Path) -> bool:
     return any(os.path.lexists(base / name) for name in (CORDON, PRIOR))
 
 
-def make_base(workload: "WorkloadFields") -> Path:
+def make_base(workload: WorkloadFields) -> Path:
     """Return the folder for the lock of the workload's runs, created if needed; the evidence folder if none works."""
     if os.access((base := base_of(workload)) / OWNER, os.W_OK):
         return base
@@ -87,13 +85,13 @@ def make_base(workload: "WorkloadFields") -> Path:
     return next((base for base in _others(workload) if make_private(base)), evidence)
 
 
-def find_home(workload: "WorkloadFields", incident: str, *, dry_run: bool = False) -> Path:
+def find_home(workload: WorkloadFields, incident: str, *, dry_run: bool = False) -> Path:
     """Return the folder of an incident wherever an earlier run has opened it; of a new one in the first base."""
     homes = [home_in(base, incident, dry_run=dry_run) for base in bases(workload) or (evidence_of(workload),)]
     return next((home for home in homes if is_private(home) and (home / INCIDENT).is_file()), homes[0])
 
 
-def homes(workload: "WorkloadFields") -> list[Path]:
+def homes(workload: WorkloadFields) -> list[Path]:
     """Return the folders of all real incidents on this host."""
     return [home for base in bases(workload) for home in incidents_in(base)]
 
@@ -106,7 +104,7 @@ def home_in(base: Path, incident: str, *, dry_run: bool) -> Path:
     return base / DRY_RUN / parse_id(incident) if dry_run else base / parse_id(incident)
 
 
-def open_directory(workload: "WorkloadFields", incident: Incident, *, dry_run: bool) -> IncidentDirectory:
+def open_directory(workload: WorkloadFields, incident: Incident, *, dry_run: bool) -> IncidentDirectory:
     """Take up the incident's folder, or make it, and find the places beside it."""
     base, root = base_of(workload), PurePath(os.path.realpath(workload.root))
     path, reserved, volatile, real = _open_home(workload, incident, dry_run=dry_run)
@@ -116,7 +114,7 @@ def open_directory(workload: "WorkloadFields", incident: Incident, *, dry_run: b
     return IncidentDirectory(path, reserved, volatile, real, base, fallback, root, not_followed)
 
 
-def open_cordon_files(workload: "WorkloadFields", at: IncidentDirectory, *, dry_run: bool) -> CordonFiles:
+def open_cordon_files(workload: WorkloadFields, at: IncidentDirectory, *, dry_run: bool) -> CordonFiles:
     """Find where the guard's marker stands, or will; a dry run keeps all of it in its own folder."""
     standing = cordon_dir(workload, at.path)
     folder = at.path if dry_run or not at.real else standing
@@ -124,7 +122,7 @@ def open_cordon_files(workload: "WorkloadFields", at: IncidentDirectory, *, dry_
     return CordonFiles(folder / CORDON, folder / CAUGHT, early, standing / CORDON)
 
 
-def _open_home(workload: "WorkloadFields", incident: Incident, *, dry_run: bool) -> tuple[Path, int, bool, bool]:
+def _open_home(workload: WorkloadFields, incident: Incident, *, dry_run: bool) -> tuple[Path, int, bool, bool]:
     """Path, bytes reserved, whether it is in memory, whether it is there. Where the whole reserve fits, else anything.
 
     A link that another account could have put in its place, or another user's folder, is not used.
@@ -159,7 +157,7 @@ def _settle(home: Path, incident: Incident, reserve: int) -> bool:
     return False
 
 
-def fallback_home(workload: "WorkloadFields", home: Path, *, dry_run: bool) -> Path | None:
+def fallback_home(workload: WorkloadFields, home: Path, *, dry_run: bool) -> Path | None:
     """Return our folder on the fallback disk. None without one, or if the incident itself lies there."""
     for base in _fallback(workload):
         folder = home_in(base, home.name, dry_run=dry_run)
@@ -183,17 +181,17 @@ def make_private(folder: Path) -> bool:
     return True
 
 
-def _others(workload: "WorkloadFields") -> list[Path]:
+def _others(workload: WorkloadFields) -> list[Path]:
     """Return this workload's folders on the fallback disk, if that exists, and in memory."""
     return [*_fallback(workload), *_memory(workload)]
 
 
-def _fallback(workload: "WorkloadFields") -> list[Path]:
+def _fallback(workload: WorkloadFields) -> list[Path]:
     disk = workload.fallback_dir
     return _ours_in(disk, _name(workload)) if disk and disk.is_dir() else []
 
 
-def _memory(workload: "WorkloadFields") -> list[Path]:
+def _memory(workload: WorkloadFields) -> list[Path]:
     """Return our folders in memory."""
     return _ours_in(layout.MEMORY, f"{_name(workload)}-{os.geteuid()}")
 
@@ -203,6 +201,6 @@ def _ours_in(shared: Path, name: str) -> list[Path]:
     return own_folders(shared, name) or [shared / f"{name}-{_UNGUESSED}"]
 
 
-def _name(workload: "WorkloadFields") -> str:
+def _name(workload: WorkloadFields) -> str:
     """Return a name by the evidence folder, because workloads on one disk may have incidents of the same id."""
     return f"evacuation-{hashlib.sha256(os.fsencode(evidence_of(workload))).hexdigest()[:16]}"

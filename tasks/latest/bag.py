@@ -3,8 +3,9 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from blocks.port import Store
 from tasks.custody.audit.facts import read_facts
 from tasks.custody.audit.finding import Audit, printable
 from tasks.custody.audit.untrusted import read_closing
@@ -14,14 +15,11 @@ from tasks.custody.store.manifest import digest_bytes
 from tasks.latest.pull import Pull, RestoreOutcome, pull
 from tasks.system.installation import version
 
-if TYPE_CHECKING:
-    from blocks.port import Store
-
 _METHOD: Final = "ISO/IEC 27037:2012, of a running system: frozen, copied in order of volatility (RFC 3227), sealed"
 _LINE: Final = 2000
 
 
-def bag(store: "Store", folder: Path, organization: str, audit: Audit, unpromised: Path | None = None) -> Pull:
+def bag(store: Store, folder: Path, organization: str, audit: Audit, unpromised: Path | None = None) -> Pull:
     """Pull an audited incident into a new folder of its name, and make that a bag if all that is promised came.
 
     What no proof promises goes to the folder `unpromised`, or nowhere. "=", which we never store, stands for "%" in

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from blocks.port import Store, StoredObject
 from tasks.custody.errors import PermanentStoreError
 from tasks.custody.evidence.keys import LATEST, TURNS, begun_key, done_key, turn_of
 from tasks.custody.store.latest import LatestTransaction, ObjectRef, TurnProof
@@ -13,10 +13,6 @@ from tasks.custody.store.manifest import Hashed, digest_bytes
 from tasks.custody.store.receipts import ObjectReceipt
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, read_back
 from tasks.system.parallel import QUESTIONS, side_by_side
-
-if TYPE_CHECKING:
-    from blocks.port import Store, StoredObject
-
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +31,7 @@ class History:
         return self.last if self.proof is None else None
 
 
-def history(store: "Store") -> History:
+def history(store: Store) -> History:
     """Read the last transaction from the store. The intent of a transaction takes its number."""
     keys = [each.key for each in store.list(TURNS)]
     numbers = {number for key in keys if key == begun_key(number := turn_of(key))}
@@ -61,7 +57,7 @@ def end_of_line(numbers: Iterable[int]) -> int:
     return max(length, key=length.__getitem__, default=0)
 
 
-def read_transaction(store: "Store", number: int) -> tuple[LatestTransaction, str]:
+def read_transaction(store: Store, number: int) -> tuple[LatestTransaction, str]:
     """Read the intent of a transaction, and return it with its SHA-256. PermanentStoreError if it is unreadable."""
     try:
         found = LatestTransaction.read(whole := Hashed(store.stream(begun_key(number))))
@@ -72,7 +68,7 @@ def read_transaction(store: "Store", number: int) -> tuple[LatestTransaction, st
     return found, whole.sha256
 
 
-def _unreadable(store: "Store", number: int, message: str) -> PermanentStoreError:
+def _unreadable(store: Store, number: int, message: str) -> PermanentStoreError:
     return PermanentStoreError(
         f"{begun_key(number)} in {store.place} to be the record of a turn",
         message,
@@ -81,14 +77,14 @@ def _unreadable(store: "Store", number: int, message: str) -> PermanentStoreErro
     )
 
 
-def present(store: "Store", last: LatestTransaction | None) -> dict[str, ObjectRef]:
+def present(store: Store, last: LatestTransaction | None) -> dict[str, ObjectRef]:
     """Return each object of latest/ by key, with the key at which the last transaction knows the same content."""
     references = {row.key: tuple(each for each in (row.after, row.before) if each) for row in last.rows} if last else {}
     objects = side_by_side(store.head, [each.key for each in store.list(LATEST)], QUESTIONS)
     return {there.key: _object(store, there, references.get(there.key, ())) for there in objects if there}
 
 
-def _object(store: "Store", there: "StoredObject", references: Collection[ObjectRef]) -> ObjectRef:
+def _object(store: Store, there: StoredObject, references: Collection[ObjectRef]) -> ObjectRef:
     for each in references:
         if there.agrees(each.sha256, each.parts):
             return each
@@ -96,7 +92,7 @@ def _object(store: "Store", there: "StoredObject", references: Collection[Object
     return next((each for each in references if each.sha256 == sha256), ObjectRef(sha256, there.size))
 
 
-def at_key(store: "Store", key: str, ref: ObjectRef) -> ObjectReceipt:
+def at_key(store: Store, key: str, ref: ObjectRef) -> ObjectReceipt:
     """Compare the object at a key with `ref`. Reads its bytes back where the store has no comparable digest."""
     there = store.head(key)
     sha256 = there and there.says(ref.sha256, ref.parts)

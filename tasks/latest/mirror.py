@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from prefect.artifacts import create_table_artifact
 
+from blocks.port import Store
 from tasks.custody.errors import Refused
 from tasks.custody.store.latest import Act, ObjectRef, Promotion
 from tasks.custody.store.manifest import canonical, digest_bytes
@@ -14,9 +15,6 @@ from tasks.latest.history import history, present
 from tasks.latest.transaction import ChangeRequest, LatestBusy, change_latest
 from tasks.prefect_side.saved_blocks import store_to_read
 from tasks.runtime.step import step_without_incident
-
-if TYPE_CHECKING:
-    from blocks.port import Store
 
 _SHOWN: Final = 50
 _HELD: Final = ("incidents/", "snapshots/")
@@ -53,7 +51,7 @@ class _Unheard:
         """Discard the entry."""
 
 
-def surplus(store: "Store") -> Surplus:
+def surplus(store: Store) -> Surplus:
     """Read the surplus from the last transaction, if it was a promotion under policy mirror.
 
     LatestBusy while that transaction is not done, Refused if there is none.
@@ -69,7 +67,7 @@ def surplus(store: "Store") -> Surplus:
     return Surplus(past.number, past.last.incident, files)
 
 
-def mirror(store: "Store", approved: Surplus, by: str) -> Promotion:
+def mirror(store: Store, approved: Surplus, by: str) -> Promotion:
     """Delete the approved files that are unchanged and still held elsewhere, in a transaction that can be undone."""
     there = present(store, history(store).last)
     same = {key for key, each in approved.files.items() if key in there and there[key].sha256 == each.sha256}

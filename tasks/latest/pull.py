@@ -14,8 +14,9 @@ from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from blocks.port import Store, StoredObject
 from tasks.custody.audit.layout import SIGNATURE, Layout, beside
 from tasks.custody.audit.untrusted import PLAIN, Unreadable, read_closing, read_manifest
 from tasks.custody.errors import PermanentStoreError, Refused, StoreError
@@ -29,9 +30,6 @@ from tasks.latest.history import History, history
 from tasks.storage.untrusted_reads import DOCUMENT_LIMIT, fetch, keys_of, read_back
 from tasks.system.files.write_beneath import Local, Mismatch, land, local
 from tasks.system.parallel import side_by_side
-
-if TYPE_CHECKING:
-    from blocks.port import Store, StoredObject
 
 
 class RestoreOutcome(StrEnum):
@@ -106,7 +104,7 @@ class RestoreSource:
     access: Mapping[str, str] = field(default_factory=dict)
 
 
-def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False, unpromised: Path | None = None) -> Pull:
+def pull(store: Store, what: str, folder: Path, *, overwrite: bool = False, unpromised: Path | None = None) -> Pull:
     """Download `what` (latest, IR-…, or a snapshot's stamp) into a folder, which may be new. Never deletes there.
 
     What no proof promises goes to the folder `unpromised`, or nowhere. A local file that differs and is newer is kept,
@@ -142,7 +140,7 @@ def pull(store: "Store", what: str, folder: Path, *, overwrite: bool = False, un
     return Pull(what, tuple(files), changed, _tell_held(store, past, source))
 
 
-def _tell_held(store: "Store", past: History, source: RestoreSource) -> str:
+def _tell_held(store: Store, past: History, source: RestoreSource) -> str:
     """Return which models that the incident judged latest/ goes without, and why; empty if none is known."""
     if not (past.last and (incident := past.last.incident)):
         return ""
@@ -169,7 +167,7 @@ def _require_apart(unpromised: Path, folder: Path) -> None:
         raise Refused(expected, str(unpromised), "Make it (mkdir), and give it as --unpromised.")
 
 
-def source_of(store: "Store", what: str, past: History = History()) -> RestoreSource:  # noqa: B008  frozen
+def source_of(store: Store, what: str, past: History = History()) -> RestoreSource:  # noqa: B008  frozen
     """Return what to pull, with the digests that its documents promise. Raises Refused if there is no such content."""
     access = dict[str, str]()
     if what == "latest":
@@ -206,7 +204,7 @@ def _incidents_of(stamp: str) -> Iterator[str]:
             yield parse_id(f"IR-{each}")
 
 
-def _find_promised(store: "Store", incident: str, prefix: str, access: dict[str, str] | None = None) -> dict[str, str]:
+def _find_promised(store: Store, incident: str, prefix: str, access: dict[str, str] | None = None) -> dict[str, str]:
     """Return expected SHA-256 digests by key, from the incident's manifests and closings, and these themselves.
 
     `access` takes in what the manifests have recorded of mode and owner, by key.
@@ -244,7 +242,7 @@ def _find_promised(store: "Store", incident: str, prefix: str, access: dict[str,
     return {key: sha256 for key, sha256 in found.items() if key.startswith(prefix)}
 
 
-def _named_by(store: "Store", key: str, sha256: str, layout: Layout, volume: int) -> list[Expected]:
+def _named_by(store: Store, key: str, sha256: str, layout: Layout, volume: int) -> list[Expected]:
     """Return what a manifest names. Raises Unreadable if it is another one than that, or of another folder."""
     manifest = read_manifest(whole := Hashed(store.stream(key)))
     if (manifest.incident, manifest.volume) != (layout.incident, volume):
@@ -277,7 +275,7 @@ def _place(source: RestoreSource, name: str) -> str:
     return name if source.below else os.fsdecode(source_path(name))
 
 
-def _set_apart(store: "Store", source: RestoreSource, unpromised: Path | None, there: "StoredObject") -> Pulled:
+def _set_apart(store: Store, source: RestoreSource, unpromised: Path | None, there: StoredObject) -> Pulled:
     """Write what no proof promises into the folder for that, if there is one."""
     name, why = _name(source, there.key), "no manifest, closing or turn names it"
     if unpromised is None:
@@ -289,7 +287,7 @@ def _set_apart(store: "Store", source: RestoreSource, unpromised: Path | None, t
     return Pulled(name, RestoreOutcome.UNPROMISED, there.size, why)
 
 
-def _restore(store: "Store", source: RestoreSource, folder: Path, overwrite: bool, there: "StoredObject") -> Pulled:  # noqa: FBT001
+def _restore(store: Store, source: RestoreSource, folder: Path, overwrite: bool, there: StoredObject) -> Pulled:  # noqa: FBT001
     name = _name(source, there.key)
     if not PLAIN.fullmatch(name):
         return Pulled(name, RestoreOutcome.FAILED, reason="its name is none of ours")
@@ -309,7 +307,7 @@ def _restore(store: "Store", source: RestoreSource, folder: Path, overwrite: boo
     return Pulled(name, outcome, there.size, "" if source.below else lacks, expected)  # evidence is for who pulls it
 
 
-def _find_digest(store: "Store", key: str) -> str:
+def _find_digest(store: Store, key: str) -> str:
     """Return the digest of an object that no document names: the store's own, else that of its bytes."""
     there = store.head(key)
     if there is None:

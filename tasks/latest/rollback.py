@@ -3,16 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from blocks.port import Store
 from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import is_ahead
 from tasks.custody.store.latest import CHANGES, LatestRow, LatestTransaction, ObjectRef, Promotion
 from tasks.latest.history import History, at_key, history, present, read_transaction
 from tasks.latest.transaction import ChangeRequest, Log, change_latest, plan_change, verify_backups
-
-if TYPE_CHECKING:
-    from blocks.port import Store
 
 _SHOWN: Final = 10
 
@@ -29,7 +27,7 @@ class RollbackRequest:
     take_over: bool = False
 
 
-def rollback(store: "Store", request: RollbackRequest, log: Log) -> Promotion:
+def rollback(store: Store, request: RollbackRequest, log: Log) -> Promotion:
     """Return latest/ to an earlier state, in a transaction of its own, so that it can be undone too.
 
     Raises Refused, with nothing changed, if there is no such transaction or if content is no longer held anywhere;
@@ -41,12 +39,12 @@ def rollback(store: "Store", request: RollbackRequest, log: Log) -> Promotion:
     return change_latest(store, change, log, now=datetime.now(UTC), take_over=request.take_over)
 
 
-def plan_of(store: "Store", request: RollbackRequest) -> tuple[LatestRow, ...]:
+def plan_of(store: Store, request: RollbackRequest) -> tuple[LatestRow, ...]:
     """Plan a rollback file by file, without changing anything."""
     return _rows(store, _build_change(store, request))
 
 
-def lower(store: "Store", request: RollbackRequest, log: Log) -> Promotion:
+def lower(store: Store, request: RollbackRequest, log: Log) -> Promotion:
     """Lower the newest promoted incident, so that earlier ones may promote again. Changes no file.
 
     The transaction records the former value and who asked. Raises Refused if there is nothing to lower, LatestBusy
@@ -55,7 +53,7 @@ def lower(store: "Store", request: RollbackRequest, log: Log) -> Promotion:
     return change_latest(store, lowering(store, request), log, now=datetime.now(UTC), take_over=request.take_over)
 
 
-def lowering(store: "Store", request: RollbackRequest) -> ChangeRequest:
+def lowering(store: Store, request: RollbackRequest) -> ChangeRequest:
     """Return the request that restores the newest incident before the given transaction, or before future ones."""
     past, now = history(store), datetime.now(UTC)
     if not 0 <= request.before <= past.number:
@@ -73,12 +71,12 @@ def lowering(store: "Store", request: RollbackRequest) -> ChangeRequest:
     return ChangeRequest({}, request.by, lower_to=to)
 
 
-def _rows(store: "Store", request: ChangeRequest) -> tuple[LatestRow, ...]:
+def _rows(store: Store, request: ChangeRequest) -> tuple[LatestRow, ...]:
     past = history(store)
     return verify_backups(store, request, past, plan_change(store, request, past, datetime.now(UTC))).rows
 
 
-def _build_change(store: "Store", request: RollbackRequest) -> ChangeRequest:
+def _build_change(store: Store, request: RollbackRequest) -> ChangeRequest:
     past = history(store)
     if past.last is None or not 0 <= request.before <= past.number:
         raise _no_turn(past, request)

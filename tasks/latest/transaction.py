@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
+from blocks.port import Store
 from tasks.custody.errors import Conflict, Denied, Refused, StoreError, TransientStoreError
 from tasks.custody.evidence.keys import begun_key, done_key, kept_key, latest_name
 from tasks.custody.store.latest import (
@@ -32,9 +33,6 @@ from tasks.custody.store.rows import require_readable
 from tasks.latest.history import History, at_key, history, present
 from tasks.storage.prove_object import create_kept, require_kept
 from tasks.system.parallel import QUESTIONS, side_by_side
-
-if TYPE_CHECKING:
-    from blocks.port import Store
 
 _IN_MEMORY: Final = 10_000
 _LEFT: Final = "latest/ was left as it is."
@@ -75,7 +73,7 @@ class ChangeRequest:
 
 
 def change_latest(
-    store: "Store", request: ChangeRequest, log: Log, *, now: datetime, take_over: bool = False
+    store: Store, request: ChangeRequest, log: Log, *, now: datetime, take_over: bool = False
 ) -> Promotion:
     """Change latest/ as requested, in one transaction.
 
@@ -103,7 +101,7 @@ def change_latest(
     return Promotion(receipts, proof, transaction.summary)
 
 
-def plan_change(store: "Store", request: ChangeRequest, past: History, now: datetime) -> LatestTransaction:
+def plan_change(store: Store, request: ChangeRequest, past: History, now: datetime) -> LatestTransaction:
     """Plan the transaction: the request, and what an open transaction left undone where the request does not decide."""
     newest = past.last.newest if past.last else ""
     return LatestTransaction(
@@ -127,7 +125,7 @@ def _rows(request: ChangeRequest, past: History, there: Latest) -> tuple[LatestR
 
 
 def verify_backups(
-    store: "Store", request: ChangeRequest, past: History, transaction: LatestTransaction
+    store: Store, request: ChangeRequest, past: History, transaction: LatestTransaction
 ) -> LatestTransaction:
     """Plan again without backups that the store no longer has, so that no content is deleted whose only copy it is."""
     number, changed = transaction.number, [row for row in transaction.rows if row.act in {Act.REPLACE, Act.DELETE}]
@@ -142,7 +140,7 @@ def _makes_backup(number: int, row: LatestRow) -> bool:
     return row.before is not None and row.before.key == kept_key(number, latest_name(row.key))
 
 
-def _write_intent(store: "Store", transaction: LatestTransaction, log: Log) -> str:
+def _write_intent(store: Store, transaction: LatestTransaction, log: Log) -> str:
     """Create the transaction's intent object, which takes the lock, and return its SHA-256."""
     key = begun_key(transaction.number)
     try:
@@ -158,7 +156,7 @@ def _write_intent(store: "Store", transaction: LatestTransaction, log: Log) -> s
     return begun
 
 
-def _create(store: "Store", key: str, transaction: LatestTransaction) -> str:
+def _create(store: Store, key: str, transaction: LatestTransaction) -> str:
     """Create the intent object. A large one is written to a temporary file first, to bound memory."""
     if len(transaction.rows) <= _IN_MEMORY:
         return create_kept(store, key, transaction.to_bytes())
@@ -172,7 +170,7 @@ def _create(store: "Store", key: str, transaction: LatestTransaction) -> str:
     return begun
 
 
-def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> dict[str, ObjectReceipt]:
+def _apply(store: Store, transaction: LatestTransaction, log: Log) -> dict[str, ObjectReceipt]:
     """Apply each row, deletions last, and return a receipt by key for each that is now there.
 
     Stops before the time after which other runs take this one for dead.
@@ -196,7 +194,7 @@ def _apply(store: "Store", transaction: LatestTransaction, log: Log) -> dict[str
     }
 
 
-def _change(store: "Store", number: int, row: LatestRow) -> None:
+def _change(store: Store, number: int, row: LatestRow) -> None:
     if row.before and _makes_backup(number, row):
         store.copy(row.key, row.before.key, row.before.sha256, row.before.parts)
         if not (receipt := at_key(store, row.before.key, row.before)).proven:
@@ -209,14 +207,14 @@ def _change(store: "Store", number: int, row: LatestRow) -> None:
         store.remove(row.key, row.before.sha256, row.before.parts)
 
 
-def _differs(store: "Store", row: LatestRow) -> str:
+def _differs(store: Store, row: LatestRow) -> str:
     """Return what somebody has put there since the plan, which has no backup; empty if nothing."""
     if row.before:
         return at_key(store, row.key, row.before).reason
     return "expected no object, the store has one" if store.head(row.key) else ""
 
 
-def _build_change_error(store: "Store", key: str, reason: str) -> StoreError:
+def _build_change_error(store: Store, key: str, reason: str) -> StoreError:
     expected = f"{key} in {store.place} to be what the turn says"
     return TransientStoreError(expected, reason, "The turn is left open.", "Run this again.")
 

@@ -1,8 +1,9 @@
 """Tell the Prefect server, without waiting for it, that a workload or a fleet is contained or is not."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect.events import emit_event
+from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL
 
 from tasks.custody.containment.receipt import Containment, Stop
@@ -11,9 +12,6 @@ from tasks.custody.incident.news import EVENT_CONTAINED, News, contained_news
 from tasks.runtime.context import RunInfo
 from tasks.runtime.step import result_of
 from tasks.system.cancellation import run_in_thread
-
-if TYPE_CHECKING:
-    from prefect.futures import PrefectFuture
 
 
 def announce(run: str, name: str, news: News, event: str = EVENT_CONTAINED, **payload: Any) -> None:
@@ -29,7 +27,7 @@ def announce(run: str, name: str, news: News, event: str = EVENT_CONTAINED, **pa
 
 
 def announce_containment(
-    incident: Incident, run: RunInfo, name: str, stopped: "PrefectFuture[Any]", checked: "PrefectFuture[Any]"
+    incident: Incident, run: RunInfo, name: str, stopped: PrefectFuture[Any], checked: PrefectFuture[Any]
 ) -> None:
     """Announce what the check after the stop has found, once it is done. Returns at once.
 

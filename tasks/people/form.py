@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from threading import Event
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput, keyset_from_paused_state
 from prefect.states import Paused, Running
@@ -22,9 +23,6 @@ from tasks.custody.incident.postmortem_fields import TEXT_LIMIT, PostmortemField
 from tasks.custody.incident.question import Decision
 from tasks.prefect_side.clock import server_time
 from tasks.system.cancellation import Cancellation, run_in_thread
-
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
 
 R = TypeVar("R", bound=RunInput)
 
@@ -129,7 +127,7 @@ def _poll_answer(
         over.wait(_POLL_SECONDS)
 
 
-def _pause(question: str, now: datetime, keyset: Mapping[Any, str]) -> "State[Any]":
+def _pause(question: str, now: datetime, keyset: Mapping[Any, str]) -> State[Any]:
     """Return the state of a run that asks. The server ends it by its own clock, long after our deadline."""
     until, headline = now + timedelta(seconds=ASK_SECONDS * 2), question.partition("\n")[0].replace("*", "")
     state: State[Any] = Paused(pause_expiration_time=until, pause_key=_STOP_OR_THAW, message=headline)

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from prefect.client.schemas.responses import DeploymentResponse
+
+from blocks.port import Store, StoredObject
+from blocks.store import EvidenceStore, with_usable_key
+from blocks.workload import Workload
+from blocks.workload_fields import WorkloadFields
 from tasks.acquisition.collector import Target
 from tasks.acquisition.estimate import estimate
 from tasks.acquisition.remainder import RootWalk
@@ -21,6 +27,7 @@ from tasks.custody.errors import EngineError
 from tasks.custody.evidence.keys import CODE, FOLDERS, SNAPSHOT_FOLDERS
 from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.models.inspection import NONE_SOUND
+from tasks.host.container.membership import Container
 from tasks.host.host import LinuxHost
 from tasks.host.process.membership import Exceptions, Members
 from tasks.host.process.process import Process
@@ -28,21 +35,13 @@ from tasks.host.process.roster import Roster
 from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
 from tasks.incident.directory import evidence_of
-
-if TYPE_CHECKING:
-    from prefect.client.schemas.responses import DeploymentResponse
-
-    from blocks.port import Store, StoredObject
-    from blocks.store import EvidenceStore
-    from blocks.workload import Workload
-    from blocks.workload_fields import WorkloadFields
-    from tasks.host.container.membership import Container
+from tasks.readiness.runs import asking
 
 _OWN_FILES: Final = 1_000
 """An incident's own: journals, receipts, records, the output of collectors."""
 
 
-def files_target(block: "WorkloadFields") -> Target:
+def files_target(block: WorkloadFields) -> Target:
     """Return what a collector of files would know of a workload."""
     interpreter = interpreter_of(block.root, block.interpreter)
     largest = block.folder_file_mb and block.folder_file_mb << 20
@@ -59,12 +58,12 @@ class CheckTarget:
     """
 
     name: str
-    workload: "Workload"
+    workload: Workload
     store: str
     saved: Mapping[str, Any]
     signers: str = ""
     message: bool = False
-    seen: "StoredObject | None" = None
+    seen: StoredObject | None = None
     skew: timedelta | None = None
     unsound: str = NONE_SOUND
     model_cure: str = ""
@@ -104,7 +103,7 @@ class CheckTarget:
         return [self.snapshot[pid] for pid in sorted(self.members.excused_pids)]
 
     @cached_property
-    def containers(self) -> "list[Container]":
+    def containers(self) -> list[Container]:
         """Living containers of the workload. Raises EngineError if the engine does not tell."""
         return find_named(self.workload)
 
@@ -142,26 +141,22 @@ class CheckTarget:
         return needed <= free and files <= inodes, f"about {needed >> 20} MiB in {files} files needed, {room}"
 
     @cached_property
-    def _block_or_problem(self) -> "tuple[EvidenceStore, str]":
-        from blocks.store import with_usable_key
-
+    def _block_or_problem(self) -> tuple[EvidenceStore, str]:
         return with_usable_key(self.saved)
 
     @property
-    def block(self) -> "EvidenceStore":
+    def block(self) -> EvidenceStore:
         """The store's block, without its key if that cannot be used."""
         return self._block_or_problem[0]
 
     @cached_property
-    def writer(self) -> "Store":
+    def writer(self) -> Store:
         """The store, with the credentials that write evidence."""
         return self.block.open()
 
     @cached_property
-    def deployment(self) -> "DeploymentResponse":
+    def deployment(self) -> DeploymentResponse:
         """The deployment that evacuates the workload. Raises ObjectNotFound, or Refused if no server is named."""
-        from tasks.readiness.runs import asking
-
         with asking() as client:
             return client.read_deployment_by_name(full_name("evacuate", self.name))
 

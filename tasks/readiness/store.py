@@ -4,11 +4,14 @@ import json
 import socket
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
-from blocks.port import Probed
+from blocks.credentials import Credentials
+from blocks.port import Probed, Store, StoredObject
 from tasks.collectors.clock import kernel
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Denied, EvacuationError
@@ -22,10 +25,6 @@ from tasks.evidence.time_stamp import time_stamp as ask_authority
 from tasks.incident.store_folder import note_own_account, why_not_trusted
 from tasks.readiness.check_target import CheckTarget
 from tasks.storage.rotations import with_rotations
-
-if TYPE_CHECKING:
-    from blocks.credentials import Credentials
-    from blocks.port import Store, StoredObject
 
 _UNPROVEN: Final = "the evidence stays on this host: Unverified"
 _SKEW_SECONDS: Final = 30.0
@@ -54,7 +53,7 @@ def check_canary(target: CheckTarget) -> Finding:
     return sound(f"{target.block.place}: written and proven in {took.total_seconds():.2f} s")
 
 
-def _probe(store: "Store", prefix: str, text: bytes) -> "StoredObject | None":
+def _probe(store: Store, prefix: str, text: bytes) -> StoredObject | None:
     if not isinstance(store, Probed):
         raise TypeError(f"{type(store).__name__} cannot be tried")
     return store.probe(f"{prefix}-{socket.gethostname()}", text)
@@ -131,10 +130,7 @@ def check_expiry(target: CheckTarget) -> Finding:
     return next(iter(Readiness(findings).bad), sound("; ".join(each.found for each in findings)))
 
 
-def _end_of(credentials: "Credentials | None", *, were_taken: bool = False) -> Finding:
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
+def _end_of(credentials: Credentials | None, *, were_taken: bool = False) -> Finding:
     session = credentials.get_boto3_session() if credentials else boto3.Session()
     keys, cure = session.get_credentials(), "aws configure list; or name them in the block"
     if keys is None:

@@ -2,11 +2,12 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
+from blocks.workload import Workload
 from tasks.acquisition.remainder import describe_not_taken
 from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.receipt import Recovery
@@ -26,9 +27,6 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.flow_run import make_state
 from tasks.runtime.progress import artifact_key
 from tasks.runtime.state import IncidentState
-
-if TYPE_CHECKING:
-    from blocks.workload import Workload
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +112,7 @@ def written_state(context: RunContext, recorded: Record | str, content: RecordCo
     return make_state(WRITTEN, f"{context.incident.id}: {page} is on record and stored 記録済み. {still}")
 
 
-def _not_back(workload: "Workload", state: IncidentState, why: str) -> str:
+def _not_back(workload: Workload, state: IncidentState, why: str) -> str:
     api = f"The API at {redact(workload.api_address)}"
     if state.recovered.read():
         return f"{api} stays as an earlier recovery has brought it back 以前の復旧のまま; this one failed: {why}"

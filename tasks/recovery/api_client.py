@@ -9,17 +9,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 import httpx
 
+from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.redact import hide, redact
 from tasks.custody.models.canary import row_of
 from tasks.custody.models.contract import prediction_in
-
-if TYPE_CHECKING:
-    from blocks.workload_fields import WorkloadFields
 
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
@@ -85,7 +83,7 @@ class Prediction:
 class Api:
     """Client of a workload's API, by the contract in its block. Never shows the headers, which hold the API's key."""
 
-    def __init__(self, block: "WorkloadFields", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, block: WorkloadFields, headers: Mapping[str, str] | None = None) -> None:
         """Configure the client without proxy, compression or redirects, so that no key goes elsewhere."""
         self.block, self.url = block, shown_address(block)
         self._hidden = tuple(sorted(_forms((headers or {}).values()), key=len, reverse=True))
@@ -116,7 +114,7 @@ class Api:
         return ApiResponse(status, body, f"{self.url}{path}", self._hidden)
 
 
-def shown_address(block: "WorkloadFields") -> str:
+def shown_address(block: WorkloadFields) -> str:
     """Return the API's address without secrets."""
     return redact(block.api_address)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
+from blocks.workload import Workload
 from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.containment_check import check_containment
 from tasks.containment.cordon import IncidentCordon
@@ -40,9 +41,6 @@ from tasks.recovery.served_model import SealedModels, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
-
-if TYPE_CHECKING:
-    from blocks.workload import Workload
 
 StartAs = Literal["process", "container"]
 """How the API is started whatever it ran as: by `api_command`, or as a new container of `api_image`."""
@@ -104,7 +102,7 @@ def recover(  # noqa: PLR0913, PLR0917
     return _with(recovery, keyless, *unrestored, "" if let_go.is_complete else let_go.summary)
 
 
-def _headers(workload: "Workload") -> tuple[Mapping[str, str], str]:
+def _headers(workload: Workload) -> tuple[Mapping[str, str], str]:
     """Return the API's headers, or none and what is then not proven: a missing key does not prevent the recovery."""
     try:
         return secret_headers(workload.api_headers), ""
@@ -341,7 +339,7 @@ def _predict(api: Api, *, is_known: bool) -> Prediction:
         return Prediction(unproven=f"that it predicts: {error.got}")
 
 
-def address_of(workload: "Workload") -> tuple[str, int]:
+def address_of(workload: Workload) -> tuple[str, int]:
     """Return host and port of the API."""
     host, port = leads_to(workload.api_address)
     return host or "127.0.0.1", port

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.logging import get_logger
 from prefect.settings import get_current_settings
+from prefect.workers.base import BaseWorkerResult
 
 from tasks.prestart.freeze import FLOW, freeze_for
 from tasks.prestart.hand_over import HandOver
@@ -17,10 +19,6 @@ from tasks.prestart.join import would_join
 from tasks.prestart.journal import EarlyFreeze, close_lock, thaw_left
 from tasks.prestart.known_run import is_over, known_run
 from tasks.system.time_limit import before_the_freeze
-
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import FlowRun
-    from prefect.workers.base import BaseWorkerResult
 
 logger = get_logger(__name__)
 
@@ -99,7 +97,7 @@ class Prepared:
             self.early = self._hand_over.close()
             self._hand_over = None
 
-    def is_over(self, result: "BaseWorkerResult | Exception") -> bool:
+    def is_over(self, result: BaseWorkerResult | Exception) -> bool:
         """Return whether nothing was frozen for the run, its process has ended well, or the server says it is over."""
         ended_well = not isinstance(result, Exception) and not result.status_code
         self._over = not self.early or ended_well or is_over(self.environment)
@@ -116,7 +114,7 @@ class Prepared:
 
 
 def prepared_for(
-    flow_run: "FlowRun", flow: str | None, environment: Mapping[str, str], time: Callable[[], datetime] | None = None
+    flow_run: FlowRun, flow: str | None, environment: Mapping[str, str], time: Callable[[], datetime] | None = None
 ) -> Prepared:
     """Return what the server's answer to the worker tells of a run, whose flow may be known by name.
 
