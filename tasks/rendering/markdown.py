@@ -6,7 +6,6 @@ them in the text after parsing), but never in a code span.
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import singledispatch
 from typing import Final
 
 from tasks.custody.visible import visible
@@ -64,53 +63,28 @@ def code(text: str) -> str:
     return f"`{shown}`" if shown.strip() else _NOTHING
 
 
-def _block(block: Block, pictures: Mapping[str, str]) -> str:
-    if isinstance(block, Picture):
-        return f"![{block.caption.line}]({pictures.get(block.name, block.name)})"
-    return block_text(block)
-
-
-@singledispatch
-def block_text(block: object) -> str:
-    """Return one block as Markdown."""
-    raise TypeError(f"expected a block of a document, got {type(block).__name__}")
-
-
-@block_text.register
-def _(block: FactList) -> str:
-    return "\n".join(f"- {name.line}: {_cell(value)}" for name, value in block.items)
-
-
-@block_text.register
-def _(block: DocumentTable) -> str:
-    lines = [[name.line for name in block.head], ["---"] * len(block.head), *map(_cells, block.rows)]
-    rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{rows}\n\n{_more(block.left_out, 'さらに', '行', 'more rows', block.where)}" if block.left_out else rows
-
-
-@block_text.register
-def _(block: FileExcerpt) -> str:
-    lines = "\n".join(visible(line).translate(_IN_CODE) for line in block.lines)
-    text = f"```text\n{lines}\n```"
-    more = _more(block.left_out, "手前に", "行", "lines before", block.where)
-    return f"{text}\n\n{more}" if block.left_out else text
-
-
-@block_text.register
-def _(block: CommandBlock) -> str:
-    return f"{block.caption.line}:\n\n```sh\n{visible(block.line).translate(_IN_CODE)}\n```"
-
-
-@block_text.register
-def _(block: Remark) -> str:
-    sign = "" if isinstance(block.words, Badge) else f"{_SIGNS[block.tone]} "
-    return f"{sign}{_cell(block.words)}"
-
-
-@block_text.register
-def _(block: Open) -> str:
-    del block
-    return _OPEN
+def _block(block: Block, pictures: Mapping[str, str]) -> str:  # noqa: PLR0911  one for each kind
+    match block:
+        case FactList(items):
+            return "\n".join(f"- {name.line}: {_cell(value)}" for name, value in items)
+        case DocumentTable():
+            lines = [[name.line for name in block.head], ["---"] * len(block.head), *map(_cells, block.rows)]
+            rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+            more = _more(block.left_out, "さらに", "行", "more rows", block.where)
+            return f"{rows}\n\n{more}" if block.left_out else rows
+        case FileExcerpt():
+            shown = "\n".join(visible(line).translate(_IN_CODE) for line in block.lines)
+            text = f"```text\n{shown}\n```"
+            more = _more(block.left_out, "手前に", "行", "lines before", block.where)
+            return f"{text}\n\n{more}" if block.left_out else text
+        case CommandBlock(caption, line):
+            return f"{caption.line}:\n\n```sh\n{visible(line).translate(_IN_CODE)}\n```"
+        case Picture(name, caption):
+            return f"![{caption.line}]({pictures.get(name, name)})"
+        case Remark(tone, words):
+            return _cell(words) if isinstance(words, Badge) else f"{_SIGNS[tone]} {_cell(words)}"
+        case Open():
+            return _OPEN
 
 
 def _more(count: int, before: str, unit: str, en: str, where: str) -> str:
