@@ -1,6 +1,7 @@
 """List the incidents and fleets of a store as tables of what the store says of them; nothing of it is proven."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -99,18 +100,16 @@ def _heap(names: Iterator[tuple[str, int]]) -> _Heap:
 
 
 def _parse_name(text: str, parse: Callable[[str], str]) -> str:
-    try:
+    with suppress(Refused, ValueError):
         return parse(text)
-    except (Refused, ValueError):
-        return ""
+    return ""
 
 
 def _read_json(store: Store, key: str, limit: int) -> dict[str, Any]:
     """Return a JSON document; an empty dict if it cannot be read."""
-    try:
+    with suppress(StoreError, Unreadable):
         return document(fetch(store, key, limit))
-    except (StoreError, Unreadable):
-        return {}
+    return {}
 
 
 def columns(rows: list[dict[str, str]], what: str) -> Iterator[str]:

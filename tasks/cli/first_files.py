@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from glob import escape
 from itertools import islice
 from pathlib import Path, PurePath
@@ -211,16 +212,14 @@ def _files(root: str, unread: list[OSError]) -> Iterator[PurePath]:
 
 
 def _is_folder(path: Path) -> bool:
-    try:
+    with suppress(OSError):  # a link to where we may not look
         return path.is_dir()
-    except OSError:  # a link to where we may not look
-        return False
+    return False
 
 
 def _real(root: str, name: str) -> str | None:
     """Return where a name leads below the root; None if out of it, or nowhere."""
-    try:
+    with suppress(OSError):
         real = real_name(os.fsencode(root), os.fsencode(name))
-    except OSError:
-        return None
-    return None if real is None else os.fsdecode(real)
+        return None if real is None else os.fsdecode(real)
+    return None

@@ -297,10 +297,9 @@ def _alone(workload: WorkloadFields, host: Host, since: list[str], paused: int) 
 
 
 def _age(since: str) -> str:
-    try:
+    with suppress(TypeError, ValueError):
         return f" ({str(datetime.now(UTC) - datetime.fromisoformat(since)).partition('.')[0]})"
-    except (TypeError, ValueError):
-        return ""
+    return ""
 
 
 def _containers(workload: WorkloadFields) -> tuple[list[str], list[str] | None]:

@@ -1,5 +1,6 @@
 """Say on the server which incident of a fleet is open and which run works on it: the variable `fleet_NAME`."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -38,11 +39,10 @@ def claim_of(client: SyncPrefectClient, fleet: str) -> Claim | None:
     """Return what is said of the open incident of a fleet; None if there is none, or if it cannot be read."""
     found = client.read_variable_by_name(variable_of(fleet))
     fields: Any = found and found.value
-    try:
+    with suppress(AttributeError, KeyError, TypeError, ValueError, OverflowError):
         not_after = datetime.fromisoformat(fields["not_after"]).astimezone(UTC)
         return Claim(parse_fleet_id(fields["fleet"]), str(UUID(fields["run"])), not_after, plain(found.updated))  # type: ignore[union-attr,arg-type]  # a damaged one raises
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        return None
+    return None
 
 
 def is_over(client: SyncPrefectClient, claim: Claim, incident: FleetIncident) -> bool:

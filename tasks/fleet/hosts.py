@@ -118,10 +118,9 @@ def attempts_of(client: SyncPrefectClient, fleet: str) -> dict[str, Attempt]:
 
 
 def _order_of(run: FlowRun) -> Order | None:
-    try:
+    with suppress(KeyError, TypeError, ValueError):
         return Order.of(run.parameters.get("order"))
-    except (KeyError, TypeError, ValueError):
-        return None
+    return None
 
 
 def signs_of_life(client: SyncPrefectClient, hosts: Iterable[TargetHost]) -> Signs:

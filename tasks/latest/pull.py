@@ -146,7 +146,7 @@ def _tell_held(store: Store, past: History, source: RestoreSource) -> str:
         return ""
     here, held = {*source.promised.values()}, list[str]()
     try:
-        for key, sha256 in _find_promised(store, incident, f"incidents/{incident}/").items():
+        for key, sha256 in _find_promised(store, incident, f"incidents/{incident}/", {}).items():
             if key.count("/") == _DEPTH and key.endswith(f"/{MODELS}"):
                 data = fetch(store, key, DOCUMENT_LIMIT)
                 found = Inspection.from_bytes(data).findings if digest_bytes(data) == sha256 else ()
@@ -204,7 +204,7 @@ def _incidents_of(stamp: str) -> Iterator[str]:
             yield parse_id(f"IR-{each}")
 
 
-def _find_promised(store: Store, incident: str, prefix: str, access: dict[str, str] | None = None) -> dict[str, str]:
+def _find_promised(store: Store, incident: str, prefix: str, access: dict[str, str]) -> dict[str, str]:
     """Return expected SHA-256 digests by key, from the incident's manifests and closings, and these themselves.
 
     `access` takes in what the manifests have recorded of mode and owner, by key.
@@ -225,8 +225,7 @@ def _find_promised(store: Store, incident: str, prefix: str, access: dict[str, s
             if key := next((each for each in places if each in keys), ""):
                 objects = _named_by(store, key, sha256, layout, volume)
                 found |= {item.key: item.sha256 for item in objects}
-                if access is not None:
-                    access |= {item.key: item.file.access for item in objects if item.file.access}
+                access |= {item.key: item.file.access for item in objects if item.file.access}
     except Unreadable as error:
         raise PermanentStoreError(
             f"{key} in {store.place} to be {error.expected}",
@@ -260,10 +259,9 @@ def _require_room(folder: Path, sizes: Mapping[str, int]) -> None:
 
 
 def _is_here(path: Path, size: int) -> bool:
-    try:
+    with suppress(OSError):
         return path.lstat().st_size == size
-    except OSError:
-        return False
+    return False
 
 
 def _name(source: RestoreSource, key: str) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Final
 from uuid import uuid4
@@ -68,7 +69,6 @@ def fly(client: SyncPrefectClient, name: str) -> Flight:
 
 
 def _parse_answer(run: FlowRun) -> CanaryAnswer | None:
-    try:
+    with suppress(ValueError, TypeError):
         return CanaryAnswer(**json.loads((run.state and run.state.message) or ""))
-    except (ValueError, TypeError):
-        return None
+    return None

@@ -1,5 +1,6 @@
 """Format times for people: in JST and UTC on pages, in the host's zone on its terminals."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
@@ -14,10 +15,9 @@ def both_times(moment: datetime) -> tuple[str, str]:
 
 def here(text: str) -> str:
     """Return a time of the record in this host's zone, to the second, for a terminal; any other text as it is."""
-    try:
+    with suppress(ValueError, OverflowError):
         return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S %Z}"
-    except (ValueError, OverflowError):
-        return text
+    return text
 
 
 def short(moment: datetime | None) -> str:

@@ -9,6 +9,7 @@ See docs/adr/0031.
 import asyncio
 import random
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
@@ -117,7 +118,6 @@ class Hints:
 
 
 def _run_of(event: Event) -> UUID | None:
-    try:
+    with suppress(ValueError):
         return UUID(event.resource.id.removeprefix(_RUN))
-    except ValueError:
-        return None
+    return None
