@@ -6,7 +6,7 @@ from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from tasks.rendering.document import Both
-from tasks.rendering.picture import tick_seconds
+from tasks.rendering.picture import label, line, tick_seconds
 from tasks.rendering.style import PICTURE_STYLE
 
 _WIDTH: Final = 800
@@ -23,7 +23,7 @@ def curve(title: Both, began: datetime, moments: Sequence[datetime], count: int)
     SubElement(root, "title").text = f"{title.ja} / {title.en}"
     SubElement(root, "style").text = PICTURE_STYLE
     SubElement(root, "rect", {"width": str(_WIDTH), "height": str(_HEIGHT), "class": "ground"})
-    _text(root, _LEFT, 18, f"{title.ja} / {title.en}: {len(seconds)} / {count}", "strong")
+    label(root, _LEFT, 18, f"{title.ja} / {title.en}: {len(seconds)} / {count}", "strong")
 
     def across(second: float) -> float:
         return round(_LEFT + (_WIDTH - _LEFT - _RIGHT) * second / span, 1)
@@ -33,11 +33,10 @@ def curve(title: Both, began: datetime, moments: Sequence[datetime], count: int)
 
     step = tick_seconds(span)
     for place in range(int(span / step) + 1):
-        x = f"{across(place * step):g}"
-        SubElement(root, "line", {"x1": x, "x2": x, "y1": f"{up(count):g}", "y2": f"{up(0):g}", "class": "tick"})
-        _text(root, across(place * step), _HEIGHT - 20, f"+{place * step:g} s", "small dim middle")
+        line(root, across(place * step), up(count), up(0), "tick")
+        label(root, across(place * step), _HEIGHT - 20, f"+{place * step:g} s", "small dim middle")
     for number in {0, count}:
-        _text(root, _LEFT - 8, up(number) + 4, str(number), "small dim end")
+        label(root, _LEFT - 8, up(number) + 4, str(number), "small dim end")
     points = [(across(0), up(0))]
     for number, second in enumerate(seconds, 1):
         points += [(across(second), up(number - 1)), (across(second), up(number))]
@@ -45,7 +44,3 @@ def curve(title: Both, began: datetime, moments: Sequence[datetime], count: int)
     path = " ".join(f"{x:g},{y:g}" for x, y in points)
     SubElement(root, "polyline", {"points": path, "class": "moment frozen", "fill": "none"})
     return tostring(root, encoding="unicode")
-
-
-def _text(root: Element, x: float, base: float, words: str, name: str) -> None:
-    SubElement(root, "text", {"x": f"{x:g}", "y": f"{base:g}", "class": name}).text = words

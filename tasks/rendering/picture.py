@@ -76,12 +76,12 @@ def _root(height: int, incident: str, runs: int, left_out: int) -> Element:
     x = 12.0
     for course, words in _COURSES.items():
         _rect(root, x, 14, 22, 11, f"bar {_class_of(course)}")
-        _label(root, x + 28, 24, words, "small")
+        label(root, x + 28, 24, words, "small")
         x += 50 + _width(words)
     _diamond(root, x + 6, 19.5)
-    _label(root, x + 18, 24, "再利用 cached", "small")
+    label(root, x + 18, 24, "再利用 cached", "small")
     if left_out:
-        _label(root, WIDTH - _RIGHT, 24, f"さらに古い実行 {left_out} / {left_out} earlier runs", "small end")
+        label(root, WIDTH - _RIGHT, 24, f"さらに古い実行 {left_out} / {left_out} earlier runs", "small end")
     return root
 
 
@@ -96,9 +96,9 @@ def _panel(run: Run) -> tuple[Element, int]:
     for place, section in enumerate(sections):
         if names.index(section) % 2:
             _rect(panel, 0, _HEAD + _ROW * place, WIDTH, _ROW, "band")
-    _label(panel, 12, 20, f"実行 {run.number} / run {run.number}", "strong")
+    label(panel, 12, 20, f"実行 {run.number} / run {run.number}", "strong")
     from_to = f"{run.began.astimezone(JST):%Y-%m-%d %H:%M:%S} JST から / from; {scale.seconds:.1f} s"
-    _label(panel, 150, 20, from_to, "small")
+    label(panel, 150, 20, from_to, "small")
     _ticks(panel, scale, bottom)
     _moments(panel, scale, run, bottom)
     top = _HEAD
@@ -106,12 +106,12 @@ def _panel(run: Run) -> tuple[Element, int]:
         _steps(panel, scale, top, step, bars)
         top += _ROW
     for section, number in cached:
-        _label(panel, 12, top + 12, f"{section} {_SECTIONS.get(section, '')}: {number} 再利用 cached", "small dim")
+        label(panel, 12, top + 12, f"{section} {_SECTIONS.get(section, '')}: {number} 再利用 cached", "small dim")
         for place in range(min(number, _DIAMONDS)):
             _diamond(panel, _LEFT + 8 + 14 * place, top + 8)
         top += _ROW
     if left_out:
-        _label(panel, 12, top + 12, f"さらに {left_out} 手順 / {left_out} more steps: custody.jsonl", "small dim")
+        label(panel, 12, top + 12, f"さらに {left_out} 手順 / {left_out} more steps: custody.jsonl", "small dim")
     return panel, bottom + _FOOT
 
 
@@ -138,12 +138,12 @@ def _ticks(panel: Element, scale: _Scale, bottom: int) -> None:
     step = tick_seconds(scale.seconds)
     for number in range(math.floor(scale.seconds / step) + 1):
         x = scale.at(number * step)
-        _line(panel, x, _HEAD - 6, bottom, "tick")
-        _label(panel, x, _HEAD - 10, f"+{number * step:g} s", "small dim middle")
+        line(panel, x, _HEAD - 6, bottom, "tick")
+        label(panel, x, _HEAD - 10, f"+{number * step:g} s", "small dim middle")
 
 
 def _steps(panel: Element, scale: _Scale, top: int, step: str, bars: list[Bar]) -> None:
-    _label(panel, 12, top + 12, visible(step, _LABEL), "small")
+    label(panel, 12, top + 12, visible(step, _LABEL), "small")
     for bar in bars:
         start, end = scale.place(bar.began), scale.place(bar.ended)
         rect = _rect(panel, start, top + 3, max(_THIN, end - start), _ROW - 6, f"bar {_class_of(bar.course)}")
@@ -160,11 +160,11 @@ def _beside(panel: Element, start: float, end: float, top: int, words: str) -> N
     """Write the duration right of the bar, else inside, else left of it."""
     width = _width(words) + _GAP
     if end + width < WIDTH - _RIGHT:
-        _label(panel, end + _GAP, top + 12, words, "small dim")
+        label(panel, end + _GAP, top + 12, words, "small dim")
     elif end - start > width:
-        _label(panel, end - _GAP, top + 12, words, "small end inside")
+        label(panel, end - _GAP, top + 12, words, "small end inside")
     else:
-        _label(panel, min(start, end - _THIN) - _GAP, top + 12, words, "small dim end")
+        label(panel, min(start, end - _THIN) - _GAP, top + 12, words, "small dim end")
 
 
 def _moments(panel: Element, scale: _Scale, run: Run, bottom: int) -> None:
@@ -175,8 +175,8 @@ def _moments(panel: Element, scale: _Scale, run: Run, bottom: int) -> None:
         x = scale.place(at)
         start = min(x + _GAP, WIDTH - _RIGHT - _width(words))
         base = 40 if start > edge else 54
-        _line(panel, x, base - 10, bottom, f"moment {_class_of(name)}")
-        _label(panel, start, base, words, f"small strong {_class_of(name)}")
+        line(panel, x, base - 10, bottom, f"moment {_class_of(name)}")
+        label(panel, start, base, words, f"small strong {_class_of(name)}")
         edge = start + _width(words) + _GAP
 
 
@@ -194,11 +194,13 @@ def _rect(parent: Element, x: float, top: float, width: float, height: float, na
     return SubElement(parent, "rect", {**place, "class": name})
 
 
-def _line(parent: Element, x: float, top: float, bottom: float, name: str) -> None:
+def line(parent: Element, x: float, top: float, bottom: float, name: str) -> None:
+    """Draw an upright line of a class."""
     SubElement(parent, "line", {"x1": f"{x:g}", "x2": f"{x:g}", "y1": f"{top:g}", "y2": f"{bottom:g}", "class": name})
 
 
-def _label(parent: Element, x: float, base: float, words: str, name: str) -> None:
+def label(parent: Element, x: float, base: float, words: str, name: str) -> None:
+    """Write words of a class on a base line."""
     SubElement(parent, "text", {"x": f"{x:g}", "y": f"{base:g}", "class": name}).text = visible(words)
 
 
