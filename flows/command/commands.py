@@ -484,9 +484,9 @@ def deploy(  # noqa: PLR0913  its options
         engine: Python of the worker, if it is not this one.
         notify: Saved notification block that tells people, as in slack-webhook/ops. May be given more than once.
     """
-    from tasks.deployment.register import Wanted, deploy_by_hand
+    from tasks.deployment.register import deploy_by_hand
 
-    return deploy_by_hand(file, Wanted(name, store, pool, engine, notify))
+    return deploy_by_hand(file, name=name, store=store, pool=pool, engine=engine, notify=notify)
 
 
 @app.command(

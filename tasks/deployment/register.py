@@ -274,20 +274,12 @@ def find_hindrances(target: DeploymentTarget) -> Iterator[str]:
         )
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked: a saved workload with its store, the pool, the worker's Python, who tells people."""
+def deploy_by_hand(file: str, *, name: str, store: str, pool: str, engine: str, notify: Sequence[str]) -> int:  # noqa: PLR0913
+    """Deploy the workloads of a file, whose blocks are saved first, or the saved one of this `name` and `store`.
 
-    name: str
-    store: str
-    pool: str
-    engine: str
-    notify: Sequence[str]
-
-
-def deploy_by_hand(file: str, request: Wanted) -> int:
-    """Deploy the workloads of a file, whose blocks are saved first, or a saved one. Raises EvacuationError."""
-    if bool(file) == bool(request.name):
+    `engine` is the worker's Python, `notify` what tells people. Raises EvacuationError.
+    """
+    if bool(file) == bool(name):
         got = "both" if file else "neither"
         raise Refused("either FILE or --name", got, "As in: evacuation deploy evacuation.toml")
     if file:
@@ -295,15 +287,14 @@ def deploy_by_hand(file: str, request: Wanted) -> int:
     try:
         with asking_server():
             register()
-            own = request.store or request.name
-            targets, fleets = save(Path(file)) if file else ([load_target(request.name, own)], [])
-            engine = request.engine or sys.executable
-            if request.notify:
-                deploy_people(request.pool, engine, request.notify)
+            targets, fleets = save(Path(file)) if file else ([load_target(name, store or name)], [])
+            engine = engine or sys.executable
+            if notify:
+                deploy_people(pool, engine, notify)
             if targets:
-                say(*deploy_all(targets, request.pool, engine, () if fleets else (PEOPLE,)))
+                say(*deploy_all(targets, pool, engine, () if fleets else (PEOPLE,)))
                 say(*(line for target in targets for line in find_hindrances(target)))
-            say(*(deploy_fleet(fleet, request.pool, engine) for fleet in fleets))
+            say(*(deploy_fleet(fleet, pool, engine) for fleet in fleets))
     except (ValueError, RuntimeError) as error:
         say(*str(error).splitlines(), error=True)
         return REFUSED
