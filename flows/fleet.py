@@ -13,7 +13,7 @@ A host of a fleet is a workload, known by the name of its block. What is where, 
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, nullcontext, suppress
 from typing import Any
 
 from httpx import HTTPError
@@ -27,7 +27,7 @@ from tasks.custody.fleet.ends import HostEnd
 from tasks.custody.fleet.verdict import FleetVerdict, verdict_of
 from tasks.custody.incident.ending import JOINED
 from tasks.custody.visible import LINE_LIMIT, visible
-from tasks.fleet.approval import ask_approval
+from tasks.fleet.approval import FleetQuestion
 from tasks.fleet.follow import FleetWatch, follow
 from tasks.fleet.handover import hand_over
 from tasks.fleet.opening import JoinedFleet, Trigger, open_fleet
@@ -74,7 +74,7 @@ def fleet(  # noqa: PLR0913, PLR0917  each is a field of the form that a person 
     watch.problems = (order_missing if retry else order_all)(incident) | lost
     run_in_thread(lambda: write_targets(incident))
     verdict, recorded = verdict_of([host.name for host in incident.hosts], ()), FleetRecord("", "not written")
-    with ask_approval(incident, run) as question:
+    with closing(FleetQuestion(incident, run)) if incident.asks_all else nullcontext() as question:
         for rows in follow(watch, question):
             verdict = verdict_of([host.name for host in incident.hosts], rows)
             recorded = record(FleetReport(incident, rows, verdict, run, watch.contained_at), watch.closings)

@@ -2,9 +2,8 @@
 
 import re
 import signal
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -62,17 +61,6 @@ def _last_order(incident: FleetIncident) -> datetime:
         begun = (incident.since(each.number, each.ordered or incident.opened_at) for each in attempts)
         return max(begun, default=incident.opened_at)
     return incident.opened_at
-
-
-@contextmanager
-def ask_approval(incident: FleetIncident, run: str) -> Iterator[FleetQuestion | None]:
-    """Ask while the block runs, if the fleet has more hosts than may be stopped without approval."""
-    question = FleetQuestion(incident, run) if incident.asks_all else None
-    try:
-        yield question
-    finally:
-        if question:
-            question.close()
 
 
 def typed_form(name: str) -> type[StopOrThaw]:
