@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 import psutil
@@ -32,7 +32,7 @@ _AT_WORK_SECONDS: Final = 0.5
 _LOOK_AGAIN_SECONDS: Final = 0.01
 
 
-class SampleWorkload:
+class SampleWorkload(contextlib.AbstractContextManager["SampleWorkload"]):
     """A copy of examples/workload. Its processes end with it, found by the folder that they work in."""
 
     def __init__(self, root: Path, workers: int = WORKERS) -> None:
@@ -158,10 +158,6 @@ class SampleWorkload:
     def computing(self) -> list[psutil.Process]:
         """Return the training's worker processes that have used the processor."""
         return [process for process in self.living() if _is_worker(process)]
-
-    def __enter__(self) -> Self:
-        """Return itself; nothing runs yet."""
-        return self
 
     def end(self) -> None:
         """End everything that works in the root, each by its own pid; it may be started again."""

@@ -7,9 +7,9 @@ import base64
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 
@@ -80,7 +80,7 @@ class Prediction:
     unproven: str = ""
 
 
-class Api:
+class Api(AbstractContextManager["Api"]):
     """Client of a workload's API, by the contract in its block. Never shows the headers, which hold the API's key."""
 
     def __init__(self, block: WorkloadFields, headers: Mapping[str, str] | None = None) -> None:
@@ -89,10 +89,6 @@ class Api:
         self._hidden = tuple(sorted(_forms((headers or {}).values()), key=len, reverse=True))
         sent = {**(headers or {}), "accept-encoding": "identity"}
         self._client = httpx.Client(base_url=block.api_address, timeout=_ANSWER_SECONDS, trust_env=False, headers=sent)
-
-    def __enter__(self) -> Self:
-        """Return the client."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
