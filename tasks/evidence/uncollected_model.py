@@ -96,7 +96,7 @@ def _key_of(path: str) -> tuple[int, int] | None:
     return None
 
 
-def find_unnamed(answer: str, collection: Collection, places: Iterable[str]) -> tuple[str, str] | None:
+def _find_unnamed(answer: str, collection: Collection, places: Iterable[str]) -> tuple[str, str] | None:
     """Return the model of the host that the API's answer means, and its path if that is known, unless collected.
 
     It may be a path, also relative to one of these `places`, or a base name. One that names no file of a model is
@@ -114,7 +114,7 @@ def find_unnamed(answer: str, collection: Collection, places: Iterable[str]) -> 
     return answer, there[0] if is_file and there else ""
 
 
-def tell_uncollected(answer: str, path: str, how: str, block: WorkloadFields) -> "Uncollected":
+def _tell_uncollected(answer: str, path: str, how: str, block: WorkloadFields) -> Uncollected:
     """Return for people that nobody takes a model of the host, with the line for the block that mends it."""
     real, root = os.path.realpath(path) if path else "", os.path.realpath(block.root)
     if real.startswith(f"{root}/"):
@@ -171,11 +171,18 @@ def find_uncollected(context: RunContext, evidence: Iterable[Evidence]) -> tuple
         for path in _find_named(rows, [collection.root, *places])
         if path not in found and not collection.has(path)
     }
-    lost = {path: tell_uncollected(path, path, how, block) for path, how in found.items()}
-    if answer and (missing := find_unnamed(answer, collection, places)):
+    return tuple(map(str, tell_lost(found, answer, collection, places, block)))
+
+
+def tell_lost(
+    found: Mapping[str, str], answer: str, collection: Collection, places: Iterable[str], block: WorkloadFields
+) -> list[Uncollected]:
+    """Return for people the models that were found, by how, and that which the API's answer means unless collected."""
+    lost = {path: _tell_uncollected(path, path, how, block) for path, how in found.items()}
+    if answer and (missing := _find_unnamed(answer, collection, places)):
         shown, path = missing
-        lost.setdefault(os.path.realpath(path) if path else shown, tell_uncollected(shown, path, ANSWER, block))
-    return tuple(map(str, lost.values()))
+        lost.setdefault(os.path.realpath(path) if path else shown, _tell_uncollected(shown, path, ANSWER, block))
+    return [*lost.values()]
 
 
 def _find_held(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -247,10 +254,9 @@ def _lies_in(context: RunContext, was: FrozenContainer, container: "ModelsInside
     """Return whether a container has a file, by the host's view of its mounts, else by the engine; None if unknown."""
     if place := container.place(path):
         return _key_of(place) is not None
-    try:
+    with suppress(ContainerGone, EngineError):
         return context.adapters.engine.archive(was.identity.id, path) is not None
-    except (ContainerGone, EngineError):
-        return None
+    return None
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from tasks.evidence.uncollected_model import (
     Collection,
     ModelsInside,
     Uncollected,
-    find_unnamed,
     is_model_there,
-    tell_uncollected,
+    tell_lost,
     tell_uncollected_inside,
 )
 from tasks.host.container.docker_engine import DockerEngine
@@ -42,10 +41,9 @@ def containers_on(port: int | None, target: CheckTarget) -> list[Container]:
     if not port or not target.workload.containers:
         return []
     inside = {each.process.container for each in target.host.owners(port) if each.process}
-    try:
+    with suppress(EngineError):  # a check of its own tells it
         return [each for each in target.containers if port in each.ports or each.id in inside]
-    except EngineError:  # a check of its own tells it
-        return []
+    return []
 
 
 def find_uncollected(target: CheckTarget) -> list[Uncollected]:
@@ -56,21 +54,14 @@ def find_uncollected(target: CheckTarget) -> list[Uncollected]:
     names |= {os.fsdecode(each) for each in target.root_walk.names}
     collection = Collection(str(block.root), frozenset(names), block.models)
     if containers := containers_on(port_of(block), target):
-        found = _find_inside(target, containers[0], answer, collection) if answer else None
-        return [found] if found else []
+        inside = _find_inside(target, containers[0], answer, collection) if answer else None
+        return [inside] if inside else []
     apis = [target.snapshot[identity.pid] for identity, each in target.members.items() if each.role == "api"]
     handles = target.host.handles(apis).values()
-    held = dict.fromkeys(os.path.realpath(path) for each in handles for path in sorted(each.read | each.below))
-    lost = {
-        path: tell_uncollected(path, path, HELD, block)
-        for path in held
-        if is_model_there(path) and not collection.has(path)
-    }
+    held = (os.path.realpath(path) for each in handles for path in sorted(each.read | each.below))
+    found = dict.fromkeys((path for path in held if is_model_there(path) and not collection.has(path)), HELD)
     places = [*(each.cwd for each in apis), *(str(block.root / literal_folder(each)) for each in of_root(block.models))]
-    if answer and (missing := find_unnamed(answer, collection, places)):
-        path = os.path.realpath(missing[1]) if missing[1] else ""
-        lost.setdefault(path, tell_uncollected(*missing, ANSWER, block))
-    return [*lost.values()]
+    return tell_lost(found, answer, collection, places, block)
 
 
 def _ask(target: CheckTarget) -> str:
