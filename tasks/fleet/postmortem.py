@@ -11,13 +11,14 @@ from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.table import lines
 from tasks.custody.fleet.verdict import FleetVerdict
 from tasks.fleet.show import CONTAINED, contained_picture
+from tasks.record.tables import table_of
 from tasks.rendering.clock import both_times, short
 from tasks.rendering.document import (
     Badge,
     Both,
-    Cell,
     Code,
     Document,
+    DocumentTable,
     FactList,
     Figure,
     FileExcerpt,
@@ -28,7 +29,6 @@ from tasks.rendering.document import (
     Said,
     Section,
     Tone,
-    table,
 )
 
 PICTURE: Final = "contained.svg"
@@ -71,24 +71,12 @@ def postmortem(report: FleetReport) -> Document:
         Section(Both("要約", "Summary"), (Remark(_tone(end), _badge(end)), _summary(report))),
         Section(Both("一覧", "Table"), (FileExcerpt(tuple(lines(incident, report.rows, report.contained_at))),)),
         Section(CONTAINED, (Picture(PICTURE, CONTAINED, contained_picture(incident, report.rows)),)),
-        Section(Both("ホスト", "Hosts"), (table(_HEAD, [*map(_host, report.rows)], HOSTS),)),
+        Section(Both("ホスト", "Hosts"), (_hosts(report.rows),)),
         Section(Both("原因", "Root cause"), (Open(),)),
         Section(Both("恒久対応", "Permanent fix"), (Open(),)),
         Section(Both("再発防止", "Prevention"), (Open(),)),
     )
     return Document(Both("フリートのポストモーテム", "Postmortem of a fleet"), incident.id, sections)
-
-
-_HEAD: Final = (
-    Both("ホスト", "host"),
-    Both("結果", "end"),
-    Both("試行", "attempt"),
-    Both("インシデント", "incident"),
-    Both("指示", "ordered"),
-    Both("封じ込め", "contained"),
-    Both("終了", "ended"),
-    Both("内容", "message"),
-)
 
 
 def _summary(report: FleetReport) -> FactList:
@@ -109,16 +97,18 @@ def _summary(report: FleetReport) -> FactList:
     )
 
 
-def _host(row: Row) -> tuple[Cell, ...]:
-    return (
-        Code(row.host),
-        _badge(row.end or HostEnd.CRASHED),
-        Figure(str(row.attempt)),
-        Code(row.incident),
-        Figure(short(row.ordered)),
-        Figure(short(row.contained_at)),
-        Figure(short(row.ended)),
-        Said(row.message if row.end is not HostEnd.SILENT else row.label),
+def _hosts(rows: Sequence[Row]) -> DocumentTable:
+    return table_of(
+        rows,
+        HOSTS,
+        ("ホスト", "host", lambda row: Code(row.host)),
+        ("結果", "end", lambda row: _badge(row.end or HostEnd.CRASHED)),
+        ("試行", "attempt", lambda row: Figure(str(row.attempt))),
+        ("インシデント", "incident", lambda row: Code(row.incident)),
+        ("指示", "ordered", lambda row: Figure(short(row.ordered))),
+        ("封じ込め", "contained", lambda row: Figure(short(row.contained_at))),
+        ("終了", "ended", lambda row: Figure(short(row.ended))),
+        ("内容", "message", lambda row: Said(row.message if row.end is not HostEnd.SILENT else row.label)),
     )
 
 

@@ -4,17 +4,12 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
-from tasks.custody.incident.readiness import SIGNS, Finding, Readiness, Weight
-from tasks.rendering.document import Badge, Both, Code, Document, DocumentTable, FactList, Figure, Said, Section, Tone
+from tasks.custody.incident.readiness import SIGNS, Readiness, Weight
+from tasks.record.tables import table_of
+from tasks.rendering.document import Badge, Both, Code, Document, FactList, Figure, Said, Section, Tone
 from tasks.rendering.markdown import markdown
 
 _TONES: Final = {Weight.SOUND: Tone.GOOD, Weight.LOSS: Tone.FAIR, Weight.FATAL: Tone.BAD}
-_HEAD: Final = (
-    Both("点検", "check"),
-    Both("所見", "found"),
-    Both("緊急時の影響", "why it matters at three in the morning"),
-    Both("対処", "cure"),
-)
 _NIGHTS: Final = Both("直近 30 日 (● Ready ◐ Degraded ○ NotReady · 実行なし)", "the last 30 days (· no run)")
 
 
@@ -42,10 +37,13 @@ def page(name: str, readiness: Readiness, nights: str) -> str:
     first = [*readiness.bad, *(each for each in readiness.findings if each.weight is Weight.SOUND)]
     tone = _TONES[readiness.bad[0].weight if readiness.bad else Weight.SOUND]
     facts = FactList(((Both("結果", "result"), Badge(tone, readiness.ending.name)), (_NIGHTS, Figure(nights))))
-    section = Section(Both("点検結果", "Findings"), (facts, DocumentTable(_HEAD, tuple(map(_row, first)))))
+    table = table_of(
+        first,
+        "",
+        ("点検", "check", lambda each: Badge(_TONES[each.weight], each.name)),
+        ("所見", "found", lambda each: Said(each.found)),
+        ("緊急時の影響", "why it matters at three in the morning", lambda each: Said(each.matters)),
+        ("対処", "cure", lambda each: Code(each.cure) if each.cure else Said("")),
+    )
+    section = Section(Both("点検結果", "Findings"), (facts, table))
     return markdown(Document(Both("緊急撤収の準備状況", "Readiness of"), name, (section,)))
-
-
-def _row(each: Finding) -> tuple[Badge, Said, Said, Code | Said]:
-    badge = Badge(_TONES[each.weight], each.name)
-    return badge, Said(each.found), Said(each.matters), Code(each.cure) if each.cure else Said("")

@@ -20,19 +20,19 @@ def titles(*columns: tuple[str, str]) -> tuple[Both, ...]:
     return tuple(Both(ja, en) for ja, en in columns)
 
 
-def _table(items: Sequence[T], where: str, *columns: _Column[T]) -> DocumentTable:
+def table_of(items: Sequence[T], where: str, *columns: _Column[T]) -> DocumentTable:
     """Build a row for each item. A column is its title in Japanese and English, and what makes its cells."""
     head = titles(*((ja, en) for ja, en, _ in columns))
     return table(head, [tuple(make(item) for _, _, make in columns) for item in items], where)
 
 
 def _table_if_any(items: Sequence[T], where: str, *columns: _Column[T]) -> DocumentTable | None:
-    return _table(items, where, *columns) if items else None
+    return table_of(items, where, *columns) if items else None
 
 
 def collectors(coverage: Sequence[Evidence]) -> DocumentTable:
     """Build a row for each collector, losses first."""
-    return _table(
+    return table_of(
         sorted(coverage, key=_worst_first),
         f"{VERDICT}: coverage",
         ("採取", "collector", lambda item: Code(item.collector)),
