@@ -176,16 +176,13 @@ def cancel_waiting(
     return cancelled, failed
 
 
-def decide(client: SyncPrefectClient, rows: Iterable[Row], answer: StopOrThaw, fleet_id: str) -> list[str]:
-    """Answer the hosts that ask as a person has decided; return those that took the answer."""
-    answered = []
+def decide(client: SyncPrefectClient, rows: Iterable[Row], answer: StopOrThaw, fleet_id: str) -> None:
+    """Answer the hosts that ask as a person has decided."""
     for row in (row for row in rows if row.asks):
         inputs = {"decision": answer.decision, "by": answer.by, "why": f"{answer.why} ({fleet_id})".strip()}
         try:
             state = client.read_flow_run(UUID(row.run)).state
             if state is not None and state.is_paused():
                 client.resume_flow_run(UUID(row.run), run_input=inputs)
-                answered.append(row.host)
         except (HTTPStatusError, ObjectNotFound) as error:
             logger.warning("%s did not take the answer yet: %s", row.host, error)
-    return answered

@@ -141,12 +141,9 @@ def _find_lift(entries: Iterable[Mapping[str, Any]]) -> datetime | None:
     return None
 
 
-def take_over_triggers(home: Path, log: CustodyLog) -> int:
-    """Log each trigger that is not in the log yet; return how many. Keeps the files, which are created only once."""
-    if not (triggers := read_triggers(home)):
-        return 0
-    known = {entry["object"] for entry in log.entries() if entry["action"] == "triggered"}
-    new = [trigger for trigger in triggers if str(trigger.get("run")) not in known]
-    for trigger in new:
-        log.write("triggered", str(trigger.get("run")), joined_at=trigger.get("at"), alarm=trigger.get("alarm"))
-    return len(new)
+def take_over_triggers(home: Path, log: CustodyLog) -> None:
+    """Log each trigger that is not in the log yet. Keeps the files, which are created only once."""
+    if triggers := read_triggers(home):
+        known = {entry["object"] for entry in log.entries() if entry["action"] == "triggered"}
+        for trigger in (each for each in triggers if str(each.get("run")) not in known):
+            log.write("triggered", str(trigger.get("run")), joined_at=trigger.get("at"), alarm=trigger.get("alarm"))

@@ -162,10 +162,8 @@ def test_a_trigger_is_left_once_and_taken_over_once(context: RunContext) -> None
         ("run-b", None),
     ]
     assert sorted(path.name for path in (context.directory.path / "triggers").iterdir()) == ["run-a.json", "run-b.json"]
-    assert [
-        take_over_triggers(context.directory.path, context.log),
-        take_over_triggers(context.directory.path, context.log),
-    ] == [2, 0]
+    for _ in range(2):
+        take_over_triggers(context.directory.path, context.log)
     logged = [entry["object"] for entry in context.log.entries() if entry["action"] == "triggered"]
     assert logged == ["run-a", "run-b"]
 

@@ -56,9 +56,8 @@ def thawed(monkeypatch: pytest.MonkeyPatch, made: Server, *looks: Row) -> tuple[
     def rows_of(*_: object) -> list[Row]:
         return [left.pop(0) if len(left) > 1 else left[0]]
 
-    def decide(_: object, rows: list[Row], *__: object) -> list[str]:
+    def decide(_: object, rows: list[Row], *__: object) -> None:
         answered.extend(row.asks for row in rows)
-        return []
 
     new = {"get_client": client, "the_incident": lambda *_: ONE, "rows_of": rows_of, "decide": decide}
     for name, value in {**new, "cancel_waiting": lambda *_: ([], []), "_LOOK_SECONDS": 0.0}.items():
