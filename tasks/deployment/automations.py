@@ -191,8 +191,7 @@ def put(client: SyncPrefectClient, automation: AutomationCore) -> None:
     automations = client.read_automations_by_name(automation.name)
     if not automations:
         client.create_automation(automation)
-    for index, existing in enumerate(automations):
-        if index:
-            client.delete_automation(existing.id)
-        else:
-            client.update_automation(existing.id, automation.model_copy(update={"enabled": existing.enabled}))
+    for existing in automations[:1]:
+        client.update_automation(existing.id, automation.model_copy(update={"enabled": existing.enabled}))
+    for existing in automations[1:]:
+        client.delete_automation(existing.id)

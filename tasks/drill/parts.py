@@ -5,6 +5,7 @@ import os
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -67,16 +68,12 @@ class SeaweedFS(ManagedProcess):
         """Start on free ports; a store with data keeps its own."""
         (self.folder / "data").mkdir(parents=True, exist_ok=True, mode=0o700)
         self._write_identity()
-        fresh = not self.log.exists()
-        for attempt in range(1, self.tries + 1):
-            try:
+        for _ in range(0 if self.log.exists() else self.tries - 1):
+            with suppress(ManagedProcessError):
                 super().start()
-            except ManagedProcessError:
-                if not fresh or attempt == self.tries:
-                    raise
-                self.ports = free_ports(*_SERVICES, above=_GRPC)
-            else:
                 return
+            self.ports = free_ports(*_SERVICES, above=_GRPC)
+        super().start()
 
     def stop(self) -> None:
         """Stop, and remove the sockets that it often leaves in its folder and, by gRPC port, in /tmp."""

@@ -66,11 +66,6 @@ class Collection:
     def _files(self) -> frozenset[tuple[int, int]]:
         return frozenset(key for path in self._real if (key := _key_of(path)))
 
-    @property
-    def has_model(self) -> bool:
-        """Whether a file among them is a model by its name, or by the block's patterns."""
-        return _has_model(self.names, self.models)
-
     def has(self, path: str) -> bool:
         """Return whether the file at a path of the host is among them, by any name, or a file of the folder there."""
         real = os.path.realpath(path)
@@ -86,6 +81,7 @@ class Collection:
 
 
 def _has_model(names: Iterable[str], patterns: Sequence[str]) -> bool:
+    """Return whether a file among these is a model by its name, or by the block's patterns."""
     return any(holds_a_model(name) or matches_any(name, patterns) for name in names)
 
 
@@ -109,7 +105,7 @@ def _find_unnamed(answer: str, collection: Collection, places: Iterable[str]) ->
     if any(map(collection.has, there)) or (not there and collection.ends_with(word)):
         return None
     is_file = holds_a_model(word) or word.startswith("/")
-    if not is_file and collection.has_model:
+    if not is_file and _has_model(collection.names, collection.models):
         return None
     return answer, there[0] if is_file and there else ""
 
