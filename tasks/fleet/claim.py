@@ -30,10 +30,6 @@ class Claim:
     not_after: datetime
     written: datetime
 
-    def over(self, order_seconds: float, now: datetime) -> bool:
-        """Return whether its orders have all expired. No claim stands longer than an order, whatever it says."""
-        return now > min(self.not_after, self.written + timedelta(seconds=order_seconds))
-
 
 def claim_of(client: SyncPrefectClient, fleet: str) -> Claim | None:
     """Return what is said of the open incident of a fleet; None if there is none, or if it cannot be read."""
@@ -48,13 +44,12 @@ def claim_of(client: SyncPrefectClient, fleet: str) -> Claim | None:
 def is_over(client: SyncPrefectClient, claim: Claim, incident: FleetIncident) -> bool:
     """Return whether a claim's orders have all expired, as an incident of the fleet has them, or were called off.
 
-    So it is, too, if the server knows no list of it: the list is written before the claim, which is then a stray one.
+    No claim stands longer than an order, whatever it says. It is over, too, if the server knows no list of it: the list
+    is written before the claim, which is then a stray one.
     """
-    return (
-        claim.over(incident.order_seconds, server_time(client))
-        or is_called_off(client, claim.fleet)
-        or not _is_written(client, LIST, claim.fleet)
-    )
+    until = min(claim.not_after, claim.written + timedelta(seconds=incident.order_seconds))
+    is_late = server_time(client) > until
+    return is_late or is_called_off(client, claim.fleet) or not _is_written(client, LIST, claim.fleet)
 
 
 def owner_of(client: SyncPrefectClient, incident: FleetIncident) -> str:
