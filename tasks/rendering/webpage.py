@@ -1,13 +1,13 @@
 """Render a document as one HTML page that loads nothing. Built as a tree, so untrusted text is never markup."""
 
-from collections.abc import Iterable
-from functools import singledispatch
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 from tasks.custody.visible import visible
 from tasks.rendering.document import (
     Badge,
+    Block,
     Both,
     Cell,
     Code,
@@ -47,77 +47,61 @@ def html(document: Document) -> str:
         element = SubElement(main, "section")
         SubElement(element, "h2").append(_both(section.title))
         for block in section.blocks:
-            element.extend(block_elements(block))
+            element.extend(_elements(block))
     return "<!DOCTYPE html>\n" + tostring(root, encoding="unicode", method="html") + "\n"
 
 
-@singledispatch
-def block_elements(block: object) -> Iterable[Element]:
-    """Return one block as HTML elements."""
-    raise TypeError(f"expected a block of a document, got {type(block).__name__}")
+def _elements(block: Block) -> Iterator[Element]:
+    match block:
+        case FactList(items):
+            definitions = Element("dl")
+            for name, value in items:
+                SubElement(definitions, "dt").append(_both(name))
+                SubElement(definitions, "dd").append(_cell(value))
+            yield definitions
+        case DocumentTable(head, rows, count, where):
+            yield _table(head, rows)
+            yield from _more(count, Both(f"さらに {count} 行", f"{count} more rows"), where)
+        case FileExcerpt(lines, count, where):
+            yield from _more(count, Both(f"手前に {count} 行", f"{count} lines before"), where)
+            yield _text("pre", "\n".join(visible(line) for line in lines), tabindex="0", translate="no", lang="")
+        case CommandBlock(caption, line):
+            yield _wrap("p", {}, _both(caption))
+            yield _text("pre", visible(line), tabindex="0", translate="no", lang="")
+        case Picture(_, caption, svg):
+            yield _figure(caption, svg)
+        case Remark(tone, words):
+            yield _wrap("p", {"class": f"remark {tone}"}, _cell(words))
+        case Open():
+            yield _wrap("p", {}, _cell(block))
 
 
-@block_elements.register
-def _(block: FactList) -> Iterable[Element]:
-    definitions = Element("dl")
-    for name, value in block.items:
-        SubElement(definitions, "dt").append(_both(name))
-        SubElement(definitions, "dd").append(_cell(value))
-    yield definitions
-
-
-@block_elements.register
-def _(block: DocumentTable) -> Iterable[Element]:
+def _table(names: Sequence[Both], rows: Iterable[Sequence[Cell]]) -> Element:
     element = Element("table")
     head = SubElement(SubElement(element, "thead"), "tr")
-    for name in block.head:
+    for name in names:
         SubElement(head, "th", scope="col").append(_both(name))
     body = SubElement(element, "tbody")
-    for row in block.rows:
+    for row in rows:
         line = SubElement(body, "tr")
-        for name, cell in zip(block.head, row, strict=True):
+        for name, cell in zip(names, row, strict=True):
             SubElement(line, "td", {"data-name": name.line}).append(_cell(cell))
-    yield element
-    if count := block.left_out:
-        yield _more(Both(f"さらに {count} 行", f"{count} more rows"), block.where)
+    return element
 
 
-@block_elements.register
-def _(block: FileExcerpt) -> Iterable[Element]:
-    if count := block.left_out:
-        yield _more(Both(f"手前に {count} 行", f"{count} lines before"), block.where)
-    yield _text("pre", "\n".join(visible(line) for line in block.lines), tabindex="0", translate="no", lang="")
-
-
-@block_elements.register
-def _(block: CommandBlock) -> Iterable[Element]:
-    yield _wrap("p", {}, _both(block.caption))
-    yield _text("pre", visible(block.line), tabindex="0", translate="no", lang="")
-
-
-@block_elements.register
-def _(block: Picture) -> Iterable[Element]:
+def _figure(caption: Both, svg: str) -> Element:
     figure = Element("figure", tabindex="0")
-    picture = fromstring(block.svg)  # noqa: S314  our own drawing, of a moment ago
+    picture = fromstring(svg)  # noqa: S314  our own drawing, of a moment ago
     for element in picture.iter():
         element.tag = element.tag.removeprefix("{http://www.w3.org/2000/svg}")
     figure.append(picture)
-    SubElement(figure, "figcaption").append(_both(block.caption))
-    yield figure
+    SubElement(figure, "figcaption").append(_both(caption))
+    return figure
 
 
-@block_elements.register
-def _(block: Remark) -> Iterable[Element]:
-    yield _wrap("p", {"class": f"remark {block.tone}"}, _cell(block.words))
-
-
-@block_elements.register
-def _(block: Open) -> Iterable[Element]:
-    yield _wrap("p", {}, _cell(block))
-
-
-def _more(count: Both, where: str) -> Element:
-    return _wrap("p", {"class": "more"}, _both(count), _cell(Code(where)))
+def _more(count: int, words: Both, where: str) -> list[Element]:
+    """Return where the rest is; nothing if there is no more."""
+    return [_wrap("p", {"class": "more"}, _both(words), _cell(Code(where)))] if count else []
 
 
 def _cell(cell: Cell) -> Element:  # noqa: PLR0911  one for each kind
