@@ -4,7 +4,7 @@ import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import PurePath
@@ -178,11 +178,6 @@ class ContainerApi:
             if is_model and (path := self.path_in_api(name)):
                 names[path] = name if self._is_mounted(PurePath(path)) else names.get(path, name)
         return [name for path, name in names.items() if self.engine.archive(self._id, path)]
-
-    def find_new(self, before: Collection[str]) -> list[str]:
-        """Return an empty list: only sealed files are visible in a container."""
-        del before
-        return []
 
     def digest(self, name: str) -> str:
         """Hash a file through the engine; empty for a folder, a device, or a link that leads elsewhere."""

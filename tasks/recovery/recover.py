@@ -273,7 +273,8 @@ class _Restart:
         other = way.find_doubt() if isinstance(way, ProcessApi) else ""
         stale = "" if models.reloads(block) else self._find_stale([*before.names, models.chosen], proof.model)
         stale = stale or self._find_hidden(proof.model)
-        new = [] if context.state.has_let_in else way.folder.find_new(before.listed)
+        folder = None if context.state.has_let_in else way.folder  # in a container only sealed files are visible
+        new = folder.find_new(before.listed) if isinstance(folder, HostFolder) else []
         appeared = f"that it serves no model that is new since its start: {', '.join(new)}" if new else ""
         return Recovery(
             at=datetime.now(UTC),
