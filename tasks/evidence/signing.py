@@ -5,6 +5,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -105,11 +106,9 @@ def signed_by(folder: Path) -> str:
 
     if not (signature := read_signature(folder)):
         return ""
-    try:
-        with (folder / MANIFEST).open("rb") as file:
-            return signer(signature, pieces_of(file)).fingerprint
-    except BadSignature:
-        return ""
+    with suppress(BadSignature), (folder / MANIFEST).open("rb") as file:
+        return signer(signature, pieces_of(file)).fingerprint
+    return ""
 
 
 def require_same_hand(sealed: Seal, folder: Path) -> None:

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
 from tasks.custody.evidence.acquisition import StoredFile
@@ -39,8 +39,6 @@ def reading(directory: IncidentDirectory, volume: int, file: StoredFile) -> Iter
 
 def as_sealed(root: PurePath, file: StoredFile) -> bool:
     """Return whether the file still has the digest that was sealed."""
-    try:
-        with open_uncopied(root, file) as path:
-            return digest(path) == file.sha256
-    except OSError:
-        return False
+    with suppress(OSError), open_uncopied(root, file) as path:
+        return digest(path) == file.sha256
+    return False

@@ -57,11 +57,10 @@ def owner_of(client: SyncPrefectClient, incident: FleetIncident) -> str:
     claim = claim_of(client, incident.name)
     if claim is None or claim.fleet != incident.id:
         return ""
-    try:
+    with suppress(ObjectNotFound):
         state = client.read_flow_run(UUID(claim.run)).state
-    except ObjectNotFound:
-        return ""
-    return "" if state is None or state.is_final() else claim.run
+        return "" if state is None or state.is_final() else claim.run
+    return ""
 
 
 def mark_open(client: SyncPrefectClient, incident: FleetIncident, run: str, *, retry: bool = False) -> None:

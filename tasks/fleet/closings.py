@@ -48,15 +48,14 @@ class Closings:
             slug = EvidenceStore.get_block_type_slug()
             documents = every(client.read_block_documents_by_type, slug, include_secrets=False)
             self._fields = {str(each.name): each.data for each in documents}
-        if wanted:
-            context = copy_context()  # which server is asked
-            found_all = side_by_side(lambda row: context.copy().run(self._one, row), wanted)
-            for row, found in zip(wanted, found_all, strict=True):
-                if isinstance(found, Closed):
-                    self._read[row.host, row.run, row.incident] = found
-                else:
-                    self._failed[row.run] += 1
-                    self._why[row.run] = found
+        context = copy_context()  # which server is asked
+        found_all = side_by_side(lambda row: context.copy().run(self._one, row), wanted)
+        for row, found in zip(wanted, found_all, strict=True):
+            if isinstance(found, Closed):
+                self._read[row.host, row.run, row.incident] = found
+            else:
+                self._failed[row.run] += 1
+                self._why[row.run] = found
         return [self._close(row, now) for row in every_row]
 
     def _is_wanted(self, row: Row) -> bool:

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Final
 from uuid import UUID
@@ -40,8 +41,7 @@ def read_handover(client: SyncPrefectClient, fleet_id: str) -> tuple[UUID | None
     found = read_artifacts(client, artifact_key(_NAME, fleet_id))
     if not found or not (text := _JSON.search(str(found[0].data))):
         return None, {}
-    try:
+    with suppress(AttributeError, TypeError, ValueError):
         orders = {str(host): Lost(**order) for host, order in json.loads(text[1]).items()}
-    except (AttributeError, TypeError, ValueError):
-        return None, {}
-    return found[0].latest_id, {host: order for host, order in orders.items() if order.attempt > 0}
+        return found[0].latest_id, {host: order for host, order in orders.items() if order.attempt > 0}
+    return None, {}

@@ -145,8 +145,7 @@ def give(
             pending = [(host, attempt) for host, attempt in pending if refused[host.name] and host.name not in forever]
             return not pending
 
-        if pending:
-            poll_until(are_given, patience, _AGAIN_SECONDS)
+        poll_until(are_given, patience, _AGAIN_SECONDS)
     known = carry_on or {}
     lost = {name: Lost(why, attempts[name], known.get(name, "")) for name, why in refused.items() if why}
     for name, order in lost.items():

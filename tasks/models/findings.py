@@ -1,6 +1,7 @@
 """§4, §5: read the findings on a sealed folder's models, and what they keep out of latest/."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -90,11 +91,9 @@ def is_model(directory: IncidentDirectory, volume: int, file: StoredFile, block:
         return True
     if trusted_format(file.path, block):
         return True
-    try:
-        with directory.locate(volume, file).open("rb") as opened:
-            return looks_like_a_model(opened.read(BEGINNING))
-    except OSError:
-        return True
+    with suppress(OSError), directory.locate(volume, file).open("rb") as opened:
+        return looks_like_a_model(opened.read(BEGINNING))
+    return True
 
 
 def trusted_format(path: str, block: Workload) -> str:

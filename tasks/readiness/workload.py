@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Collection, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -251,11 +251,9 @@ def _tell_unjudged(root: bytes, names: Collection[str]) -> str:
 
 
 def _may_be_pickled(root: bytes, name: str) -> bool:
-    try:
-        with real_file(root, os.fsencode(name)).open("rb") as file:
-            return looks_like_a_model(file.read(BEGINNING))
-    except OSError:
-        return True
+    with suppress(OSError), real_file(root, os.fsencode(name)).open("rb") as file:
+        return looks_like_a_model(file.read(BEGINNING))
+    return True
 
 
 def _judge_model(root: bytes, name: bytes, target: CheckTarget) -> ModelFinding:
