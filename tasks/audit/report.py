@@ -41,8 +41,8 @@ def lines(audit: Audit) -> Iterator[str]:
     yield f"  kept      {audit.retained}"
     yield f"  compared  {_comparison(audit)}"
     yield from (f"  {each.summary}" for each in audit.findings[:_SHOWN])
-    if more := len(audit.findings) - _SHOWN:
-        yield from (f"  and {more} more findings",) if more > 0 else ()
+    if (more := len(audit.findings) - _SHOWN) > 0:
+        yield f"  and {more} more findings"
     yield "  not proven by this audit:"
     yield from (f"    {sentence}" for sentence in audit.unproven)
     yield f"  next      {ENDINGS[audit.word].then}"

@@ -1,6 +1,7 @@
 """Close a signing key from the command line: under its own signature, it names the host's next key in the store."""
 
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,7 +57,6 @@ def rotate_by_hand(text: str, key: Path) -> int:
 
 def _public_half(key: Path) -> str:
     """Return kind and key of a key file; of one that is locked or elsewhere, what the file beside it says."""
-    try:
+    with suppress(OSError, ValueError):
         return SigningKey(key_file=key, identity=principal_of(socket.gethostname())).public_key
-    except (OSError, ValueError):
-        return " ".join(Path(f"{key}.pub").read_text().split()[:2])
+    return " ".join(Path(f"{key}.pub").read_text().split()[:2])

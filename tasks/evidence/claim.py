@@ -81,9 +81,8 @@ def name_sharing(others: Sequence[str], place: str) -> str:
 
 def _owner(data: bytes, incident: str) -> tuple[str, str] | None:
     """Return host and workload of an incident's claim; None if this is no claim of it."""
-    try:
+    with suppress(ValueError, LookupError, TypeError, RecursionError):
         fields = json.loads(data)
         claimed = str(fields["incident"]), str(fields["host"]), str(fields["workload"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return claimed[1:] if claimed[0] == incident else None
+        return claimed[1:] if claimed[0] == incident else None
+    return None

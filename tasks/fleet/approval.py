@@ -41,8 +41,6 @@ class FleetQuestion:
         if seconds > 0:
             form, text = typed_form(incident.name), _text(incident, until)
             self._answer, _ = run_in_thread(lambda: await_decision(run, text, seconds, self._over, form=form))
-        else:
-            self._answer.set_result(None)
 
     @property
     def answer(self) -> StopOrThaw | None:

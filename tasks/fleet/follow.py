@@ -4,8 +4,10 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
+from uuid import UUID
 
 from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -26,10 +28,6 @@ from tasks.people.announce import announce
 from tasks.prefect_side.clock import server_time
 from tasks.system.polling import poll_until
 
-if TYPE_CHECKING:
-    from datetime import datetime
-    from uuid import UUID
-
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 3.0
@@ -42,13 +40,14 @@ _NEWS_SECONDS: Final = 60.0
 class FleetWatch:
     """One run's view of a fleet: what it has seen and said so far."""
 
+    contained_at: datetime | None = None
+    _heard: UUID | None = None
+
     def __init__(self, incident: FleetIncident, run: str) -> None:
         """Begin. `problems` is to say which hosts could not be given an order, and why."""
         self.incident, self.run, self.problems = incident, run, dict[str, Lost]()
         self.closings, self._table = Closings(incident), ProgressTable(incident, run)
-        self.contained_at: datetime | None = None
         self._silent, self._since = "", time.monotonic()
-        self._heard: UUID | None = None
         self._needy, self._told_at = frozenset[tuple[str, int, bool]](), -_NEWS_SECONDS
 
     def look(self, client: SyncPrefectClient, question: FleetQuestion | None = None) -> list[Row]:

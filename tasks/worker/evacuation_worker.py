@@ -185,10 +185,9 @@ class EvacuationWorker(ProcessWorker):
     async def _queue(self, name: str) -> UUID:
         """Return the id of a queue. Creates a missing one: a poll that names an unknown queue gets no runs at all."""
         pool = self.work_pool.name
-        try:
+        with suppress(ObjectNotFound):
             return (await self.client.read_work_queue_by_name(name, work_pool_name=pool)).id
-        except ObjectNotFound:
-            return (await self.client.create_work_queue(name, work_pool_name=pool)).id
+        return (await self.client.create_work_queue(name, work_pool_name=pool)).id
 
     def _ask_soon(self) -> None:
         self._due = 0.0
