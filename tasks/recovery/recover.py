@@ -88,7 +88,8 @@ def recover(  # noqa: PLR0913, PLR0917
         context.end_joins()
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
         newer = find_newer(context, restart.models)
-        with restart.watch(before) as opened, restart.watch_newer(newer) as read:
+        files = {name: context.workload.root / name for name in newer}
+        with restart.watch(before) as opened, restart.watch_files(files) as read:
             way.start()
             recovery = restart.prove(before, opened)
             context.state.newer.write(sorted({newer[name] for name in read()}))
@@ -211,15 +212,12 @@ class _Restart:
     def watch(self, before: _Before) -> AbstractContextManager[Opened]:
         """Watch which of the models below the root the API opens, also from a container that mounts them."""
         real = ProcessApi(self.context).folder.real
-        return self._watch(
+        return self.watch_files(
             {name: file for name in {*before.names, *before.changed, self.models.chosen} if (file := real(name))}
         )
 
-    def watch_newer(self, newer: Iterable[str]) -> AbstractContextManager[Opened]:
-        """Watch which of these files of the root the API opens."""
-        return self._watch({name: self.context.workload.root / name for name in newer})
-
-    def _watch(self, files: Mapping[str, Path]) -> AbstractContextManager[Opened]:
+    def watch_files(self, files: Mapping[str, Path]) -> AbstractContextManager[Opened]:
+        """Watch which of these files, by name, the API opens."""
         host = self.context.adapters.host
         return watch_opens(files, lambda: family(host.snapshot(), {self.way.identity}))
 
