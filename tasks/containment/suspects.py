@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from itertools import islice
@@ -18,6 +17,7 @@ from tasks.host.process.handles import FileId, Handles
 from tasks.host.process.known_programs import runs_inline_code
 from tasks.host.process.membership import Exceptions, Member, runs_from_root
 from tasks.host.process.open_files import birth_of
+from tasks.host.process.path_names import history_of, ticks_of
 from tasks.host.process.places import file_id
 from tasks.host.process.process import Process, ancestry, descendants, family, pids_of
 from tasks.host.process.roster import Look, Roster
@@ -69,7 +69,8 @@ def take_roster(
         containers=None if containers is None else frozenset(containers),
         environment=environment,
         account=user,
-        born=_ticks_of(birth_of(os.path.realpath(root))),
+        born=ticks_of(birth_of(os.path.realpath(root))),
+        named=history_of(str(root.absolute())),
     )
     there = {pid: process for pid, process in snapshot.items() if pid not in ended}
     return Roster.judge(there, description_of(workload), exceptions, look)
@@ -88,12 +89,6 @@ def models_of(workload: WorkloadFields) -> frozenset[FileId]:
     """Return the files of the workload's models, at most 10,000, as they are now."""
     paths = (path for pattern in of_root(workload.models) for path in workload.root.glob(pattern))
     return frozenset(file for path in islice(paths, _MODELS) if (file := file_id(path)))
-
-
-def _ticks_of(moment: float) -> float:
-    """Return a moment of the epoch in clock ticks since boot, as the kernel counts the starts of processes."""
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return (moment - booted) * os.sysconf("SC_CLK_TCK")
 
 
 def _runs_ours(handles: Handles | None) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.handles import FileId, Handles, PipeEnd
 from tasks.host.process.known_programs import script_of
+from tasks.host.process.path_names import history_of
 from tasks.host.process.places import Places, View, file_id
 from tasks.host.process.process import Process
 from tasks.host.process.table import GONE, place_of, start_of
@@ -131,8 +132,10 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         mapped_model=bool(mapped_models),
         listens=sockets.find(view, opened, is_owner=is_owner),
         waits=waits or (f"it has a file of the root mapped: {data[0]}" if data else ""),
-        names_root=_argument(process, places.root) or _variable(where, _SEARCHED, places.root),
-        began_there=_variable(where, _NAMING, places.root),
+        names_root=_argument(process, places.paths) or _variable(where, _SEARCHED, places.paths),
+        began_there=_variable(where, _NAMING, places.paths),
+        named_apart=_is_named_apart(view, process),
+        placed=history_of(process.cwd).folders if _may_follow(view, process, places) else float("inf"),
         lost=_lost(where),
         resolved=_is_resolved(view, process, called, places),
         read_only=bool(process.places) and places.is_read_only(view),
@@ -168,22 +171,41 @@ def _read_execfn(where: int | str) -> str:
     return ""
 
 
-def _argument(process: Process, root: str) -> str:
+def _argument(process: Process, roots: Iterable[str]) -> str:
     """Return an argument that names the root; empty if none."""
-    return next((word for word in process.command[1:] if _leads_to(word, root)), "")
+    return next((word for word in process.command[1:] if _leads_to(word, roots)), "")
 
 
-def _variable(where: int | str, names: tuple[bytes, ...], root: str) -> str:
+def _variable(where: int | str, names: tuple[bytes, ...], roots: Iterable[str]) -> str:
     """Return one of these variables of the environment that names the root; empty if none."""
+    return next((row for row in _variables(where, names) if _leads_to(row, roots)), "")
+
+
+def _variables(where: int | str, names: tuple[bytes, ...]) -> list[str]:
     with suppress(OSError):
         rows = read_kernel(f"/proc/{where}/environ", ENVIRONMENT).split(b"\0")
-        named = [os.fsdecode(row) for row in rows if row.startswith(names)]
-        return next((row for row in named if _leads_to(row, root)), "")
-    return ""
+        return [os.fsdecode(row) for row in rows if row.startswith(names)]
+    return []
 
 
-def _leads_to(word: str, root: str) -> bool:
-    return bool(re.search(rf"{re.escape(root)}(?![\w.-])", word))
+def _leads_to(word: str, roots: Iterable[str]) -> bool:
+    return any(re.search(rf"{re.escape(root)}(?![\w.-])", word) for root in roots)
+
+
+def _is_named_apart(view: View, process: Process) -> bool:
+    """Return whether its working directory was called at its start as it is now: by PWD, or by its script's path."""
+    place, script = file_id(f"/proc/{view.where}/cwd"), script_of(process.command)
+    if place is None or not process.cwd:
+        return False
+    if script.startswith(f"{process.cwd.rstrip('/')}/") and os.path.lexists(view.locate(script)):
+        return True
+    began = [row.removeprefix("PWD=") for row in _variables(view.where, (b"PWD=/",))]
+    return any(file_id(view.locate(path)) == place for path in began)
+
+
+def _may_follow(view: View, process: Process, places: Places) -> bool:
+    """Return whether its working directory has the same name for us, and no file system that may not answer."""
+    return view.ours and process.cwd.startswith("/") and not places.is_slow(view, process.cwd)
 
 
 def _is_resolved(view: View, process: Process, called: str, places: Places) -> bool:

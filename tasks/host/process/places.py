@@ -87,6 +87,7 @@ class Places:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         """Take the folder as it is now; of one that is not there, nothing lies below it."""
         self.root = os.path.realpath(root)
+        self.paths = dict.fromkeys((self.root, os.path.abspath(root)))
         self._namespace, self._top = _inode("/proc/self/ns/mnt"), file_id("/")
         self._tops, self._mounted = set[FileId](), set[tuple[str, PurePosixPath]]()
         self.budget = LookBudget()

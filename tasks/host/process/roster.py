@@ -14,9 +14,19 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.custody.visible import visible
 from tasks.host.process.handles import UNREAD, Handles, PipeEnd
-from tasks.host.process.known_programs import HARMLESS, PROGRAMMED, SHELLS, is_editor, program, quotes, runs_code
+from tasks.host.process.known_programs import (
+    HARMLESS,
+    PROGRAMMED,
+    SHELLS,
+    is_editor,
+    program,
+    quotes,
+    runs_code,
+    script_of,
+)
 from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.membership import Exceptions, Members, only_quotes, runs_from_root
+from tasks.host.process.path_names import UNKNOWN_PATH, PathHistory
 from tasks.host.process.process import Process, ancestry, descendants
 
 _SWAP: Final = (".*.sw?", "#*#", ".#*", "*~")
@@ -64,7 +74,7 @@ class Look:
     that this run has started. `containers` are ids that the containers' check answers for, None if the engine did not
     tell them. `environment` is the folder of an environment that the workload has outside of its root. `account` is the
     uid of the root's owner. `born` is when the root folder was made, in clock ticks since boot; negative before the
-    boot.
+    boot. `named` tells since when the block's path of the root leads there.
     """
 
     handles: Mapping[Identity, Handles] = field(default_factory=dict)
@@ -75,6 +85,7 @@ class Look:
     environment: PurePath | None = None
     account: int | None = None
     born: float = float("inf")
+    named: PathHistory = UNKNOWN_PATH
 
 
 @dataclass(frozen=True)
@@ -363,23 +374,46 @@ def _runs_command(process: Process) -> bool:
 
 
 def _doubt(case: _Case) -> str:
-    """Return why a match outside of the root may still be the workload; empty if it is another's.
+    """Return why a match outside of the root may still be the workload; empty if it is another's."""
+    return next(_doubts(case), "")
 
-    A worker process has no script of its own: it is its parent's, as long as that lives.
-    """
+
+def _doubts(case: _Case) -> Iterator[str]:
     process, handles = case.process, case.handles
-    is_worker = case.description.roles(process) == {"worker"}
     if named := handles.names_root or handles.began_there:
-        return f"it matches, and names the root: {visible(named)}"
+        yield f"it matches, and names the root: {visible(named)}"
     if handles.lost:
-        return "it matches, and its working directory is deleted"
+        yield "it matches, and its working directory is deleted"
     if handles.denied or _unread(case):
-        return "it matches, and may not be looked into"
-    if not handles.resolved and not (is_worker and case.has_parent):
-        return "it matches, and its program or script is found nowhere"
-    if process.identity.start <= case.look.born and not (is_worker and case.has_parent):
-        return "it matches, and is older than the root folder, which may have been another's name"
-    return ""
+        yield "it matches, and may not be looked into"
+    # A worker process has no script of its own: it is its parent's, as long as that lives.
+    if case.has_parent and case.description.roles(process) == {"worker"}:
+        return
+    if not handles.resolved:
+        yield "it matches, and its program or script is found nowhere"
+    if path := _find_beside(case):
+        yield f"it matches, and lies beside the folder to which a link of the root's path leads: {visible(path)}"
+    if not _was_elsewhere(case):
+        yield "it matches, and is older than the root as it is named now, which may have been another's name"
+
+
+def _find_beside(case: _Case) -> str:
+    """Return what of a process lies where an earlier release may: the root may have been that folder's name."""
+    process = case.process
+    words = (process.cwd, process.executable, case.handles.called, script_of(process.command))
+    targets = case.look.named.targets
+    return next((word for word in words if any(target.is_beside(word) for target in targets)), "")
+
+
+def _was_elsewhere(case: _Case) -> bool:
+    """Return whether a process that works elsewhere now was not in the root when it was started.
+
+    The root's path has led to the root since before; or its own folder has had its name since before, and no link of
+    the root's path was moved since; or it was called at its start by a name that leads there now.
+    """
+    start, named, handles = case.process.identity.start, case.look.named, case.handles
+    since = max(case.look.born, named.folders, named.links)
+    return start > since or handles.named_apart or start > max(named.links, handles.placed)
 
 
 def _describe_owner(case: _Case) -> str:

@@ -55,10 +55,12 @@ RENAMED = RENAME + _SERVE
 
 
 @contextmanager
-def apart(command: Sequence[str], folder: Path, ready: Path | None = None) -> Iterator[psutil.Process]:
+def apart(
+    command: Sequence[str], folder: Path, ready: Path | None = None, by: Sequence[str] = ()
+) -> Iterator[psutil.Process]:
     """A program that is nobody's child, for our own children are told apart; ended with all that it started."""
     before = set(psutil.pids())
-    Popen(["setsid", "--fork", *command], cwd=folder, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL).wait()
+    Popen(["setsid", "--fork", *by, *command], cwd=folder, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL).wait()
 
     def new() -> list[psutil.Process]:
         found = list[psutil.Process]()

@@ -18,6 +18,7 @@ from tasks.custody.incident.description import bystander
 from tasks.host.process.handles import UNREAD, Handles, PipeEnd
 from tasks.host.process.matcher import USUAL_INTERPRETERS, Matcher, WorkloadDescription
 from tasks.host.process.membership import Exceptions, Members, find_excused
+from tasks.host.process.path_names import LinkTarget, PathHistory
 from tasks.host.process.process import Process
 from tasks.host.process.roster import Judgement, Kind, Look, Roster
 from tasks.host.process.suspect import advice, excuse_for, fold_alike, line_for, line_for_starter, select_suspects
@@ -39,7 +40,15 @@ UNIT = "portfolio-api.service"
 BORN = 300
 """When the root folder was made; process 40 is started later, at 400."""
 ACCOUNT = 1000
-LOOK = Look(environment=PurePath("/opt/envs/portfolio"), account=ACCOUNT, born=BORN, containers=frozenset({"named"}))
+NAMED = PathHistory(folders=0, links=0)
+"""Nothing of the root's path was renamed or linked since the boot."""
+LOOK = Look(
+    environment=PurePath("/opt/envs/portfolio"),
+    account=ACCOUNT,
+    born=BORN,
+    named=NAMED,
+    containers=frozenset({"named"}),
+)
 NOBODY = Exceptions()
 
 
@@ -431,6 +440,13 @@ def test_of_a_match_that_names_the_root_nothing_says_that_it_may_be_anothers(han
     assert len(found) == 1
 
 
+RENAMED_SINCE = replace(LOOK, named=replace(NAMED, folders=500))
+LINKED_SINCE = replace(LOOK, named=replace(NAMED, links=500))
+RELEASED = replace(LOOK, named=replace(NAMED, targets=(LinkTarget(PurePath("/srv/releases/2"), ("app",)),)))
+BEFORE = replace(ELSEWHERE, cwd="/srv/releases/1/app")
+WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
+
+
 @table(
     Case(
         "it names the root",
@@ -484,6 +500,76 @@ def test_of_a_match_that_names_the_root_nothing_says_that_it_may_be_anothers(han
         (WORKS,),
     ),
     Case("an orphaned worker, younger than the root", SPAWNED, Kind.TOLD, "another workload"),
+    Case("the root was renamed since", ELSEWHERE, Kind.SUSPECT, "another's name", look=RENAMED_SINCE),
+    Case(
+        "as old as the renaming",
+        replace(ELSEWHERE, identity=Identity(40, 500)),
+        Kind.SUSPECT,
+        "name",
+        look=RENAMED_SINCE,
+    ),
+    Case("younger than the renaming", replace(ELSEWHERE, identity=Identity(40, 501)), Kind.TOLD, look=RENAMED_SINCE),
+    Case(
+        "renamed since, and its own folder has its name since before",
+        ELSEWHERE,
+        Kind.TOLD,
+        handles=replace(OWN, placed=399),
+        look=RENAMED_SINCE,
+    ),
+    Case(
+        "renamed since, and perhaps its own folder too",
+        ELSEWHERE,
+        Kind.SUSPECT,
+        "another's name",
+        replace(OWN, placed=400),
+        look=RENAMED_SINCE,
+    ),
+    Case(
+        "renamed since, and called as it is now when it started",
+        ELSEWHERE,
+        Kind.TOLD,
+        handles=replace(OWN, named_apart=True),
+        look=RENAMED_SINCE,
+    ),
+    Case("a link was moved since", ELSEWHERE, Kind.SUSPECT, "another's name", look=LINKED_SINCE),
+    Case(
+        "a link was moved since, which tells nothing of its folder",
+        ELSEWHERE,
+        Kind.SUSPECT,
+        "another's name",
+        replace(OWN, placed=0),
+        look=LINKED_SINCE,
+    ),
+    Case("younger than the link", replace(ELSEWHERE, identity=Identity(40, 501)), Kind.TOLD, look=LINKED_SINCE),
+    Case(
+        "a link was moved since, and it was called by another name when it started",
+        ELSEWHERE,
+        Kind.TOLD,
+        handles=replace(OWN, named_apart=True),
+        look=LINKED_SINCE,
+    ),
+    Case("in the release before, however young", BEFORE, Kind.SUSPECT, "lies beside the folder", look=RELEASED),
+    Case(
+        "its program is the release's before",
+        replace(ELSEWHERE, cwd="/"),
+        Kind.SUSPECT,
+        "lies beside the folder to which a link of the root's path leads: /srv/releases/1/app/bin/x",
+        replace(OWN, called="/srv/releases/1/app/bin/x"),
+        look=RELEASED,
+    ),
+    Case("at another place beside the release", replace(BEFORE, cwd="/srv/releases/1/x"), Kind.TOLD, look=RELEASED),
+    Case("not beside the release", replace(BEFORE, cwd="/srv/other/1/app"), Kind.TOLD, look=RELEASED),
+    Case(
+        "a worker of the release before, whose parent lives",
+        WORKER_BEFORE,
+        Kind.TOLD,
+        "",
+        OWN,
+        (WORKS,),
+        NOBODY,
+        RELEASED,
+    ),
+    Case("in the release before, and matches nothing", one("x", cwd="/srv/releases/1/app"), None, look=RELEASED),
     Case("a worker that names the root", SPAWNED, Kind.SUSPECT, "names the root", replace(OWN, names_root=ROOT)),
     Case("a worker without its folder", SPAWNED, Kind.SUSPECT, "is deleted", replace(OWN, lost="/srv/portfolio")),
     Case(
