@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from tasks.containment.api_port import counted_port, strangers_on
+from tasks.containment.containers.collected import ended_containers
 from tasks.containment.containers.pause import WorkloadContainers, paused_ids
 from tasks.containment.containers.unnamed import ask_engine, find_unnamed
 from tasks.containment.cordon import IncidentCordon
@@ -78,7 +79,7 @@ def check_containment(context: RunContext) -> Containment:
     parents = {process: why for process, why in remaining.items() if process.identity not in named}
     brought = started_again(state, newcomers)
     again = {process for process in parents if str(source_of(process)) in brought}
-    unnamed, others = find_unnamed(membership, engine, log, listing, visible)
+    unnamed, others = find_unnamed(membership, engine, log, listing, visible, ended_containers(context))
     gpu = look_at_gpus(host, state, log, "check") or GpuUse()
     suspects = [visible[identity.pid] for identity in sorted(roster.suspects.keys() - load_frozen(state).keys())]
     lines = {each: suggest_line(host, workload, each, roster) for each in suspects}

@@ -13,6 +13,7 @@ from stat import S_ISREG
 from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
+from tasks.containment.containers.collected import collected_folders, ended_containers
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.members import Membership
 from tasks.containment.suspects import account_of
@@ -50,7 +51,7 @@ def listen(context: RunContext, *, armed: bool = False, settles: bool = True) ->
     """
     if not context.listening and not context.state.recovered.read():
         ours = ours_below(context.workload, context.directory)
-        context.listening = context.adapters.host.listen(context.directory.root, ours)
+        context.listening = context.adapters.host.listen(context.directory.root, ours, _folders_beside(context))
     if armed and context.listening and not context.listening.armed:
         context.listening.arm(settles=settles)
 
@@ -273,6 +274,12 @@ def ours_below(workload: WorkloadFields, directory: IncidentDirectory) -> tuple[
     return tuple({str(each.relative_to(root)) for each in real if each.is_relative_to(root)} - {"."})
 
 
+def _folders_beside(context: RunContext) -> list[str]:
+    """Return the folders beside the root that are collected from containers, as far as they are seen from here."""
+    found = collected_folders(context.workload, ended_containers(context))
+    return [each for each in found if Path(each).is_dir()]
+
+
 @dataclass(frozen=True, repr=False)
 class Writers(StepResult):
     """The first change of each process that writes below the root.
@@ -299,11 +306,16 @@ class Writers(StepResult):
         return (self.summary,) if self.changes or self.deaf or self.blind else ()
 
 
-def writers_below(
-    host: Host, root: PurePath, ours: Iterable[str], seconds: float, is_known: Callable[[Change], bool]
+def writers_below(  # noqa: PLR0913, PLR0917  what it listens to, and what it leaves out
+    host: Host,
+    root: PurePath,
+    ours: Iterable[str],
+    beside: Iterable[str],
+    seconds: float,
+    is_known: Callable[[Change], bool],
 ) -> Writers:
-    """Listen for some seconds; return who writes below the root, without those known."""
-    listening = Listening(root, ours)
+    """Listen for some seconds; return who writes below the root, and the folders beside it, without those known."""
+    listening = Listening(root, ours, beside)
     try:
         listening.arm()
         before = host.find_holders()
@@ -373,7 +385,8 @@ def rehearse_silence(context: RunContext) -> Writers:
         return known[writer.identity]
 
     ours = ours_below(context.workload, context.directory)
-    heard = writers_below(host, context.directory.root, ours, _REHEARSED_SECONDS, is_known)
+    beside = _folders_beside(context)
+    heard = writers_below(host, context.directory.root, ours, beside, _REHEARSED_SECONDS, is_known)
     changes = tuple(first_of_each_source(_with_sources(host, heard.changes)))
     for change in changes:
         if change.lineage:

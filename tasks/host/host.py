@@ -101,8 +101,11 @@ class Host(Protocol):
     def release(self, marker: Path) -> bool:
         """End the guard and remove the marker; False if there was no guard or marker."""
 
-    def listen(self, root: PurePath, ours: Iterable[str]) -> Listening | None:
-        """Start to listen for what changes below a folder, without `ours`. None in a dry run, which stops nothing."""
+    def listen(self, root: PurePath, ours: Iterable[str], beside: Iterable[str]) -> Listening | None:
+        """Start to listen for what changes below a folder, without `ours`, and below others.
+
+        None in a dry run, which stops nothing.
+        """
 
     def exit_code(self, identity: Identity) -> int | None:
         """Return how a process that we started ended, negative if by a signal; None while it runs."""
@@ -311,9 +314,9 @@ class LinuxHost:
         marker.unlink(missing_ok=True)
         return existed
 
-    def listen(self, root: PurePath, ours: Iterable[str]) -> Listening:
+    def listen(self, root: PurePath, ours: Iterable[str], beside: Iterable[str]) -> Listening:
         """Start two witnesses, which end with us."""
-        return Listening(root, ours)
+        return Listening(root, ours, beside)
 
     def start(
         self, command: Sequence[str], folder: Path, log: Path, user: int, environment: Mapping[str, str]

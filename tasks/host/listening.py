@@ -78,11 +78,14 @@ class Witness:
 
 
 class Listening:
-    """Two witnesses of a folder, without `ours`: one hears writers, if it may, the other compares files."""
+    """Two witnesses of a folder, without `ours`: one hears writers, if it may, the other compares files.
 
-    def __init__(self, root: PurePath, ours: Iterable[str]) -> None:
+    Files of the folders `beside` it go by their full paths.
+    """
+
+    def __init__(self, root: PurePath, ours: Iterable[str], beside: Iterable[str] = ()) -> None:
         """Start both."""
-        orders = {"root": str(root), "ours": [*ours]}
+        orders = {"root": str(root), "ours": [*ours], "beside": [*beside]}
         self._events, self._listing = Witness(hears=True, **orders), Witness(hears=False, **orders)
         self._kept = Heard(datetime.max.replace(tzinfo=UTC))
         self.armed = False

@@ -126,7 +126,7 @@ class RehearsalHost:
         """Return the real holder."""
         return self._host.holder(path)
 
-    def listen(self, root: PurePath, ours: Iterable[str]) -> None:
+    def listen(self, root: PurePath, ours: Iterable[str], beside: Iterable[str]) -> None:
         """Listen to nothing: the workload goes on."""
 
     def exit_code(self, identity: Identity) -> int | None:

@@ -37,8 +37,11 @@ class Events:
     Who changed attributes alone is told beside it, as far as there is room.
     """
 
-    def __init__(self, root: str, ours: list[str]) -> None:
-        """Listen on the file system of the root, and on each mounted below it, without `ours`. OSError if denied."""
+    def __init__(self, root: str, ours: list[str], beside: list[str]) -> None:
+        """Listen on the file system of the root, and on each mounted below it, without `ours`. OSError if denied.
+
+        Also on those `beside` it, other folders, whose files go by their full paths.
+        """
         self.ours, self.lost = frozenset(ours), ""
         self.found: dict[tuple[int, int, str], dict[str, Any]] = {}
         self._touches: dict[tuple[int, int, str], dict[str, Any]] = {}
@@ -46,9 +49,10 @@ class Events:
         self._known: dict[tuple[int, bytes], str | None] = {}
         self.groups: dict[int, int] = {}
         points = sorted({mount.point for mount in mounts_of("self").values() if mount.point.startswith(f"{root}/")})
-        for place in (root, *(point for point in points if Path(point).is_dir())):
+        below = {place: os.path.relpath(place, root) for place in (root, *points) if Path(place).is_dir()}
+        for place, name in (dict(zip(beside, beside, strict=True)) | below).items():
             folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-            self._tops[id_of(folder)] = os.path.relpath(place, root)
+            self._tops[id_of(folder)] = name
             group = call("fanotify_init", _INIT, os.O_RDONLY)
             call("fanotify_mark", group, _MARK, ctypes.c_uint64(_CHANGES | _ATTRIBUTES | _FOLDERS), folder, None)
             self.groups[group] = folder

@@ -16,9 +16,10 @@ _MOST: Final = 5000
 class Listing:
     """What differs from the listing that follows `arm`. `lost` says why that is not all."""
 
-    def __init__(self, root: str, ours: list[str]) -> None:
-        """Take the folder, and what in it is left out."""
+    def __init__(self, root: str, ours: list[str], beside: list[str]) -> None:
+        """Take the folder, what in it is left out, and other folders, whose files go by their full paths."""
         self.root, self.ours, self.lost, self.groups = root, frozenset(ours), "", dict[int, int]()
+        self._beside = beside
         self._since, self._before, self._settles = 0.0, dict[str, Row](), True
 
     def arm(self, *, settles: bool = True) -> list[dict[str, Any]]:
@@ -51,22 +52,27 @@ class Listing:
         return change | {"inode": (now or before or ())[:2], "is_touch": is_touch}
 
     def _list(self) -> dict[str, Row]:
-        """Return device, inode, kind, size and time of writing of all that is below the root and may be read.
+        """Return device, inode, kind, size and time of writing of all that is below the folders and may be read.
 
         OSError if the root itself may not be read, or is gone.
         """
-        found, folders = dict[str, Row](), [""]
+        found, folders = dict[str, Row](), ["", *self._beside]
         while folders:
             folder = folders.pop()
-            with suppress(*([OSError] if folder else [])), os.scandir(f"{self.root}/{folder}") as entries:
+            with suppress(*([OSError] if folder else [])), os.scandir(_under(self.root, folder)) as entries:
                 for entry in entries:
-                    file = f"{folder}/{entry.name}".lstrip("/")
+                    file = _under(folder, entry.name)
                     with suppress(FileNotFoundError):
                         status = entry.stat(follow_symlinks=False)
                         if file not in self.ours:
                             found[file] = _row(status)
                             folders += [file] if stat.S_ISDIR(status.st_mode) else []
         return found
+
+
+def _under(folder: str, name: str) -> str:
+    """Return a name in a folder; a full path stays one."""
+    return f"{folder}/{name}" if folder and not name.startswith("/") else name
 
 
 def _row(status: os.stat_result) -> Row:

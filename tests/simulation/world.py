@@ -273,8 +273,8 @@ class SimHost(PaperHost):
         found = (self.get_process(who) for who in identities)
         return frozenset(port for each in found if each for port in each.ports)
 
-    def listen(self, root: PurePath, ours: Iterable[str]) -> Listening:
-        del root, ours
+    def listen(self, root: PurePath, ours: Iterable[str], beside: Iterable[str]) -> Listening:
+        del root, ours, beside
         self.ear = _Ear(self.clock)
         return cast("Listening", self.ear)
 

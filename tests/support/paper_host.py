@@ -161,9 +161,9 @@ class PaperHost(LinuxHost):
         del seconds
         return frozenset(each for each in identities if self.get_process(each))
 
-    def listen(self, root: PurePath, ours: Iterable[str]) -> Listening:
+    def listen(self, root: PurePath, ours: Iterable[str], beside: Iterable[str]) -> Listening:
         """There are no files on paper, and so nothing to hear."""
-        del root, ours
+        del root, ours, beside
         return cast("Listening", None)
 
     def guard(self, marker: Path) -> Identity | None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import PurePath
@@ -10,13 +10,14 @@ from typing import Final
 
 from blocks.workload import Workload
 from tasks.containment.api_port import counted_port
+from tasks.containment.containers.collected import collected_folders
 from tasks.containment.members import Membership, Snapshot, description_of
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.pattern import literal_folder, of_root
 from tasks.custody.incident.log import CustodyLog
 from tasks.host.container.docker_engine import Engine, may_be_there
 from tasks.host.container.membership import Container, Mount, belongs
-from tasks.host.container.mounts import Ground, Spot, Spots, spot_of
+from tasks.host.container.mounts import ContainerView, Ground, Spot, Spots, spot_of
 from tasks.host.process.table import standpoint
 from tasks.system.cancellation import run_in_thread
 from tasks.system.kernel_tables import read_table
@@ -62,8 +63,13 @@ def _spot(path: str, mountinfo: str) -> Spot:
     return spot_of(PurePath(os.path.realpath(path)), mountinfo)
 
 
-def find_unnamed(
-    membership: Membership, engine: Engine, log: CustodyLog, listing: Future[Listed], visible: Snapshot
+def find_unnamed(  # noqa: PLR0913, PLR0917  what a judgement depends on
+    membership: Membership,
+    engine: Engine,
+    log: CustodyLog,
+    listing: Future[Listed],
+    visible: Snapshot,
+    ended: Iterable[ContainerView],
 ) -> Found:
     """Return suspects and notes as `judge_unnamed` does, and log them. What fails is a note."""
     workload, excused = membership.workload, membership.excused_pids(visible)
@@ -71,7 +77,7 @@ def find_unnamed(
     keeper = membership.host.get_process(guard) if (guard := membership.guard) else None
     ours = keeper.container if keeper else None
     try:
-        suspects, notes = judge_unnamed(listing, workload, port, visible, excused, ours)
+        suspects, notes = judge_unnamed(listing, workload, port, visible, excused, ours, ended)
     except Exception as error:  # noqa: BLE001  whatever an engine answers, the rest of the check is needed
         why = error.got if isinstance(error, EngineError) else str(error)
         log.write("engine not asked", engine.place, reason=why)
@@ -89,11 +95,12 @@ def judge_unnamed(  # noqa: PLR0913, PLR0917  what a judgement depends on
     visible: Snapshot,
     excused: Collection[int],
     ours: str | None = None,
+    ended: Iterable[ContainerView] = (),
 ) -> Found:
     """Return the line on each suspect container by its id, and notes on others that see the root, within five seconds.
 
     What the block names is left out, our own container and the guard's (`ours`), and one whose processes are all
-    `excused`.
+    `excused`. `ended` are containers of the workload that may live no more.
     """
     try:
         listed = listing.result(_SECONDS)
@@ -103,7 +110,10 @@ def judge_unnamed(  # noqa: PLR0913, PLR0917  what a judgement depends on
     root, *models = (
         _spot(str(workload.root / each), mounts) for each in ("", *map(literal_folder, of_root(workload.models)))
     )
-    ground = Ground(root, frozenset(models), port, description_of(workload))
+    living = (each for each, _ in listed if any(belongs(each, name) for name in names))
+    own = [*ended, *(ContainerView(each.folder, each.mounts) for each in living)]
+    shared = frozenset(_spot(folder, mounts) for folder in collected_folders(workload, own))
+    ground = Ground(root, frozenset(models), port, description_of(workload), shared)
     for each, spots in listed:
         inside = [process for process in visible.values() if process.container == each.id and process.alive]
         named = each.id in {standpoint().own, ours} or any(belongs(each, name) for name in names)

@@ -1,10 +1,10 @@
 """Decide whether a container that the block does not name is tied to the workload: by mounts, port or processes."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Self
 
 from tasks.custody.visible import visible
 from tasks.host.container.membership import Container, Mount, find_mounts
@@ -32,6 +32,28 @@ def place_outside(path: PurePath, mounts: Sequence[Mount]) -> PurePath | None:
 
 
 @dataclass(frozen=True)
+class ContainerView:
+    """What a container sees of the host: its mounts, and the folder from which its relative paths count."""
+
+    folder: str
+    mounts: Sequence[Mount]
+
+    @classmethod
+    def of(cls, details: Mapping[str, Any]) -> Self:
+        """Return that of the engine's `inspect`."""
+        return cls((details.get("Config") or {}).get("WorkingDir") or "/", find_mounts(details))
+
+    def find_outside(self, folders: Iterable[str]) -> Iterator[str]:
+        """Yield where on the host these folders, or parts of them, lie; what is in its own layer lies nowhere there."""
+        mounts = [replace(each, source=os.path.realpath(each.source)) for each in self.mounts]
+        for folder in folders:
+            inside = PurePath(os.path.normpath(PurePath(self.folder, folder)))
+            if place := place_outside(inside, mounts):
+                yield str(place)
+            yield from (each.source for each in mounts if each.target != inside and each.target.is_relative_to(inside))
+
+
+@dataclass(frozen=True)
 class Spot:
     """Where a file really lies: its file system, as the kernel numbers it, and its path within that."""
 
@@ -41,6 +63,10 @@ class Spot:
     def holds(self, other: "Spot") -> bool:
         """Return whether the other is this one or lies below it."""
         return self.device == other.device and other.path.is_relative_to(self.path)
+
+    def meets(self, other: "Spot") -> bool:
+        """Return whether one of the two holds the other."""
+        return self.holds(other) or other.holds(self)
 
 
 Spots = Sequence[tuple[Mount, Spot]]
@@ -72,12 +98,16 @@ def spot_in(mounted: Mapping[str, Spot], path: PurePath) -> Spot:
 
 @dataclass(frozen=True)
 class Ground:
-    """What of the workload a container may have: root, folders of models, the API's port if it counts, processes."""
+    """What of the workload a container may have: root, folders of models, the API's port if it counts, processes.
+
+    `shared` is where on the host the workload's own containers have what is collected.
+    """
 
     root: Spot
     models: frozenset[Spot]
     port: int | None
     workload: WorkloadDescription
+    shared: frozenset[Spot] = frozenset()
 
     def tie(self, container: Container, spots: Spots, processes: Iterable[Process]) -> tuple[str, bool]:
         """Return what a container has of the workload, empty if nothing, and whether that makes it a suspect.
@@ -85,10 +115,14 @@ class Ground:
         Models count by a mount of them, or of what is in the root: who reads all of a host serves no model of it.
         `processes` are those that run in the container.
         """
-        has = dict.fromkeys(mount for mount, spot in spots if spot.holds(self.root) or self.root.holds(spot))
+        has = dict.fromkeys(mount for mount, spot in spots if spot.meets(self.root))
         for mount in has:
             if mount.writable:
                 return f"it may write into the root: {_describe(mount)}", True
+        shares = dict.fromkeys(mount for mount, spot in spots if any(map(spot.meets, self.shared)))
+        for mount in shares:
+            if mount.writable:
+                return f"it may write what is collected from a container of the workload: {_describe(mount)}", True
         for mount, spot in spots:
             if any(_has(spot, models, self.root) for models in self.models):
                 return f"it has the models: {_describe(mount)}", True
@@ -97,7 +131,7 @@ class Ground:
         for process in processes:
             if process.is_rooted and self.workload.names(process):
                 return f"its process {process.pid} matches and is in the root", True
-        return "; ".join(map(_describe, has)), False
+        return "; ".join(map(_describe, has | shares)), False
 
 
 def _has(spot: Spot, models: Spot, root: Spot) -> bool:
