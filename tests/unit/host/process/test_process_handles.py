@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tasks.host.process import contents
 from tasks.host.process import open_files as process_handles
 from tasks.host.process.handles import Handles
 from tasks.host.process.open_files import birth_of, read_handles
@@ -34,6 +35,11 @@ def test_a_folder_was_made_when_it_was_made(tmp_path: Path) -> None:
     made.mkdir()
     assert birth_of(str(made)) == float("inf") or abs(birth_of(str(made)) - began) < 5
     assert birth_of(str(tmp_path / "missing")) == float("inf")
+
+
+def test_a_time_of_birth_is_the_one_that_stat_tells(tmp_path: Path) -> None:
+    told = subprocess.run(["stat", "--format=%.6W", tmp_path], check=True, capture_output=True, text=True).stdout
+    assert birth_of(str(tmp_path)) == pytest.approx(float(told) or float("inf"), rel=0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +331,45 @@ if libc.mount(b"x", os.fsencode(root + "/../{spot}"), b"fuse", 0, options):
         known = bool(handles.below if held in {"file", "map"} else process.places)
         unread = bool(process.unread or handles.unread)
     assert (known, unread) == (held != "nothing" and place == "elsewhere", held != "nothing" and place != "elsewhere")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount needs root")
+def test_what_lies_on_a_file_system_of_its_own_below_a_dead_mount_is_far_from_the_root(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    code = """
+folder, fuse = root + "/../elsewhere", root + "/../fuse"
+libc.unshare(0x20000)
+libc.mount(None, b"/", None, 0x44000, None)
+libc.mount(b"x", os.fsencode(folder), b"tmpfs", 0, None)
+os.chdir(folder)
+kept.append(open("log", "w"))
+os.mknod(fuse, 0o20600, os.makedev(10, 229))
+number = os.open(fuse, os.O_RDWR)
+if libc.mount(b"x", os.fsencode(folder), b"fuse", 0, b"fd=%d,rootmode=40000,user_id=0,group_id=0" % number):
+    raise SystemExit(1)
+"""
+    with doing(tmp_path / "root", code) as (process, handles):
+        assert (process.places, process.unread) == (frozenset(), "")
+        assert (handles.below, handles.unread) == (frozenset(), "")
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("root", "it watches what happens in the root (inotify)"),
+        ("root + '/models'", "it may watch what happens in the root (inotify), which has too many files to tell"),
+        ("'/proc'", ""),
+    ],
+)
+def test_who_may_watch_a_root_of_too_many_files_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, told: str
+) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.setattr(contents, "_SECONDS", -1.0)
+    code = f"assert libc.inotify_add_watch(libc.inotify_init(), os.fsencode({folder}), 0x100) > 0"
+    with holding(tmp_path, code) as handles:
+        assert (handles.waits, handles.unread) == (told, "")
 
 
 UNPACKING = """
