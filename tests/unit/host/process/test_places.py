@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -97,3 +98,13 @@ def test_a_word_without_a_known_folder_is_not_looked_for_in_ours(
     with subprocess.Popen(["true"]) as ended:
         wait_until(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE, what="its end")
         assert not looked.leads_below(looked.view(ended.pid), "", "train.py")
+
+
+def test_a_socket_that_has_gone_within_a_look_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    looked = Places(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("api.sock")
+        assert looked.contents.find_socket("./api.sock") == str(tmp_path / "api.sock")
+    (tmp_path / "api.sock").unlink()
+    assert looked.contents.find_socket("./api.sock") == ""

@@ -116,6 +116,15 @@ def holding(*sockets: socket.socket) -> Iterator[int]:
             child.kill()
 
 
+def test_who_listens_is_told_where_no_folder_is_asked_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with holding(server) as child, holding() as other:
+            snapshot = processes.read_processes(frozenset({port}))
+    assert snapshot[child].ports == snapshot[os.getpid()].ports == {port}
+    assert snapshot[other].ports == frozenset()
+
+
 def test_a_table_reads_again_who_has_changed_and_everybody_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
