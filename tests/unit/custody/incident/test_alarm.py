@@ -65,6 +65,13 @@ def test_a_failed_run_is_known_by_its_resource() -> None:
     assert (alarm.run, alarm.name, alarm.message) == (RUN, "lazy-fox", "Flow run crashed")
 
 
+@pytest.mark.parametrize("word", [None, b"gpu1", ["gpu1"], {"host": "gpu1"}])
+def test_a_word_that_is_neither_text_nor_number_is_empty(word: object) -> None:
+    payload = {"host": word, "message": word, "last_lines": [word]}
+    alarm = Alarm.of({"event": word, "name": word, "resource": word, "message": word, "payload": payload})
+    assert alarm == Alarm()
+
+
 @given(st.dictionaries(fields | st.text(max_size=5), anything | st.dictionaries(told, anything), max_size=7))
 def test_whatever_is_handed_over_can_be_read_and_written_down(said: dict[str, Any]) -> None:
     alarm = Alarm.of(said)

@@ -17,6 +17,7 @@ from tasks.custody.store.signature import (
     _check,
     _message,
     _string,
+    opening,
     public_key,
     sign,
     signer,
@@ -71,6 +72,13 @@ def test_the_same_bytes_as_ssh_keygen_where_the_algorithm_has_no_chance_in_it(ma
 def test_the_fingerprint_is_the_one_that_ssh_keygen_shows(made: tuple[Path, PrivateKey]) -> None:
     path, key = made
     assert public_key(key).fingerprint.encode() in _keygen("-l", "-f", path)
+
+
+def test_each_signature_begins_as_its_key_tells(made: tuple[Path, PrivateKey]) -> None:
+    path, key = made
+    theirs = _keygen("-Y", "sign", "-f", path, "-n", "evacuation", data=b"x")
+    for signature in (theirs, sign(key, b"another"), sign(key, b"x", "git")):
+        assert signature.decode().startswith(opening(public_key(key)))
 
 
 @given(place=st.integers(min_value=0), value=st.integers(1, 255))
