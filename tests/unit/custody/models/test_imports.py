@@ -141,6 +141,13 @@ def test_what_can_reach_out_is_never_allowed(module: str, name: str) -> None:
     assert not is_allowed(module, name, ("src",))
 
 
+@pytest.mark.parametrize("name", ["Outer.Inner", "two words", "1st", "<lambda>", "Cleaner\n", ""])
+def test_who_trusts_a_package_trusts_its_plain_names_alone(name: str) -> None:
+    assert is_allowed("src.features", "Cleaner", ("src",))
+    assert not is_allowed("src.features", name, ("src", "src.features"))
+    assert is_allowed("src.features", "Outer.Inner", ("src.features.Outer.Inner",))
+
+
 @given(st.sampled_from(["os", "builtins", "subprocess", "posix", "sys"]), st.text(min_size=1, max_size=9))
 def test_no_list_of_an_operator_lets_the_worst_in(module: str, name: str) -> None:
     harmless = module == "builtins" and is_allowed(module, name)

@@ -3,11 +3,13 @@
 import io
 import pickle
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from tasks.custody.models import pickle_reader
 from tasks.custody.models.content import _LINE_LIMIT, ModelContent, Torn, Undecided
@@ -81,6 +83,15 @@ def test_a_model_tells_how_many_features_it_takes(new: bytes) -> None:
     assert judge(io.BytesIO(model), (), lambda _: ())["features"] == 7
 
 
+@pytest.mark.parametrize("dump", [joblib.dump, pickle.dump])
+def test_a_model_tells_the_names_of_its_features(dump: Callable[[object, io.BytesIO], object]) -> None:
+    pandas = pytest.importorskip("pandas")
+    model = LogisticRegression().fit(pandas.DataFrame({"age": [1, 2], "dose": [3, 4]}), [0, 1])
+    dump(model, out := io.BytesIO())
+    found = judge(out, (), lambda _: ())
+    assert (found["features"], found["feature_names"]) == (2, ("age", "dose"))
+
+
 @pytest.mark.slow
 def test_a_line_may_be_as_long_as_the_limit_and_no_longer() -> None:
     whole = b"a" * (_LINE_LIMIT - 1) + b"\n"
@@ -94,6 +105,13 @@ def test_a_compressed_file_is_read_as_far_as_the_limit_and_no_further() -> None:
     assert ModelContent(io.BytesIO(packed), 1000).read(1000) == b"a" * 1000
     with pytest.raises(Undecided):
         ModelContent(io.BytesIO(packed), 999).read(1000)
+
+
+@pytest.mark.parametrize(("beyond", "outcome"), [(1, Soundness.SOUND), (-1, Soundness.UNKNOWN)])
+def test_a_compressed_model_is_judged_if_its_content_is_below_the_limit(beyond: int, outcome: Soundness) -> None:
+    held = pickle.dumps(["a" * 100], protocol=2)
+    found = judge(io.BytesIO(zlib.compress(held)), (), lambda _: (), len(held) + beyond)
+    assert found["outcome"] is outcome
 
 
 def test_a_model_with_more_beside_its_arrays_than_is_read_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
