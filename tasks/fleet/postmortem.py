@@ -37,7 +37,7 @@ _TONES: Final = {HostEnd.VERIFIED: Tone.GOOD, HostEnd.THAWED: Tone.QUIET, HostEn
 _JAPANESE: Final = {
     HostEnd.VERIFIED: "検証済み",
     HostEnd.THAWED: "解凍済み",
-    HostEnd.PARTIAL: "一部欠損",
+    HostEnd.PARTIAL: "一部欠落",
     HostEnd.NOT_RECOVERED: "復旧失敗",
     HostEnd.UNANSWERED: "未回答のプロセスあり",
     HostEnd.UNVERIFIED: "未検証",

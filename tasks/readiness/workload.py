@@ -220,7 +220,8 @@ def check_models(target: CheckTarget) -> Finding:
     good = [each.stored for each in findings if each.outcome is Soundness.SOUND]
     unjudged = [each.stored for each in findings if of_another_format(each)]
     bad = [each.summary for each in findings if each.stored not in {*good, *unjudged}]
-    target.unsound = why_none(findings)
+    is_in_container = not names and bool(containers_on(port_of(block), target))
+    target.unsound = "" if is_in_container else why_none(findings)
     line = line_of_formats(findings, block.model_formats)
     trust = f"if you trust what reads them 信頼するなら: {line} in the block; else " if line else ""
     number = f"{len(unjudged)} model{' is' if len(unjudged) == 1 else 's are'}"
@@ -228,6 +229,8 @@ def check_models(target: CheckTarget) -> Finding:
     if lost := find_uncollected(target):
         matters = "the run ends Partial, whatever may_be_missing says"
         return loss("; ".join(each.problem for each in lost), matters, "; ".join(each.cure for each in lost))
+    if is_in_container:
+        return sound("none in the root; those of the API's container are judged by a rehearsal: evacuation plan")
     if bad:
         cure = "model_imports in the block, if the imports are your own; else save the model again"
         target.model_cure, matters = cure, "no recovery starts on such a model, and latest/ goes without"

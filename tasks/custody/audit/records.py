@@ -39,7 +39,7 @@ def volume_of(path: str) -> int | None:
     folder, _, name = path.partition("/")
     number = folder.removeprefix("evidence.") if folder.startswith("evidence.") else "1"
     known = name == MANIFEST and number.isdecimal() and len(number) < 4 and folder == volume_folder(int(number))  # noqa: PLR2004
-    return int(number) if known else None
+    return (int(number) or None) if known else None
 
 
 def promises_of(layout: Layout, record: RecordOf, place: str) -> Iterator[Promise]:

@@ -165,7 +165,7 @@ def is_allowed(module: str, name: str, own: Collection[str] = ()) -> bool:
         return False
     if whole in own:
         return True
-    if "." in name or not name.isidentifier():
+    if not name.isidentifier():
         return False
     return _within(module, own) or _fits(_PATTERNS, module, name)
 

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.custody.incident.readiness import Weight
 from tasks.readiness.check_target import CheckTarget
-from tasks.readiness.workload import check_port, check_restart
+from tasks.readiness.workload import check_api, check_models, check_port, check_restart
 from tests.support.containers import API_COMMAND, Containers
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -39,6 +39,25 @@ def test_an_api_in_a_container_needs_no_command_and_has_its_port(
     assert port.found == f"container {name} has port {containers.port}; nobody else listens there"
     missing = asked_of(small, containers, api_headers="/gone/headers.json")
     assert "api_headers" in check_restart(missing).found
+
+
+def test_a_model_that_only_the_container_has_is_judged_by_a_rehearsal(
+    small: SmallWorkload, containers: Containers
+) -> None:
+    """The doctor called it unsound, with a cure that was in the block already."""
+    containers.run(API_COMMAND, ports=True)
+    wait_until(lambda: containers.answers("/health"), what="the API's answer")
+    for is_there in (True, False):
+        target = asked_of(small, containers)
+        models, api = check_models(target), check_api(target)
+        assert models.weight is Weight.SOUND
+        assert ("evacuation plan" in models.found) is not is_there
+        assert "no model is sound" not in api.found
+        shutil.rmtree(small.root / "models", ignore_errors=not is_there)
+    containers.end()
+    target = asked_of(small, containers)
+    check_models(target)
+    assert target.unsound
 
 
 def test_a_container_without_the_apis_port_starts_no_api(small: SmallWorkload, containers: Containers) -> None:
