@@ -38,7 +38,7 @@ from tasks.drill.deployment import POOL, client_of
 from tasks.drill.fleet_host import FleetHost
 from tasks.drill.plant import Plant
 from tasks.drill.screen import say
-from tasks.drill.vault import new_key, write_frame_keys
+from tasks.drill.show_retention import new_key, write_frame_keys
 from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import rows_of
 from tasks.system.installation import FLEET_SIGNERS

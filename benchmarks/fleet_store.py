@@ -16,7 +16,7 @@ from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.audit.fleet import verify_fleet
-from tasks.audit.inventory import holdings
+from tasks.audit.list_incidents import holdings
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.evidence.keys import targets_key
@@ -27,9 +27,9 @@ from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.store.signature import signer_line
-from tasks.drill.parts import SeaweedFS
 from tasks.drill.screen import say
-from tasks.drill.vault import credentials
+from tasks.drill.show_retention import credentials
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.fleet.closings import read_last
 from tasks.fleet.postmortem import FleetReport, postmortem
 from tasks.fleet.record import files_of, write_record

@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.machine import own_session
 from benchmarks.relay import Relay
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 
 _PUSH: Final = r"""
 mkdir -p "$EVD/artifacts"

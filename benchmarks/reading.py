@@ -28,8 +28,8 @@ from benchmarks.machine import Strangers
 from benchmarks.reading_steps import Readings
 from benchmarks.rows import RESULTS, Row, median, table, under, with_strangers, write
 from benchmarks.transfer import Job
-from tasks.drill.parts import SeaweedFS
 from tasks.drill.screen import say
+from tasks.drill.store_and_worker import SeaweedFS
 
 STEPS: Final = ("collect", "judge", "seal", "check", "offload")
 _MB: Final = 1e6

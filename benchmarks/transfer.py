@@ -40,10 +40,10 @@ from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.runtime.context import RunContext, RunInfo, open_context
 from tasks.runtime.progress import Progress
 from tasks.storage.offload import claim_store, offload
-from tasks.storage.prove_object import prove
 from tasks.storage.upload_ledger import Ledger
 from tasks.storage.uploader import Delivery
 from tasks.storage.verify import verify
+from tasks.storage.verify_object import prove
 from tasks.system.parallel import QUESTIONS, side_by_side
 
 EVERYTHING: Final = ("claim", "copy", "seal", "check", "offload", "verify", "latest")

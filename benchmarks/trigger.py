@@ -36,8 +36,8 @@ from benchmarks.rows import RESULTS, Row, begin, median, quicker, table, under, 
 from blocks import EvidenceStore
 from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect
-from tasks.drill.parts import Worker
 from tasks.drill.screen import say
+from tasks.drill.store_and_worker import Worker
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.prestart.freeze import FLOW
 from tasks.readiness.runs import runs_of

@@ -26,8 +26,8 @@ from benchmarks.peers import Reach
 from benchmarks.plain import Sink
 from benchmarks.relay import Relay
 from benchmarks.transfer import EVERYTHING, ONE_PREFIX, RESUMED, Done, Job
-from tasks.drill.parts import SeaweedFS
-from tasks.drill.vault import credentials
+from tasks.drill.show_retention import credentials
+from tasks.drill.store_and_worker import SeaweedFS
 
 INCIDENTS: Final = {"first": "20260102T030405Z", "second": "20260103T030405Z"}
 """The second has the same content as the first."""

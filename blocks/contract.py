@@ -9,7 +9,7 @@ from typing import IO
 from blocks.port import StoredObject
 from tasks.custody.errors import Conflict, PermanentStoreError, StoreError, TransientStoreError
 from tasks.custody.evidence.keys import LATEST
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 
 
 def require_key(key: str) -> str:

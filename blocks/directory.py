@@ -15,7 +15,7 @@ from typing import Final
 from blocks.contract import absent, has_content, open_source, require_digest, require_key, require_removable
 from blocks.port import CANARIES, PIECE, StoredObject, Tell, ignore_progress
 from tasks.custody.errors import PermanentStoreError, TransientStoreError
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.promises import KEPT, Promises
 

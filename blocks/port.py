@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.store.promises import Promises
 from tasks.custody.store.silence import StoreSilence
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from blocks.port import Answering, Store, StoredObject, Tell
 from tasks.custody.errors import Conflict
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.store.promises import Promises
 from tasks.custody.store.retention import NOTHING, Retention

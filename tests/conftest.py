@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # each process of a parallel run imports this, the one that o
     from blocks.port import Store
     from blocks.signing_key import SigningKey
     from blocks.store import EvidenceStore
-    from tasks.drill.parts import SeaweedFS
+    from tasks.drill.store_and_worker import SeaweedFS
     from tests.support.docker_engine import DockerDaemon
     from tests.support.time_authority import TimeAuthority
     from tests.support.workloads import SmallWorkload
@@ -159,7 +159,7 @@ def small(tmp_path: Path) -> Iterator["SmallWorkload"]:
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SeaweedFS"]:
     """A real S3 server, in a folder whose name holds a space."""
-    from tasks.drill.parts import SeaweedFS
+    from tasks.drill.store_and_worker import SeaweedFS
 
     with SeaweedFS(tmp_path_factory.mktemp("sea weed")) as server:
         yield server

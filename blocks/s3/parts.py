@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from blocks.s3.lock import ObjectLock
 from blocks.s3.wire import Wire, pieces
-from tasks.custody.evidence.parts import Part, Parts
+from tasks.custody.evidence.part_sizes import Part, Parts
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -25,7 +25,7 @@ from blocks.s3.clients import BOTO_SECONDS, boto3_client, obstore_client, signed
 from blocks.s3.errors import explain
 from blocks.s3.list import pages
 from blocks.s3.wire import Wire
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.store.promises import KEPT, Promises
 from tasks.custody.store.silence import StoreSilence
 

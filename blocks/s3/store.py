@@ -22,7 +22,7 @@ from blocks.s3.read import S3Reader, stored_object
 from blocks.s3.retry import with_retries
 from blocks.s3.wire import Body, pieces
 from tasks.custody.errors import Denied
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.store.manifest import digest_bytes
 from tasks.custody.store.promises import CreationWay, Promises, in_one_request
 from tasks.custody.store.retention import NOTHING, Retention

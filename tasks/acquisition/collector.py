@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
-from tasks.custody.evidence.secrets import LIMIT, Search
+from tasks.custody.evidence.secrets_in_files import LIMIT, Search
 
 FOREVER: Final = 10**9
 MIB: Final = 1 << 20

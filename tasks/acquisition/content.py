@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from tasks.acquisition.pouring import write
 from tasks.custody.evidence.one_pass import pass_on
-from tasks.custody.evidence.parts import Digests, Parts, part_size
-from tasks.custody.evidence.secrets import Search, Searching
+from tasks.custody.evidence.part_sizes import Digests, Parts, part_size
+from tasks.custody.evidence.secrets_in_files import Search, Searching
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tasks.acquisition.room import BLOCK_UNIT, Room, size_on_disk
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import placed_name, quote
 from tasks.custody.evidence.room import ContentPlace, places
-from tasks.custody.evidence.secrets import LIMIT
+from tasks.custody.evidence.secrets_in_files import LIMIT
 from tasks.system.files.open_beneath import open_below, real_name
 
 _BESIDES: Final = 1 << 16

@@ -7,7 +7,7 @@ from typing import Final
 
 from tasks.acquisition.collector import Item, Taken, Target
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
-from tasks.custody.evidence.secrets import Search, search
+from tasks.custody.evidence.secrets_in_files import Search, search
 
 _ALL: Final = "all of it"
 

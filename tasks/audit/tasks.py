@@ -5,7 +5,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from tasks.audit.fleet import audit_by_id
-from tasks.audit.inventory import fleets, holdings
+from tasks.audit.list_incidents import fleets, holdings
 from tasks.audit.report import markdown, rows
 from tasks.custody.audit.finding import Audit
 from tasks.custody.audit.signers import read_signers

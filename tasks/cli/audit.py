@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tasks.audit.fleet import audit_by_id
-from tasks.audit.inventory import columns, fleets, holdings
+from tasks.audit.list_incidents import columns, fleets, holdings
 from tasks.audit.report import ENDINGS, lines
 from tasks.cli.output import command, note, show
 from tasks.cli.store_argument import named_store

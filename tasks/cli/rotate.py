@@ -17,7 +17,7 @@ from tasks.custody.store.manifest import canonical
 from tasks.custody.store.signature import signer_line
 from tasks.custody.visible import say
 from tasks.evidence.time_stamp import stamp
-from tasks.storage.prove_object import create_kept
+from tasks.storage.verify_object import create_kept
 
 
 def rotate_by_hand(text: str, key: Path) -> int:

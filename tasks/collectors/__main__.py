@@ -19,7 +19,7 @@ from tasks.acquisition.estimate import estimate
 from tasks.acquisition.searching import search_items
 from tasks.collectors import find_collector
 from tasks.custody.evidence.acquisition import Loss, StoredFile
-from tasks.custody.evidence.secrets import Search
+from tasks.custody.evidence.secrets_in_files import Search
 from tasks.system.redaction import redact_for
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ from tasks.deployment.automations import (
     untaken_messages,
     untaken_runs,
 )
-from tasks.deployment.prefect_file import deploy, find_deployments, template, templates
+from tasks.deployment.deployments import deploy, find_deployments, template, templates
 from tasks.host.host import LinuxHost
 from tasks.incident.directory import evidence_of
 from tasks.prefect_side.saved_blocks import load_block

@@ -11,8 +11,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_aws import AwsCredentials
 
 from blocks import EvidenceStore, SigningKey, Workload
-from tasks.drill.parts import SeaweedFS
-from tasks.drill.vault import LOCK, credentials, new_key
+from tasks.drill.show_retention import LOCK, credentials, new_key
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.prefect_side.own_server import PrefectServer
 
 NAME: Final = "sample"

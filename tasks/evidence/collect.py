@@ -29,9 +29,9 @@ from tasks.custody.evidence.keys import (
     unquote,
     volume_order,
 )
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.evidence.pattern import ends_with, matches_any
-from tasks.custody.evidence.secrets import Hit, Search
+from tasks.custody.evidence.secrets_in_files import Hit, Search
 from tasks.custody.store.manifest import digest, digest_of
 from tasks.evidence.lost_look import EARLIER_LOOK, lost_look
 from tasks.evidence.other_starts import with_unmended

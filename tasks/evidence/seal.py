@@ -14,8 +14,8 @@ from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, Evidence, Seal, StoredFile
 from tasks.custody.evidence.coverage import statement
 from tasks.custody.evidence.keys import COVERAGE, MANIFEST, MODELS, SEGMENT, SIGNATURE, SUMS
-from tasks.custody.evidence.parts import hash_file, part_size
-from tasks.custody.evidence.secrets import search
+from tasks.custody.evidence.part_sizes import hash_file, part_size
+from tasks.custody.evidence.secrets_in_files import search
 from tasks.custody.evidence.volatility import deviations
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.steps import step_of

@@ -31,7 +31,7 @@ from tasks.rendering.markdown import markdown
 from tasks.rendering.webpage import html
 from tasks.runtime.progress import artifact_key
 from tasks.runtime.step import step_without_incident
-from tasks.storage.prove_object import create_kept
+from tasks.storage.verify_object import create_kept
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from tasks.custody.store.objects import one_object
 from tasks.custody.store.receipts import ObjectReceipt, unproven
 from tasks.custody.store.rows import require_readable
 from tasks.latest.history import History, at_key, history, present
-from tasks.storage.prove_object import create_kept, require_kept
+from tasks.storage.verify_object import create_kept, require_kept
 from tasks.system.parallel import QUESTIONS, side_by_side
 
 _IN_MEMORY: Final = 10_000

@@ -18,7 +18,7 @@ from tasks.custody.containment.pause import Pause
 from tasks.custody.containment.receipt import Containment, Freeze, Recovery, Stop, Watch
 from tasks.custody.evidence.acquisition import Evidence, Outcome, Seal
 from tasks.custody.evidence.keys import NOT_TAKEN, volume_folder
-from tasks.custody.evidence.secrets import notes_of as secrets_told
+from tasks.custody.evidence.secrets_in_files import notes_of as secrets_told
 from tasks.custody.incident.commands import run_line
 from tasks.custody.incident.incident import Incident
 from tasks.custody.incident.log import CustodyLog

@@ -49,7 +49,7 @@ from tasks.runtime.retry import may_pass
 from tasks.runtime.step import step
 from tasks.runtime.store_access import StoreAccess
 from tasks.runtime.wait_for_store import waits_for_store
-from tasks.storage.prove_object import create_kept, require_kept
+from tasks.storage.verify_object import create_kept, require_kept
 from tasks.system.cancellation import PATIENCE_SECONDS
 from tasks.system.files.atomic_files import sync_folder, write_whole
 

@@ -18,7 +18,7 @@ from tasks.runtime.context import RunContext
 from tasks.runtime.progress import Progress, show_progress
 from tasks.runtime.step import step
 from tasks.runtime.wait_for_store import waits_for_store
-from tasks.storage.prove_object import prove
+from tasks.storage.verify_object import prove
 from tasks.system.parallel import QUESTIONS, THREADS, side_by_side
 
 

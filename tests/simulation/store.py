@@ -10,7 +10,7 @@ from typing import Any
 from blocks.port import StoredObject, ignore_progress
 from tasks.custody.errors import Denied, TransientStoreError
 from tasks.custody.evidence.keys import LATEST
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.store.manifest import canonical
 from tests.support.memory_store import MemoryStore
 

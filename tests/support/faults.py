@@ -21,7 +21,7 @@ from blocks.signing_key import SigningKey
 from tasks.acquisition.collector import NothingThere
 from tasks.containment.cordon import IncidentCordon
 from tasks.custody.containment.identity import Identity
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.host.cgroup.group import Hierarchy
 from tasks.host.host import LinuxHost
 from tasks.host.process.table import start_of

@@ -7,7 +7,7 @@ from threading import Lock
 
 from blocks.contract import absent, has_content, read_source, require_digest, require_key, require_removable
 from blocks.port import CANARIES, StoredObject, ignore_progress
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.store.promises import KEPT, Promises
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tasks.custody.audit.finding import AuditFinding, Severity, broken, note, printable, unclear
-from tasks.custody.evidence.parts import contradicts
+from tasks.custody.evidence.part_sizes import contradicts
 
 
 @dataclass(frozen=True)

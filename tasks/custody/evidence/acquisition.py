@@ -6,8 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from tasks.custody.evidence.keys import unquote
-from tasks.custody.evidence.parts import Parts
-from tasks.custody.evidence.secrets import Search
+from tasks.custody.evidence.part_sizes import Parts
+from tasks.custody.evidence.secrets_in_files import Search
 from tasks.custody.step_result import StepResult
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic import TypeAdapter
 
 from tasks.custody.evidence.keys import begun_key, done_key, latest_name
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.step_result import StepResult
 from tasks.custody.store.receipts import ObjectReceipt, unproven
 from tasks.custody.store.rows import read_rows, spell_rows

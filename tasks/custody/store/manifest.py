@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import MANIFEST
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.incident.incident import Origin
 from tasks.custody.store.rows import read_rows, spell_rows
 

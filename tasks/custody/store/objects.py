@@ -14,7 +14,7 @@ from tasks.custody.evidence.keys import (
     latest_key,
     snapshot_folder,
 )
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.evidence.pattern import matches_any
 from tasks.custody.incident.incident import Incident
 from tasks.custody.store.latest import ObjectRef

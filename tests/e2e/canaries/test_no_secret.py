@@ -30,8 +30,8 @@ from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import NAME, POOL, client_of, deploy
-from tasks.drill.parts import SeaweedFS, Worker
 from tasks.drill.screen import follow
+from tasks.drill.store_and_worker import SeaweedFS, Worker
 from tasks.host.host import LinuxHost
 from tasks.prefect_side.own_server import PrefectServer
 from tests.support.workloads import SmallWorkload, free_port

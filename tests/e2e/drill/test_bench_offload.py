@@ -23,7 +23,7 @@ from benchmarks.plain import Sink, send
 from benchmarks.relay import Relay
 from benchmarks.transfer import EVERYTHING, Done, Stage
 from benchmarks.turns import Bench
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tests.support.workloads import wait_until, words_of
 
 ELSEWHERE = """

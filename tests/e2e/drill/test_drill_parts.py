@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from blocks.s3.store import S3Store
 from tasks.custody.store.manifest import digest_bytes
-from tasks.drill.parts import SeaweedFS, Worker
+from tasks.drill.store_and_worker import SeaweedFS, Worker
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.free_ports import answers, ask
 from tasks.system.managed_process import ManagedProcess, ManagedProcessError
@@ -165,7 +165,7 @@ def test_a_part_that_ignores_its_end_is_killed_with_its_children(
 ORPHANS = """
 import sys, time
 from pathlib import Path
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.system.managed_process import outlive
 
 store = SeaweedFS(Path(sys.argv[1]))

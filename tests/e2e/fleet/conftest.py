@@ -21,7 +21,7 @@ from flows.fleet import fleet, fleet_thaw
 from flows.thaw import thaw
 from tasks.custody.incident.deployment_names import deployment_name, full_name
 from tasks.drill.deployment import POOL
-from tasks.drill.parts import Worker
+from tasks.drill.store_and_worker import Worker
 from tasks.host.host import LinuxHost
 from tasks.prefect_side.own_server import PrefectServer
 from tests.support.prefect_http import http_to

@@ -10,7 +10,7 @@ from prefect_aws import AwsCredentials
 from blocks.s3 import retry as s3_retry
 from blocks.store import EvidenceStore
 from tasks.containment import silence
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.host.host import LinuxHost
 from tasks.latest.promote import promote
 from tasks.storage.offload import offload

@@ -22,8 +22,8 @@ from flows.audit import audit
 from flows.command.commands import invoke
 from flows.postmortem import postmortem
 from flows.recover import recover
-from tasks.custody.evidence import parts
-from tasks.drill.parts import SeaweedFS
+from tasks.custody.evidence import part_sizes
+from tasks.drill.store_and_worker import SeaweedFS
 from tests.support.scenes import Scene
 from tests.support.shown import as_said, blocks_of, script_of
 from tests.support.time_authority import TimeAuthority
@@ -161,8 +161,8 @@ def test_an_incident_that_was_carried_on_and_then_recovered_is_proven_over_all_i
 def test_every_command_of_the_page_prints_what_the_page_says(
     stamped: Scene, seaweed: SeaweedFS, known: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "ABOVE", parts.PART // 4)
-    (stamped.small.root / "artifacts/large.png").write_bytes(os.urandom(parts.PART + 1))
+    monkeypatch.setattr(part_sizes, "ABOVE", part_sizes.PART // 4)
+    (stamped.small.root / "artifacts/large.png").write_bytes(os.urandom(part_sizes.PART + 1))
     evacuated = stamped.evacuate()
     assert evacuated.name == "Verified", evacuated.message
     written = postmortem(stamped.name, stamped.name, by="ana", cause="no quota on the logs", return_state=True)

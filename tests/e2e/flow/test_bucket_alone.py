@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.custody.incident.exit_codes import EXIT_CODES
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.host.host import LinuxHost
 from tests.support.workloads import SmallWorkload
 

@@ -26,7 +26,7 @@ from tasks.audit.verify import verify_incident
 from tasks.cli.status import status
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.containment.pause import UNKNOWN, Launcher, LauncherKind
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import EARLY
 from tasks.prefect_side.local_config import LocalConfig, using_local_config

@@ -26,7 +26,7 @@ from blocks.store import EvidenceStore
 from flows.evacuate import evacuate
 from tasks.containment.release.uncordon import Uncordoned, uncordon
 from tasks.custody.incident.log import broken
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.incident.run_lock import incident_at_work, take_ownership
 from tests.support.graph import drawn, recorded
 from tests.support.scenes import Scene, steps_of

@@ -14,7 +14,7 @@ from blocks.signing_key import SigningKey
 from flows.evacuate import evacuate
 from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.readiness import Finding, sound
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.host.host import LinuxHost
 from tasks.incident import layout
 from tasks.incident.directory import bases

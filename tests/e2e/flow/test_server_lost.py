@@ -17,7 +17,7 @@ from blocks.store import EvidenceStore
 from flows.engine import PATIENCE
 from tasks.audit.verify import verify_incident
 from tasks.custody.audit.signers import read_signers
-from tasks.drill.parts import Worker
+from tasks.drill.store_and_worker import Worker
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
 from tasks.prefect_side.own_server import PrefectServer

@@ -14,7 +14,7 @@ from blocks.port import Store
 from blocks.signing_key import SigningKey
 from blocks.store import EvidenceStore
 from tasks.custody.evidence.keys import begun_key, done_key
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tests.support.scenes import Scene
 
 if TYPE_CHECKING:

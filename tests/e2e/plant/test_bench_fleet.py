@@ -19,7 +19,7 @@ from benchmarks.fleet import measured
 from benchmarks.fleet_stage import Stage
 from benchmarks.recorder import Asked, Recorder, ids_in
 from benchmarks.simulated import Script, Simulated, script_of
-from tasks.drill.vault import write_frame_keys
+from tasks.drill.show_retention import write_frame_keys
 from tests.e2e.plant.conftest import Site
 from tests.support.workloads import wait_until
 

@@ -14,8 +14,8 @@ from blocks import EvidenceStore, Workload
 from tasks.deployment.register import DeploymentTarget, deploy_all
 from tasks.drill.deployment import POOL
 from tasks.drill.fleet_host import FleetHost
-from tasks.drill.parts import SeaweedFS
-from tasks.drill.vault import credentials
+from tasks.drill.show_retention import credentials
+from tasks.drill.store_and_worker import SeaweedFS
 from tests.e2e.plant.conftest import Site
 from tests.support.booted_host import PROJECT, BootedHost, missing
 from tests.support.workloads import wait_until

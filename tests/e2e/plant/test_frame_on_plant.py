@@ -13,7 +13,7 @@ from psutil import STATUS_STOPPED
 
 from tasks.custody.fleet.frame import EVENT, EVENT_ANSWER
 from tasks.custody.incident.deployment_names import full_name
-from tasks.drill.vault import write_frame_keys
+from tasks.drill.show_retention import write_frame_keys
 from tasks.prefect_side.own_server import PrefectServer
 from tests.e2e.plant.conftest import HOSTS, RUN_SECONDS, Site
 from tests.support.counting_proxy import CountingProxy

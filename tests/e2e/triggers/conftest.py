@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.command.commands import invoke
 from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import POOL
-from tasks.drill.parts import Worker
+from tasks.drill.store_and_worker import Worker
 from tasks.host.host import LinuxHost
 from tasks.prefect_side.own_server import PrefectServer
 from tests.support.prefect_http import http_to

@@ -18,7 +18,7 @@ from prefect.utilities.importtools import import_object
 
 from tasks.custody.errors import Refused
 from tasks.custody.incident.exit_codes import REFUSED
-from tasks.deployment import build, prefect_file
+from tasks.deployment import build, deployments
 from tasks.deployment.register import DeploymentTarget
 from tasks.drill.deployment import POOL
 from tasks.prefect_side.own_server import PrefectServer
@@ -170,26 +170,26 @@ def test_which_workload_is_deployed_where_none_is_given(
 
 
 def test_what_only_prefect_deploys_is_refused_and_not_left_out(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = f"build: [{{{prefect_file.BUILD}: {{}}}}, {{x: {{}}}}]"
+    steps = f"build: [{{{deployments.BUILD}: {{}}}}, {{x: {{}}}}]"
     text = f"{steps}\ndeployments: [{{name: a, entrypoint: flows.train.train, version: 1}}]"
     (tmp_path / "prefect.yaml").write_text(text)
-    monkeypatch.setattr(prefect_file, "SHARED", tmp_path)
+    monkeypatch.setattr(deployments, "SHARED", tmp_path)
     with pytest.raises(Refused, match=r"got build: x, version.*prefect deploy --all"):
-        prefect_file.templates(None)  # type: ignore[arg-type]  # nothing is asked of the server
+        deployments.templates(None)  # type: ignore[arg-type]  # nothing is asked of the server
 
 
 def test_nothing_is_asked_at_a_terminal_and_the_build_step_yields_every_value() -> None:
     file = yaml.safe_load((SHARED / "prefect.yaml").read_text())
     assert file["pull"] == []
     assert all("schedules" in each for each in file["deployments"])
-    assert import_object(prefect_file.BUILD) is build.workload
+    assert import_object(deployments.BUILD) is build.workload
     needed = set(re.findall(r"\{\{ *evacuation\.(\w+) *\}\}", (SHARED / "prefect.yaml").read_text()))
     assert needed <= DeploymentTarget("a", "b", "c").variables("d", "e").keys()
 
 
 def test_an_events_placeholder_stays_and_a_variable_is_put_in_its_place() -> None:
     template = {"a": ["{{ $EVACUATION_X }}-{{ event.id }}-{{evacuation.x}}"], "b": {"limit": 1}}
-    assert prefect_file.render(template, {"x": "{{ $Y }}"}) == {
+    assert deployments.render(template, {"x": "{{ $Y }}"}) == {
         "a": ["{{ $Y }}-{{ event.id }}-{{ $Y }}"],
         "b": {"limit": 1},
     }

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.custody.fleet.host_order import Order, new_fleet_id
 from tasks.drill.deployment import POOL
-from tasks.drill.parts import Worker
+from tasks.drill.store_and_worker import Worker
 from tasks.host.process.table import start_of
 from tests.e2e.triggers.conftest import NAME, Stage
 from tests.support.workloads import wait_until

@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Response, expect
 
 from tasks.drill.deployment import NAME, POOL, deploy, save_blocks
-from tasks.drill.parts import SeaweedFS, Worker
-from tasks.drill.vault import lock_bucket
+from tasks.drill.show_retention import lock_bucket
+from tasks.drill.store_and_worker import SeaweedFS, Worker
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON, FROZEN
 from tasks.prefect_side.own_server import PrefectServer

@@ -15,7 +15,7 @@ from prefect_aws import AwsCredentials
 
 from blocks.store import EvidenceStore
 from tasks.custody.incident.exit_codes import REFUSED
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
 from tests.integration.docker.conftest import IMAGES, OURS, PROJECT, Image

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tasks.collectors.zygote import Zygote
-from tasks.deployment.prefect_file import render
+from tasks.deployment.deployments import render
 from tasks.drill.apart import run_drill
 from tasks.system.sandbox import Limits, run_confined
 

@@ -10,7 +10,7 @@ import pytest
 
 from blocks.signing_key import SigningKey
 from tasks.custody.incident.readiness import Finding, Weight, loss, sound
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.incident.directory import disks
 from tasks.readiness import host
 from tasks.readiness.check_target import CheckTarget

@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 from blocks.directory import DirectoryStore
 from blocks.s3.store import S3Store
 from blocks.store import EvidenceStore
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 
 SECRET = "only-the-credentials-block-knows-this"
 

@@ -8,8 +8,8 @@ import pytest
 from prefect_aws import AwsCredentials
 
 from blocks.s3.store import S3Store
-from tasks.custody.evidence import parts
-from tasks.drill.parts import SeaweedFS
+from tasks.custody.evidence import part_sizes
+from tasks.drill.store_and_worker import SeaweedFS
 from tests.integration.s3.proxy import Proxy
 from tests.support.workloads import SmallWorkload
 
@@ -21,8 +21,8 @@ PARTS = 4
 @pytest.fixture
 def laden(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> SmallWorkload:
     """Forty small files, one that is streamed, and one that goes in four parts."""
-    monkeypatch.setattr(parts, "ABOVE", 6 * MIB)
-    monkeypatch.setattr(parts, "PART", 5 * MIB)
+    monkeypatch.setattr(part_sizes, "ABOVE", 6 * MIB)
+    monkeypatch.setattr(part_sizes, "PART", 5 * MIB)
     (small.root / LARGE).write_bytes(os.urandom(15 * MIB + 7))
     (small.root / "models/model_streamed.joblib").write_bytes(os.urandom(5 * MIB))
     for number in range(40):

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from blocks.directory import DirectoryStore
 from blocks.s3.store import S3Store
 from tasks.custody.errors import PermanentStoreError, TransientStoreError
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tests.integration.s3.proxy import Exchange, Proxy, Rule, meanwhile
 from tests.support.deliveries import proven, run_of, sent
 from tests.support.small_disks import MIB, fill, small_disk

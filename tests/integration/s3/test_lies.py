@@ -12,7 +12,7 @@ from blocks.s3.store import S3Store
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE
 from tasks.custody.evidence.keys import evidence_key
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.evidence.seal import read_manifest
 from tasks.runtime.context import RunContext
 from tests.integration.s3.conftest import LARGE, MIB

@@ -15,10 +15,10 @@ from prefect_aws import AwsCredentials
 
 from blocks.s3.store import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
-from tasks.custody.evidence.parts import Parts, divide
+from tasks.custody.evidence.part_sizes import Parts, divide
 from tasks.custody.store import promises
 from tasks.custody.store.retention import NOTHING, Retention
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,7 +31,7 @@ from pathlib import Path
 from prefect_aws import AwsCredentials
 from blocks.s3 import parts as s3_parts
 from blocks.s3.store import S3Store
-from tasks.custody.evidence.parts import divide
+from tasks.custody.evidence.part_sizes import divide
 
 s3_parts.AT_ONCE = 1
 endpoint, bucket, prefix, path, size, total, after = sys.argv[1:]

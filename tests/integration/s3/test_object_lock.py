@@ -18,7 +18,7 @@ from blocks.s3.store import S3Store
 from blocks.store import EvidenceStore
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.store.retention import NOTHING, Retention
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.examine import examine
 from tasks.readiness.store import check_canary, check_lock

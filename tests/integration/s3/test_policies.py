@@ -20,7 +20,7 @@ from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Denied
 from tasks.custody.evidence.keys import begun_key
 from tasks.custody.incident.verdict import Verdict, Word
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import seal
 from tasks.latest.promote import promote

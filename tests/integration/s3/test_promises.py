@@ -17,15 +17,15 @@ from blocks.s3.store import S3Store
 from tasks.custody.errors import Conflict
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.keys import evidence_key
-from tasks.custody.evidence.parts import Parts, divide
+from tasks.custody.evidence.part_sizes import Parts, divide
 from tasks.custody.store import promises
 from tasks.custody.store.latest import ObjectRef
 from tasks.custody.store.objects import Expected
 from tasks.custody.store.promises import CreationWay, Promises
 from tasks.custody.store.retention import NOTHING, Retention
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.latest.history import at_key
-from tasks.storage.prove_object import prove
+from tasks.storage.verify_object import prove
 from tests.integration.s3.forgetful import (
     Forgetful,
     ask_for_an_algorithm,

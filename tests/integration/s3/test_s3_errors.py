@@ -27,7 +27,7 @@ from blocks.s3 import store as s3
 from blocks.s3.errors import explain
 from blocks.s3.store import S3Store
 from tasks.custody.errors import BusyStoreError, Denied, PermanentStoreError, StoreError, TransientStoreError
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tests.integration.s3.proxy import Proxy, Rule, refuse
 
 Act = Callable[[Store], object]

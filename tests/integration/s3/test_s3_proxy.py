@@ -19,8 +19,8 @@ from blocks.s3.errors import explain
 from blocks.s3.store import S3Store
 from blocks.store_fields import StoreFields
 from tasks.custody.errors import StoreError, TransientStoreError
-from tasks.custody.evidence.parts import divide
-from tasks.drill.parts import SeaweedFS
+from tasks.custody.evidence.part_sizes import divide
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.evidence.time_stamp import time_stamp
 from tests.integration.s3.tls import NAME, Tls, join, serving, tls_before
 from tests.support.time_authority import TimeAuthority

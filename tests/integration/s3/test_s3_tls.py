@@ -11,8 +11,8 @@ from prefect_aws.client_parameters import AwsClientParameters
 
 from blocks.s3.store import S3Store
 from tasks.custody.errors import PermanentStoreError
-from tasks.custody.evidence.parts import divide
-from tasks.drill.parts import SeaweedFS
+from tasks.custody.evidence.part_sizes import divide
+from tasks.drill.store_and_worker import SeaweedFS
 from tests.integration.s3.tls import Tls, tls_before
 
 PART = 5 << 20

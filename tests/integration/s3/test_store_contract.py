@@ -22,8 +22,8 @@ from blocks.s3 import store as s3
 from blocks.s3.store import S3Store
 from tasks.custody.errors import Conflict, PermanentStoreError
 from tasks.custody.evidence.keys import evidence_key, stored_name
-from tasks.custody.evidence.parts import Parts, divide, part_size
-from tasks.drill.parts import SeaweedFS
+from tasks.custody.evidence.part_sizes import Parts, divide, part_size
+from tasks.drill.store_and_worker import SeaweedFS
 from tests.support.memory_store import MemoryStore
 
 Maker = Callable[[], Store]

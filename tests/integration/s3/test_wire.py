@@ -12,7 +12,7 @@ from prefect_aws import AwsCredentials
 from blocks.s3 import clients as s3_clients
 from blocks.s3.store import S3Store
 from tasks.custody.errors import PermanentStoreError, StoreError, TransientStoreError
-from tasks.custody.evidence.parts import divide
+from tasks.custody.evidence.part_sizes import divide
 from tasks.runtime import wait_for_store
 from tests.integration.s3.conftest import LARGE, MIB, PARTS
 from tests.integration.s3.proxy import Act, Exchange, Proxy, Rule, cut_after, dawdle, lose_the_answer, refuse, stall

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from blocks.signing_key import SigningKey
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tests.integration.systemd.test_installed_units import VENV, Site, bare_host
 from tests.support.booted_host import PROJECT, BootedHost
 from tests.support.workloads import wait_until

@@ -13,10 +13,10 @@ from tasks.acquisition.collector import Taken, Target
 from tasks.acquisition.copying import Copying, changes
 from tasks.acquisition.pouring import extents
 from tasks.acquisition.room import Room
-from tasks.custody.evidence import parts
+from tasks.custody.evidence import part_sizes
 from tasks.custody.evidence.acquisition import IN_PLACE, Loss, Outcome, StoredFile
-from tasks.custody.evidence.parts import divide, hash_file
-from tasks.custody.evidence.secrets import LIMIT
+from tasks.custody.evidence.part_sizes import divide, hash_file
+from tasks.custody.evidence.secrets_in_files import LIMIT
 from tasks.custody.store.manifest import digest, digest_bytes
 from tests.support.workloads import wait_until
 from tests.unit.acquisition.test_acquire import FILES, NOBODY, SECRET, am_root, folder, place, root, taken, target
@@ -76,8 +76,8 @@ def test_the_pieces_of_a_sparse_file_cover_all_of_its_data(tmp_path: Path) -> No
 def test_a_large_file_comes_with_the_parts_in_which_it_will_be_sent(
     root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "ABOVE", 1 << 20)
-    monkeypatch.setattr(parts, "PART", 1 << 20)
+    monkeypatch.setattr(part_sizes, "ABOVE", 1 << 20)
+    monkeypatch.setattr(part_sizes, "PART", 1 << 20)
     (root / "logs/a.log").write_bytes(os.urandom((2 << 20) + 5))
     copied = one(copying_to(root, folder), "logs/a.log")
     assert (copied.sha256, copied.parts) == divide(root / "logs/a.log", 1 << 20, copied.size)
@@ -95,7 +95,7 @@ def read_so_far() -> int:
 def test_a_file_is_hashed_divided_searched_and_copied_in_one_reading(
     root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, searched: int | None, *, copies: bool
 ) -> None:
-    monkeypatch.setattr(parts, "ABOVE", 1 << 20)
+    monkeypatch.setattr(part_sizes, "ABOVE", 1 << 20)
     token = b"\nghp" + b"_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8\n"
     data = os.urandom(9 << 20) + token + os.urandom(9 << 20)
     (root / "logs/a.log").write_bytes(data)

@@ -10,7 +10,7 @@ from tasks.acquisition.collector import Target
 from tasks.acquisition.searching import search_items
 from tasks.collectors import discover
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile
-from tasks.custody.evidence.secrets import Search
+from tasks.custody.evidence.secrets_in_files import Search
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import read_manifest, seal
 from tests.support.run_context import case_of, key_of, made

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from blocks.directory import DirectoryStore
 from blocks.port import StoredObject
 from flows.command.commands import invoke
-from tasks.audit.inventory import holdings
+from tasks.audit.list_incidents import holdings
 from tasks.cli.store_argument import named_store
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import targets_key

@@ -13,7 +13,7 @@ from tasks.custody.audit.finding import Severity
 from tasks.custody.audit.promise import Promise, check_promise
 from tasks.custody.audit.untrusted import Unreadable, read_manifest
 from tasks.custody.evidence.acquisition import StoredFile
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.store.manifest import Manifest, canonical
 from tasks.custody.store.objects import all_objects
 from tasks.storage.untrusted_reads import see

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.port import StoredObject
-from tasks.audit.inventory import columns, fleets, holdings
+from tasks.audit.list_incidents import columns, fleets, holdings
 from tasks.audit.report import lines, markdown, rows
 from tasks.audit.verify import verify_incident
 from tasks.custody.audit.examine import examine

@@ -5,7 +5,7 @@ from threading import Event, Lock
 from typing import Any
 
 from blocks.s3.parts import AT_ONCE, MultipartObjects
-from tasks.custody.evidence.parts import Part
+from tasks.custody.evidence.part_sizes import Part
 
 NOTHING: Any = None
 

@@ -7,7 +7,7 @@ import pytest
 from flows.fleet_drill import CONTROL, HOSTS
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.incident.incident import principal_of
-from tasks.drill.vault import IDENTITY, allowed_signers, new_key
+from tasks.drill.show_retention import IDENTITY, allowed_signers, new_key
 
 
 @pytest.mark.parametrize("hosts", [(CONTROL, *HOSTS), ()])

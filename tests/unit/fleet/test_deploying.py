@@ -9,7 +9,7 @@ import pytest
 
 from tasks.custody.errors import Refused
 from tasks.deployment import register
-from tasks.deployment.prefect_file import Template, deploy
+from tasks.deployment.deployments import Template, deploy
 
 
 class Server:

@@ -24,7 +24,7 @@ from tasks.custody.fleet.host_order import new_fleet_id
 from tasks.custody.fleet.incident import TargetHost
 from tasks.custody.fleet.table import freezes
 from tasks.custody.store.manifest import canonical, digest_bytes
-from tasks.drill.vault import write_frame_keys
+from tasks.drill.show_retention import write_frame_keys
 from tasks.fleet import frame
 from tasks.fleet.frame import answers_of, prepare
 from tests.unit.custody.fleet.test_order import INCIDENT, OPENED

@@ -11,7 +11,7 @@ from tasks.custody.containment.pause import Launcher, LauncherKind, LauncherStat
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
 from tasks.custody.containment.thaw import Thawed
 from tasks.custody.evidence.acquisition import Evidence, Outcome
-from tasks.custody.evidence.secrets import Hit, Search
+from tasks.custody.evidence.secrets_in_files import Hit, Search
 from tasks.custody.incident.ending import OF_WORD, ending_of
 from tasks.custody.incident.verdict import Verdict, Word, judge_thaw
 from tasks.custody.models.inspection import Inspection

@@ -9,7 +9,7 @@ import pytest
 
 from blocks.port import ignore_progress
 from tasks.custody.errors import StoreError
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.evidence.collect import collect
 from tasks.record.final_state import final_state
 from tasks.record.write import Record

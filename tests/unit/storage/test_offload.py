@@ -12,9 +12,9 @@ import pytest
 
 from blocks.port import StoredObject, ignore_progress
 from tasks.custody.errors import TransientStoreError
-from tasks.custody.evidence import parts as division
+from tasks.custody.evidence import part_sizes as division
 from tasks.custody.evidence.keys import beside_key, evidence_key
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.store.retention import Retention
 from tasks.evidence.seal import read_manifest
 from tasks.incident.layout import LEDGER

@@ -11,7 +11,7 @@ import yaml
 
 from tasks.custody.errors import Refused
 from tasks.deployment import register
-from tasks.deployment.prefect_file import render
+from tasks.deployment.deployments import render
 from tasks.system.files.shared_files import SHARED
 from tasks.system.own_runs import ENGINES, FLOWS, engine_of, entrypoint_of
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.evidence import parts as division
-from tasks.custody.evidence.parts import ABOVE, MOST, PART, Parts, divide, hash_file, part_size
+from tasks.custody.evidence import part_sizes as division
+from tasks.custody.evidence.part_sizes import ABOVE, MOST, PART, Parts, divide, hash_file, part_size
 
 MIB = 1 << 20
 S3_LARGEST = 5 << 40

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from tasks.custody.evidence.public_tokens import SHAPES
 from tasks.custody.evidence.redact import redact
-from tasks.custody.evidence.secrets import MOST, Hit, Search, Searching, is_binary, looks_secret, notes_of, search
+from tasks.custody.evidence.secrets_in_files import (
+    MOST,
+    Hit,
+    Search,
+    Searching,
+    is_binary,
+    looks_secret,
+    notes_of,
+    search,
+)
 from tests.support.examples import scaled
 
 DICE = random.Random(3)  # noqa: S311  a repeatable test, no secret

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tasks.custody.errors import Tampered
 from tasks.custody.evidence.acquisition import IN_PLACE, StoredFile
 from tasks.custody.evidence.keys import MANIFEST, SUMS, quote, stored_name
-from tasks.custody.evidence.parts import Parts
+from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.store.manifest import (
     Manifest,
     canonical,

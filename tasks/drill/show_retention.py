@@ -18,7 +18,7 @@ from tasks.custody.evidence.keys import MANIFEST, SIGNATURE
 from tasks.custody.fleet.frame import NAMESPACE
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.store.signature import signer_line
-from tasks.drill.parts import SeaweedFS
+from tasks.drill.store_and_worker import SeaweedFS
 from tasks.system.installation import FLEET_KEY, FLEET_SIGNERS
 
 LOCK: Final[dict[str, Any]] = {"lock": "governance", "lock_days": 1}
