@@ -135,7 +135,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         names_root=_argument(process, places.paths) or _variable(where, _SEARCHED, places.paths),
         began_there=_variable(where, _NAMING, places.paths),
         named_apart=_is_named_apart(view, process),
-        placed=history_of(process.cwd).folders if _may_follow(view, process, places) else float("inf"),
+        placed=_find_placed(view, process, places),
         lost=_lost(where),
         resolved=_is_resolved(view, process, called, places),
         read_only=bool(process.places) and places.is_read_only(view),
@@ -203,9 +203,10 @@ def _is_named_apart(view: View, process: Process) -> bool:
     return any(file_id(view.locate(path)) == place for path in began)
 
 
-def _may_follow(view: View, process: Process, places: Places) -> bool:
-    """Return whether its working directory has the same name for us, and no file system that may not answer."""
-    return view.ours and process.cwd.startswith("/") and not places.is_slow(view, process.cwd)
+def _find_placed(view: View, process: Process, places: Places) -> float:
+    """Return since when its working directory has surely had its name; infinite if the file system may not answer."""
+    is_asked = process.cwd.startswith("/") and not places.is_slow(view, process.cwd)
+    return history_of(process.cwd, view.locate("/")).folders if is_asked else float("inf")
 
 
 def _is_resolved(view: View, process: Process, called: str, places: Places) -> bool:

@@ -43,22 +43,25 @@ class PathHistory:
 UNKNOWN_PATH: Final = PathHistory()
 
 
-def history_of(path: str) -> PathHistory:
-    """Follow an absolute path from the top, link by link. Of one that leads nowhere nothing is known."""
+def history_of(path: str, top: str = "/") -> PathHistory:
+    """Follow an absolute path from the top, link by link. Of one that leads nowhere nothing is known.
+
+    `top` is the root folder of who calls it so: a process may have one of its own, or other mounts.
+    """
     with suppress(OSError, ValueError):
-        return _follow(path)
+        return _follow(path, Path(top))
     return UNKNOWN_PATH
 
 
-def _follow(path: str) -> PathHistory:
+def _follow(path: str, top: Path) -> PathHistory:
     folders, links, targets = 0.0, 0.0, list[LinkTarget]()
-    here, names = Path("/"), _names(path)
+    here, names = top, _names(path)
     while names:
         name = names.pop()
         if name == "..":
             here = here.parent
             continue
-        status, above = (here / name).lstat(), here.lstat()
+        status, above = (here / name).lstat(), here.stat()
         changed = min(status.st_ctime, above.st_ctime)
         if not S_ISLNK(status.st_mode):
             here, folders = here / name, max(folders, changed)
@@ -67,7 +70,7 @@ def _follow(path: str) -> PathHistory:
         if len(targets) > _LINKS:
             raise ValueError(f"more than {_LINKS} links")
         links, to = max(links, changed), str((here / name).readlink())
-        here, names = Path("/") if to.startswith("/") else here, names + _names(to)
+        here, names = top if to.startswith("/") else here, names + _names(to)
     return PathHistory(ticks_of(folders), ticks_of(links), tuple(targets))
 
 

@@ -409,9 +409,12 @@ def _was_elsewhere(case: _Case) -> bool:
     """Return whether a process that works elsewhere now was not in the root when it was started.
 
     The root's path has led to the root since before; or its own folder has had its name since before, and no link of
-    the root's path was moved since; or it was called at its start by a name that leads there now.
+    the root's path was moved since; or it was called at its start by a name that leads there now. To one in a container
+    only mounts lead, which are judged with that, if the engine tells.
     """
     start, named, handles = case.process.identity.start, case.look.named, case.handles
+    if case.process.container and case.look.containers is not None:
+        return start > case.look.born
     since = max(case.look.born, named.folders, named.links)
     return start > since or handles.named_apart or start > max(named.links, handles.placed)
 

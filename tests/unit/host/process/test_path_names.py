@@ -128,6 +128,17 @@ def test_a_processs_folder_has_had_its_name_since_before_unless_it_may_have_been
         assert read().placed > moment
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a mount namespace")
+def test_one_that_has_mounts_of_its_own_has_its_names_by_these(here: Path) -> None:
+    """As a service with a /tmp of its own has."""
+    wait_for_a_later_moment()
+    with working(here / "x", "unshare", "--mount", "cat") as read:
+        moment = wait_for_a_later_moment()
+        assert read().placed < moment
+        swap(here)
+        assert read().placed > moment
+
+
 @pytest.mark.parametrize(
     ("pwd", "before", "after"),
     [("{}/x", True, False), ("{}", False, False), ("", False, False), ("x", False, False), ("{}/x/../x", True, False)],

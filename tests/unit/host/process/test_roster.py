@@ -442,6 +442,7 @@ def test_of_a_match_that_names_the_root_nothing_says_that_it_may_be_anothers(han
 
 RENAMED_SINCE = replace(LOOK, named=replace(NAMED, folders=500))
 LINKED_SINCE = replace(LOOK, named=replace(NAMED, links=500))
+BOXED = replace(ELSEWHERE, container="ab" * 32)
 RELEASED = replace(LOOK, named=replace(NAMED, targets=(LinkTarget(PurePath("/srv/releases/2"), ("app",)),)))
 BEFORE = replace(ELSEWHERE, cwd="/srv/releases/1/app")
 WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
@@ -547,6 +548,14 @@ WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
         Kind.TOLD,
         handles=replace(OWN, named_apart=True),
         look=LINKED_SINCE,
+    ),
+    Case("in a container, which is judged by its mounts", BOXED, Kind.TOLD, look=RENAMED_SINCE),
+    Case(
+        "in a container of which the engine does not tell",
+        BOXED,
+        Kind.SUSPECT,
+        "another's name",
+        look=replace(RENAMED_SINCE, containers=None),
     ),
     Case("in the release before, however young", BEFORE, Kind.SUSPECT, "lies beside the folder", look=RELEASED),
     Case(
