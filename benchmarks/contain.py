@@ -30,7 +30,7 @@ from benchmarks.watched import Watched, watch
 from blocks import EvidenceStore, Workload
 from tasks.custody.incident.deployment_names import full_name
 from tasks.drill.deployment import NAME, client_of, deploy, prefect
-from tasks.drill.sample import WORKERS, SampleWorkload
+from tasks.drill.sample_workload import WORKERS, SampleWorkload
 from tasks.drill.screen import say
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON

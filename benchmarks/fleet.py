@@ -36,7 +36,7 @@ from tasks.custody.fleet.host_order import new_fleet_id
 from tasks.deployment.register import make_pool
 from tasks.drill.deployment import POOL, client_of
 from tasks.drill.fleet_host import FleetHost
-from tasks.drill.plant import Plant
+from tasks.drill.fleet_servers import Plant
 from tasks.drill.screen import say
 from tasks.drill.show_retention import new_key, write_frame_keys
 from tasks.fleet.opening import the_incident

@@ -17,7 +17,7 @@ from blocks import EvidenceStore, Fleet, SigningKey, Workload
 from tasks.custody.incident.deployment_names import full_name
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL
-from tasks.drill.plant import Plant
+from tasks.drill.fleet_servers import Plant
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.polling import poll_until
 

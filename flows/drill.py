@@ -37,7 +37,7 @@ from tasks.custody.incident.timeline import FIGURES
 from tasks.custody.incident.verdict import Word
 from tasks.drill.apart import run_drill
 from tasks.drill.deployment import NAME, POOL, client_of, deploy, prefect, save_blocks
-from tasks.drill.sample import REFUSED, SampleWorkload, declare
+from tasks.drill.sample_workload import REFUSED, SampleWorkload, declare
 from tasks.drill.screen import follow, heading, last_line, say
 from tasks.drill.show_retention import ALLOWED, allowed_signers, lock_bucket, proven_by_ssh_keygen, refuses_deletion
 from tasks.drill.store_and_worker import SeaweedFS, Worker

@@ -30,7 +30,7 @@ from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL, client_of
 from tasks.drill.fleet_host import FleetHost
-from tasks.drill.plant import Plant
+from tasks.drill.fleet_servers import Plant
 from tasks.drill.screen import say
 from tasks.drill.show_retention import allowed_signers, credentials, new_key, write_frame_keys
 from tasks.drill.store_and_worker import SeaweedFS

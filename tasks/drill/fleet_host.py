@@ -12,7 +12,7 @@ import psutil
 
 from blocks.workload import Workload
 from tasks.custody.errors import Refused
-from tasks.drill.sample import declare, find_living
+from tasks.drill.sample_workload import declare, find_living
 from tasks.prefect_side.own_server import PrefectServer
 from tasks.system.declarations import VARIABLE
 from tasks.system.free_ports import ask

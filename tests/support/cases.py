@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tasks.drill.sample import every_process
+from tasks.drill.sample_workload import every_process
 from tasks.host.cgroup.group import ControlGroup, Hierarchy
 from tests.support.accounts import new_user
 from tests.support.workloads import wait_until

@@ -18,7 +18,7 @@ from typing import Self
 import psutil
 
 from blocks.workload import Workload
-from tasks.drill.sample import end_all_in, find_living
+from tasks.drill.sample_workload import end_all_in, find_living
 from tasks.host.cgroup.group import Hierarchy
 from tasks.host.cgroup.ownership import INCIDENT_PREFIX
 from tasks.incident.layout import GROUPS, of_any_boot

@@ -17,7 +17,7 @@ from benchmarks.rows import table
 from benchmarks.runbook import typed
 from benchmarks.trees import seconds_to_freeze
 from benchmarks.watched import Watched, watch
-from tasks.drill.sample import SampleWorkload, end_all_in, find_living
+from tasks.drill.sample_workload import SampleWorkload, end_all_in, find_living
 from tests.support.workloads import SmallWorkload, wait_until
 
 NOTHING: Any = None

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.busy import BUSY, BusyMachine
 from benchmarks.trigger import CAP_SECONDS, Times, main, rows, where
 from tasks.custody.incident.description import recognisable
-from tasks.drill.sample import find_living
+from tasks.drill.sample_workload import find_living
 from tasks.host.host import LinuxHost
 from tasks.host.workload import describe
 from tests.support.workloads import wait_until

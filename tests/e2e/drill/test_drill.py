@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.drill.sample import every_process
+from tasks.drill.sample_workload import every_process
 from tests.support.workloads import wait_until
 
 pytestmark = pytest.mark.soak  # five minutes of both processors; other scenes show what it is made of

@@ -25,7 +25,7 @@ from tasks.cli.next_step import Called
 from tasks.cli.status import status
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.errors import Refused
-from tasks.drill.sample import every_process
+from tasks.drill.sample_workload import every_process
 from tasks.host.host import LinuxHost
 from tasks.incident.layout import CORDON
 from tasks.prefect_side.own_server import PrefectServer

@@ -25,7 +25,7 @@ from tasks.custody.incident.log import broken
 from tasks.custody.incident.verdict import Word, why_not_recover
 from tasks.custody.models.canary import row_of
 from tasks.custody.store.manifest import digest_bytes
-from tasks.drill.sample import end_all_in
+from tasks.drill.sample_workload import end_all_in
 from tasks.incident.run_lock import take_ownership
 from tasks.recovery.api_client import Api, NotRecovered, failure, predict
 from tasks.recovery.health import wait_healthy

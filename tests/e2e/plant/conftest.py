@@ -17,7 +17,7 @@ from tasks.custody.incident.deployment_names import full_name
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL
 from tasks.drill.fleet_host import FleetHost
-from tasks.drill.plant import Plant
+from tasks.drill.fleet_servers import Plant
 from tasks.drill.plant_stores import haproxy, postgresql, redis
 from tests.support.prefect_http import http_to
 from tests.support.workloads import wait_until

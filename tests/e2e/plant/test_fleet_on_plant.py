@@ -6,7 +6,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from tasks.drill.plant import settings
+from tasks.drill.fleet_servers import settings
 from tests.e2e.plant.conftest import HOSTS, RUN_SECONDS, Site
 from tests.support.workloads import wait_until
 

@@ -17,7 +17,7 @@ from tasks.containment.stop import stop
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.custody.containment.receipt import Containment, End, Freeze, Stop
-from tasks.drill.sample import SOURCE
+from tasks.drill.sample_workload import SOURCE
 from tasks.host.host import LinuxHost, lives
 from tasks.host.process.places import Places
 from tasks.host.process.table import read_process, start_of, untouchable
