@@ -139,7 +139,8 @@ def _describe_contract(found: Found) -> None:
         )
     if not health:
         found.missing["health_path"] = "no path that is usual or described answers with 2xx; a key: api_headers"
-    found.missing["canary_request"] = f"a body of POST {predict or 'its predict_path'} and prediction_at"
+    to_send = f"what to send by POST {predict or 'to predict_path'}, as in {{ rooms = 3 }}"
+    found.missing["canary_request"] = f"{to_send}, and prediction_at, where its answer is"
 
 
 def _point_to(content: Any, is_wanted: Callable[[str], bool], at: str = "") -> str:

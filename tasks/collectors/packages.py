@@ -32,7 +32,8 @@ def folders_of(target: Target) -> list[Path]:
     prefix, bounds = prefix_of(target), bounds_of(target)
     found = [folder for folder in sorted(prefix.glob("lib*/python*/site-packages")) if folder.is_dir()]
     if not found:
-        raise NothingThere(f"no site-packages under {prefix}: set `interpreter` in the workload block")
+        cure = 'set `interpreter` in the workload block; if it has no Python: may_be_missing = ["packages"]'
+        raise NothingThere(f"no site-packages under {prefix}: {cure}")
     inside = [folder.resolve() for folder in found if inside_of(bounds, folder) is not None]
     if not inside:
         reason = f"{found[0]} leads out of {bounds}; name the interpreter by its real path in the workload block"

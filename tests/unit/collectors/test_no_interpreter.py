@@ -11,5 +11,5 @@ from tests.unit.acquisition.test_acquire import target
 
 @pytest.mark.parametrize("collector", [interpreter, packages])
 def test_the_reason_names_the_field_to_set(tmp_path: Path, collector: object) -> None:
-    with pytest.raises(NothingThere, match=r"venv.*: set `interpreter` in the workload block$"):
+    with pytest.raises(NothingThere, match=r"venv.*: set `interpreter` in the workload block"):
         collector.make(target(tmp_path))  # type: ignore[attr-defined]
