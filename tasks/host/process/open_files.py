@@ -134,7 +134,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         waits=waits or (f"it has a file of the root mapped: {data[0]}" if data else ""),
         names_root=_argument(process, places.paths) or _variable(where, _SEARCHED, places.paths),
         began_there=_variable(where, _NAMING, places.paths),
-        named_apart=_is_named_apart(view, process),
+        named_apart=_is_named_apart(view, process, called),
         placed=_find_placed(view, process, places),
         lost=_lost(where),
         resolved=_is_resolved(view, process, called, places),
@@ -192,12 +192,13 @@ def _leads_to(word: str, roots: Iterable[str]) -> bool:
     return any(re.search(rf"{re.escape(root)}(?![\w.-])", word) for root in roots)
 
 
-def _is_named_apart(view: View, process: Process) -> bool:
-    """Return whether its working directory was called at its start as it is now: by PWD, or by its script's path."""
-    place, script = file_id(f"/proc/{view.where}/cwd"), script_of(process.command)
+def _is_named_apart(view: View, process: Process, called: str) -> bool:
+    """Return whether its working directory was called at its start as it is now: by PWD, its script or its program."""
+    place = file_id(f"/proc/{view.where}/cwd")
     if place is None or not process.cwd:
         return False
-    if script.startswith(f"{process.cwd.rstrip('/')}/") and os.path.lexists(view.locate(script)):
+    words = (word for word in (called, script_of(process.command)) if word.startswith(f"{process.cwd}/"))
+    if any(os.path.lexists(view.locate(word)) for word in words):
         return True
     began = [row.removeprefix("PWD=") for row in _variables(view.where, (b"PWD=/",))]
     return any(file_id(view.locate(path)) == place for path in began)

@@ -150,6 +150,14 @@ def test_pwd_tells_that_a_folder_was_called_so_at_the_start(here: Path, pwd: str
         assert read().named_apart == after
 
 
+def test_so_does_a_program_of_the_folder(here: Path) -> None:
+    (here / "x/cat").symlink_to("/bin/cat")
+    with working(here / "x", f"{here}/x/cat") as read:
+        assert read().named_apart
+        swap(here)
+        assert not read().named_apart
+
+
 @pytest.mark.parametrize(
     ("script", "tells"), [("{}/x/run", True), ("run", False), ("{}/run", False), ("{}/x/no", False)]
 )
@@ -165,3 +173,10 @@ def test_a_scripts_path_tells_it_if_it_lies_where_the_process_works(here: Path, 
             assert read().named_apart == tells
             swap(here)
             assert not read().named_apart
+
+
+def test_who_works_in_the_root_of_all_may_have_begun_anywhere() -> None:
+    with working(Path("/"), "/bin/cat") as read:
+        assert not read().named_apart
+    with working(Path("/"), "/bin/cat", pwd="/") as read:
+        assert read().named_apart
