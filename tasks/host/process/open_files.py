@@ -13,7 +13,6 @@ from typing import Final
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.handles import FileId, Handles, PipeEnd
 from tasks.host.process.known_programs import script_of
-from tasks.host.process.path_names import history_of
 from tasks.host.process.places import Places, View, file_id
 from tasks.host.process.process import Process
 from tasks.host.process.table import GONE, place_of, start_of
@@ -135,7 +134,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         names_root=_argument(process, places.paths) or _variable(where, _SEARCHED, places.paths),
         began_there=_variable(where, _NAMING, places.paths),
         named_apart=_is_named_apart(view, process, called),
-        placed=_find_placed(view, process, places),
+        placed=places.find_placed(view, process.cwd),
         lost=_lost(where),
         resolved=_is_resolved(view, process, called, places),
         read_only=bool(process.places) and places.is_read_only(view),
@@ -202,12 +201,6 @@ def _is_named_apart(view: View, process: Process, called: str) -> bool:
         return True
     began = [row.removeprefix("PWD=") for row in _variables(view.where, (b"PWD=/",))]
     return any(file_id(view.locate(path)) == place for path in began)
-
-
-def _find_placed(view: View, process: Process, places: Places) -> float:
-    """Return since when its working directory has surely had its name; infinite if the file system may not answer."""
-    is_asked = process.cwd.startswith("/") and not places.is_slow(view, process.cwd)
-    return history_of(process.cwd, view.locate("/")).folders if is_asked else float("inf")
 
 
 def _is_resolved(view: View, process: Process, called: str, places: Places) -> bool:

@@ -8,7 +8,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from stat import S_ISLNK
 from typing import Final
 
@@ -49,28 +49,33 @@ def history_of(path: str, top: str = "/") -> PathHistory:
     `top` is the root folder of who calls it so: a process may have one of its own, or other mounts.
     """
     with suppress(OSError, ValueError):
-        return _follow(path, Path(top))
+        return _follow(path, top)
     return UNKNOWN_PATH
 
 
-def _follow(path: str, top: Path) -> PathHistory:
+def _follow(path: str, top: str) -> PathHistory:
     folders, links, targets = 0.0, 0.0, list[LinkTarget]()
-    here, names = top, _names(path)
+    here, names = top.rstrip("/"), _names(path)
+    above = os.stat(f"{here}/")
     while names:
         name = names.pop()
         if name == "..":
-            here = here.parent
+            here = here.rpartition("/")[0] if len(here) > len(top) else here
+            above = os.stat(f"{here}/")
             continue
-        status, above = (here / name).lstat(), here.stat()
+        place = f"{here}/{name}"
+        status = os.lstat(place)
         changed = min(status.st_ctime, above.st_ctime)
         if not S_ISLNK(status.st_mode):
-            here, folders = here / name, max(folders, changed)
+            here, above, folders = place, status, max(folders, changed)
             continue
-        targets.append(LinkTarget(PurePath(os.path.realpath(here / name)), tuple(reversed(names))))
+        targets.append(LinkTarget(PurePath(os.path.realpath(place)), tuple(reversed(names))))
         if len(targets) > _LINKS:
             raise ValueError(f"more than {_LINKS} links")
-        links, to = max(links, changed), str((here / name).readlink())
-        here, names = top if to.startswith("/") else here, names + _names(to)
+        links, to = max(links, changed), os.readlink(place)
+        names += _names(to)
+        if to.startswith("/"):
+            here, above = top.rstrip("/"), os.stat(top)
     return PathHistory(ticks_of(folders), ticks_of(links), tuple(targets))
 
 

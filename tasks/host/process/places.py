@@ -16,6 +16,7 @@ from tasks.custody.containment.place import Place
 from tasks.host.process.contents import Contents
 from tasks.host.process.handles import FileId
 from tasks.host.process.known_programs import may_write, script_of
+from tasks.host.process.path_names import history_of
 from tasks.system.kernel_tables import read_table, unescape
 from tasks.system.look_budget import LookBudget, TooMuchWork
 
@@ -106,6 +107,7 @@ class Places:
         self._folders: dict[FileId, bool] = {}
         self._words: dict[tuple[FileId, str], bool] = {}
         self._named: dict[tuple[int | str, str], bool] = {}
+        self._placed: dict[tuple[int | str, str], float] = {}
         self._slow: dict[int, tuple[tuple[str, str], ...]] = {}
         self.contents = Contents(self.root, self._tops, self._find_slow_points)
         self._guesses = 0
@@ -262,6 +264,17 @@ class Places:
     def holds(self, view: View, path: str) -> bool:
         """Return whether an open or mapped file, by the name that the kernel gives it, lies below."""
         return bool(self._tops) and self._holds(view, path)
+
+    def find_placed(self, view: View, folder: str) -> float:
+        """Return since when a process's folder has surely had its name, in clock ticks since boot.
+
+        Infinite if it has none, or if its file system may not answer.
+        """
+        key = (view.namespace if view.ours else view.where, folder)
+        if key not in self._placed:
+            is_asked = folder.startswith("/") and not self.is_slow(view, folder)
+            self._placed[key] = history_of(folder, view.locate("/")).folders if is_asked else float("inf")
+        return self._placed[key]
 
     def names(self, status: os.stat_result) -> bool:
         """Return whether a regular file has a name below, whatever it was opened by.
