@@ -69,7 +69,7 @@ NO_CHILD = (
     '"--python", sys.executable',  # uv's
     "str(interpreter) if own else sys.executable",  # -I, on the next words
     "POOL, sys.executable",  # the interpreter of deployments
-    "request.engine or sys.executable",
+    "engine or sys.executable",
     "python or sys.executable",
     "os.execve(sys.executable, [",
 )
