@@ -333,6 +333,8 @@ def _tell_near(case: _Case) -> str:
     process, handles = case.process, case.handles
     if handles.lost and _is_below(handles.lost, PurePath(case.description.root)):
         return f"its working directory was of the root's name and is deleted: {handles.lost}"
+    if (covered := _find_covered(case)) and not process.container:
+        return f"it is in what has the root's name and is not the root, as below a mount: {visible(covered)}"
     if handles.names_root and not process.container:
         return f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
     if handles.waits and process.user == case.look.account and not process.container:
@@ -384,6 +386,8 @@ def _doubts(case: _Case) -> Iterator[str]:
         yield f"it matches, and names the root: {visible(named)}"
     if handles.lost:
         yield "it matches, and its working directory is deleted"
+    if covered := _find_covered(case):
+        yield f"it matches, and is in what has the root's name and is not the root: {visible(covered)}"
     if handles.denied or _unread(case):
         yield "it matches, and may not be looked into"
     # A worker process has no script of its own: it is its parent's, as long as that lives.
@@ -395,6 +399,16 @@ def _doubts(case: _Case) -> Iterator[str]:
         yield f"it matches, and lies beside the folder to which a link of the root's path leads: {visible(path)}"
     if not _was_elsewhere(case):
         yield "it matches, and is older than the root as it is named now, which may have been another's name"
+
+
+def _find_covered(case: _Case) -> str:
+    """Return the folder or program of a process that lies below the root's name but not below the root.
+
+    A mount came over it: the kernel goes on calling by that name what it covers.
+    """
+    root, process = PurePath(case.description.root), case.process
+    texts = () if process.is_rooted else (process.cwd, process.executable)
+    return next((text for text in texts if text and _is_below(text, root)), "")
 
 
 def _find_beside(case: _Case) -> str:

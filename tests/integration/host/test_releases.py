@@ -1,6 +1,8 @@
 """A deploy puts another folder under the root's name while what ran there before goes on: it is not harmless."""
 
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,9 +40,9 @@ def swap_folders(base: Path) -> None:
 
 
 @contextmanager
-def training(folder: Path, pwd: str) -> Iterator[int]:
+def training(folder: Path, pwd: str, script: str = "src/train.py") -> Iterator[int]:
     """A training in a folder, with PWD as a shell sets it, or none as under a supervisor."""
-    words = [sys.executable, "src/train.py", "--of-a-release"]
+    words = [sys.executable, script, "--of-a-release"]
     (folder / "ready").unlink(missing_ok=True)
     by = ["env", f"PWD={pwd}"] if pwd else ["env", "-u", "PWD"]
     with apart(words, folder, folder / "ready", by=by) as process:
@@ -48,7 +50,7 @@ def training(folder: Path, pwd: str) -> Iterator[int]:
 
 
 def judge(root: Path, small: SmallWorkload) -> dict[int, tuple[Kind, str]]:
-    block = small.block(root=root, lock=root.parent / "lock", training_pattern=r"src/train\.py --of-a-release$")
+    block = small.block(root=root, lock=root.parent / "lock", training_pattern=r"train\.py --of-a-release$")
     roster = roster_now(LinuxHost(root=block.root), block)
     return {identity.pid: (each.kind, each.why) for identity, each in roster.judgements.items()}
 
@@ -68,6 +70,22 @@ def test_what_ran_before_a_deploy_is_a_suspect_after_it(
         kind, why = judge(root, small)[before]
         assert kind is Kind.SUSPECT
         assert "names the root" in why if pwd else "beside the folder" in why or "another's name" in why
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_what_a_mount_over_the_root_covers_is_a_suspect(small: SmallWorkload, base: Path) -> None:
+    """A deploy by a bind mount: the kernel goes on calling by the root's name what is covered."""
+    root = base / "plain"
+    (root / "train.py").write_text(TRAIN)
+    with training(root, "", "train.py") as before:
+        assert judge(root, small)[before][0] is Kind.MEMBER
+        subprocess.run(["mount", "--bind", base / "plain.new", root], check=True)
+        try:
+            kind, why = judge(root, small)[before]
+        finally:
+            subprocess.run(["umount", root], check=True)
+    assert kind is Kind.SUSPECT
+    assert "has the root's name" in why
 
 
 def test_a_training_that_is_started_in_the_release_before_is_a_suspect(small: SmallWorkload, base: Path) -> None:

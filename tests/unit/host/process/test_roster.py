@@ -442,6 +442,7 @@ def test_of_a_match_that_names_the_root_nothing_says_that_it_may_be_anothers(han
 
 RENAMED_SINCE = replace(LOOK, named=replace(NAMED, folders=500))
 LINKED_SINCE = replace(LOOK, named=replace(NAMED, links=500))
+COVERED = replace(ELSEWHERE, cwd=f"{ROOT}/app", places=frozenset())
 BOXED = replace(ELSEWHERE, container="ab" * 32)
 RELEASED = replace(LOOK, named=replace(NAMED, targets=(LinkTarget(PurePath("/srv/releases/2"), ("app",)),)))
 BEFORE = replace(ELSEWHERE, cwd="/srv/releases/1/app")
@@ -549,6 +550,17 @@ WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
         handles=replace(OWN, named_apart=True),
         look=LINKED_SINCE,
     ),
+    Case("below a mount over the root", COVERED, Kind.SUSPECT, f"is not the root: {ROOT}/app"),
+    Case(
+        "below a mount, and matches nothing", one("x", cwd=ROOT, places=frozenset()), Kind.UNKNOWN, "as below a mount"
+    ),
+    Case(
+        "its program is below a mount, and it matches nothing",
+        one("x", executable=f"{ROOT}/bin/x", places=frozenset()),
+        Kind.UNKNOWN,
+        "as below a mount",
+    ),
+    Case("in a container that has such a name", replace(COVERED, command=("x",), container="ab" * 32), None),
     Case("in a container, which is judged by its mounts", BOXED, Kind.TOLD, look=RENAMED_SINCE),
     Case(
         "in a container of which the engine does not tell",
