@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from tasks.containment.api_port import counted_port, strangers_on
-from tasks.containment.containers.collected import ended_containers
+from tasks.containment.containers.collected import collected_folders
 from tasks.containment.containers.pause import WorkloadContainers, paused_ids
 from tasks.containment.containers.unnamed import ask_engine, find_unnamed
 from tasks.containment.cordon import IncidentCordon
@@ -79,7 +79,7 @@ def check_containment(context: RunContext) -> Containment:
     parents = {process: why for process, why in remaining.items() if process.identity not in named}
     brought = started_again(state, newcomers)
     again = {process for process in parents if str(source_of(process)) in brought}
-    unnamed, others = find_unnamed(membership, engine, log, listing, visible, ended_containers(context))
+    unnamed, others = find_unnamed(membership, engine, log, listing, visible, containers.read_views())
     gpu = look_at_gpus(host, state, log, "check") or GpuUse()
     suspects = [visible[identity.pid] for identity in sorted(roster.suspects.keys() - load_frozen(state).keys())]
     lines = {each: suggest_line(host, workload, each, roster) for each in suspects}
@@ -310,7 +310,8 @@ def look_for_life(membership: Membership, containers: WorkloadContainers) -> tup
     ours = membership.own_pids(snapshot)
     others = {pid: process for pid, process in snapshot.items() if pid not in ours}
     exceptions, known = membership.exceptions(snapshot), _known_containers(state)
-    roster = take_roster(host, membership.workload, others, exceptions, known)
+    shared = collected_folders(membership.workload, containers.read_views())
+    roster = take_roster(host, membership.workload, others, exceptions, known, shared=shared)
     visible, alive = roster.snapshot, roster.alive  # without those that have ended meanwhile
     held = pids_of(visible, load_frozen(state)) | inside(visible, membership.held_groups())
     remaining = (each for each in map(visible.__getitem__, held) if each.alive and each.identity not in alive)

@@ -13,7 +13,8 @@ from stat import S_ISREG
 from typing import Any, Final
 
 from blocks.workload_fields import WorkloadFields
-from tasks.containment.containers.collected import collected_folders, ended_containers
+from tasks.containment.containers.collected import collected_folders
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.members import Membership
 from tasks.containment.suspects import account_of
@@ -276,7 +277,7 @@ def ours_below(workload: WorkloadFields, directory: IncidentDirectory) -> tuple[
 
 def _folders_beside(context: RunContext) -> list[str]:
     """Return the folders beside the root that are collected from containers, as far as they are seen from here."""
-    found = collected_folders(context.workload, ended_containers(context))
+    found = collected_folders(context.workload, WorkloadContainers(context).read_views())
     return [each for each in found if Path(each).is_dir()]
 
 

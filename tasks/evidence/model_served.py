@@ -84,7 +84,7 @@ def doubts_since_start(context: RunContext, served: ServedBefore, volumes: Itera
     if not (began := api_began(context)):
         return {}
     if served.is_held:
-        changes = {name: tell_change(context.workload.root, name, began, held=True) for name in served.names}
+        changes = {name: _tell_own_change(context, name, began, held=True) for name in served.names}
         return {name: _may_be_former(change) for name, change in changes.items() if change}
     own = {point for look in api_looks(context, volumes) for row in look for point in _own_mounts(row)}
     found = {name: tell_doubt(context, name, began, answered=served.answered, own=own) for name in served.names}
@@ -98,7 +98,7 @@ def tell_doubt(context: RunContext, name: str, began: Began, *, answered: bool, 
     `own` are the folders at which it had mounts of its own.
     """
     block, root = context.workload, str(context.workload.root)
-    if change := tell_change(block.root, name, began):
+    if change := _tell_own_change(context, name, began):
         return _may_be_former(change)
     if not name.startswith("/"):  # else it is a container's
         if mount := find_late_mount(root, name, began.at, context.adapters.host.systemd.mounted_at):
@@ -117,6 +117,33 @@ def _may_be_former(change: str) -> str:
 
 def _own_mounts(row: Mapping[str, Any]) -> list[str]:
     return points if isinstance(points := row.get(OWN_MOUNTS), list) else []
+
+
+def _tell_own_change(context: RunContext, name: str, began: Began, *, held: bool = False) -> str:
+    """Return that a file of the root, or of the API's container, was changed after the API had started; else empty."""
+    if not name.startswith("/"):
+        return tell_change(context.workload.root, name, began, held=held)
+    if not (was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1])):
+        return ""
+    folder, below, in_layer = find_outside(kept_config(context.directory.path, was.identity), name)
+    if not folder or not os.path.isdir(folder):  # noqa: PTH112
+        return "" if not folder else f"when {name} was changed is not seen from here, as {folder} is not there"
+    at = find_change(folder, below, began.at, held=held or in_layer)  # folders of a layer are copies of the image's
+    return f"{name} was changed at {at:%H:%M:%S}Z, {began}" if at else ""
+
+
+def find_outside(config: Mapping[str, Any], name: str) -> tuple[str, str, bool]:
+    """Return the folder of the host that has a file of a container, the path below, and whether it is its own layer.
+
+    Else it is a mount. Empty if the engine does not tell where its layer lies. What lies in its image is in neither.
+    """
+    over = [each for each in real_mounts(config) if PurePath(name).is_relative_to(each.target)]
+    if mount := max(over, key=lambda each: len(each.target.parts), default=None):
+        place = PurePath(mount.source)
+        below = PurePath(name).relative_to(mount.target)
+        return (mount.source, str(below), False) if below.parts else (str(place.parent), place.name, False)
+    layer = ((config.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir", "")
+    return layer, name.lstrip("/"), True
 
 
 def tell_change(root: Path, name: str, began: Began, *, held: bool = False) -> str:

@@ -20,6 +20,7 @@ from tasks.acquisition.estimate import estimate
 from tasks.acquisition.remainder import RootWalk
 from tasks.collectors import discover
 from tasks.collectors.code import COLLECTOR, apart_of, globs_of, survey
+from tasks.containment.containers.collected import collected_folders
 from tasks.containment.containers.named import find_named
 from tasks.containment.members import Snapshot, description_of
 from tasks.containment.suspects import roster_now
@@ -28,6 +29,7 @@ from tasks.custody.evidence.keys import CODE, FOLDERS, SNAPSHOT_FOLDERS
 from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.models.inspection import NONE_SOUND
 from tasks.host.container.membership import Container
+from tasks.host.container.mounts import ContainerView
 from tasks.host.host import LinuxHost
 from tasks.host.process.membership import Exceptions, Members
 from tasks.host.process.process import Process
@@ -88,9 +90,11 @@ class CheckTarget:
     def roster(self) -> Roster:
         """All processes that are something to the workload, as an evacuation would judge them."""
         container_ids: list[str] | None = None
+        shared = list[str]()
         with suppress(EngineError):  # a check of its own tells it
             container_ids = [each.id for each in self.containers]
-        return roster_now(self.host, self.workload, container_ids)
+            shared = collected_folders(self.workload, map(ContainerView.of_container, self.containers))
+        return roster_now(self.host, self.workload, container_ids, shared=shared)
 
     @property
     def processes(self) -> Iterator[Process]:

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.incident.description import leads_to
 from tasks.host.container.docker_engine import Engine
 from tasks.host.container.membership import Container, belongs, find_living, find_published_ports
+from tasks.host.container.mounts import ContainerView
 from tasks.host.process.process import descendants
 from tasks.prestart.journal import resume_containers, write_containers
 from tasks.runtime.context import RunContext
@@ -169,6 +170,15 @@ class WorkloadContainers:
                 words = os.fsdecode(block).split("\0") if len(block) < ENVIRONMENT else []  # else not read whole
                 rows.append({"command": [*process.command], "environment": words, "cwd": process.cwd})
         return rows
+
+    def read_views(self) -> Iterator[ContainerView]:
+        """Yield how the paused containers saw the host: one that has ended may be gone.
+
+        One whose configuration could not be kept is left out: the log says so.
+        """
+        for identity in frozen_containers(self.state):
+            with suppress(OSError):
+                yield ContainerView.of(kept_config(self._home, identity))
 
     def find_api(self, port: int) -> FrozenContainer | None:
         """Return the API's paused container, by its port; on the host's network by who listened, or its command."""

@@ -111,7 +111,7 @@ def judge_unnamed(  # noqa: PLR0913, PLR0917  what a judgement depends on
         _spot(str(workload.root / each), mounts) for each in ("", *map(literal_folder, of_root(workload.models)))
     )
     living = (each for each, _ in listed if any(belongs(each, name) for name in names))
-    own = [*ended, *(ContainerView(each.folder, each.mounts) for each in living)]
+    own = [*ended, *map(ContainerView.of_container, living)]
     shared = frozenset(_spot(folder, mounts) for folder in collected_folders(workload, own))
     ground = Ground(root, frozenset(models), port, description_of(workload), shared)
     for each, spots in listed:

@@ -72,7 +72,7 @@ _HEADER: Final = re.compile(
     re.IGNORECASE,
 )
 _AFTER_NAME: Final = re.compile(
-    rf"""(?P<name>(?i:{SECRET_WORD})[\w.-]{{0,60}}\s{{1,4}}(?:(?:is|was)\s{{1,4}})?["'`]?)(?!\[redacted:)"""
+    rf"""(?P<name>(?i:{SECRET_WORD})[\w.-]{{0,60}}\s{{1,4}}(?:(?:is|was)\s{{1,4}})?["'`]?)(?!(?:\w{{1,20}}://)?\[redacted:)"""
     r"""(?P<value>(?<=["'`])[^"'`\n]{1,500}(?=["'`])|(?<!["'`])(?=[^\s\d]*\d)(?=[^\sA-Za-z]*[A-Za-z])[^\s"'`,;)]{6,200})"""
 )
 _RUN: Final = re.compile(r"\[redacted:[0-9a-f]{8}\]|\\.|[A-Za-z0-9_+.=~-]{6,}")

@@ -43,6 +43,11 @@ class ContainerView:
         """Return that of the engine's `inspect`."""
         return cls((details.get("Config") or {}).get("WorkingDir") or "/", find_mounts(details))
 
+    @classmethod
+    def of_container(cls, container: Container) -> Self:
+        """Return that of a container that the engine has now."""
+        return cls(container.folder, container.mounts)
+
     def find_outside(self, folders: Iterable[str]) -> Iterator[str]:
         """Yield where on the host these folders, or parts of them, lie; what is in its own layer lies nowhere there."""
         mounts = [replace(each, source=os.path.realpath(each.source)) for each in self.mounts]

@@ -4,7 +4,7 @@ See docs/adr/0039.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import PurePath
@@ -74,7 +74,8 @@ class Look:
     that this run has started. `containers` are ids that the containers' check answers for, None if the engine did not
     tell them. `environment` is the folder of an environment that the workload has outside of its root. `account` is the
     uid of the root's owner. `born` is when the root folder was made, in clock ticks since boot; negative before the
-    boot. `named` tells since when the block's path of the root leads there.
+    boot. `named` tells since when the block's path of the root leads there. `shared` are folders of
+    the host, outside of the root, from which models and the like are collected by containers of the workload.
     """
 
     handles: Mapping[Identity, Handles] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Look:
     account: int | None = None
     born: float = float("inf")
     named: PathHistory = UNKNOWN_PATH
+    shared: tuple[PurePath, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,8 @@ def _holds(case: _Case) -> Judgement | None:
     """Row 8: it writes below the root, or holds a model or a GPU. What a bystander has started may write for that."""
     handles = replace(case.handles, written=frozenset()) if case.in_excused_family else case.handles
     fact = _hold(case.process, handles)
+    if not fact and not case.process.container and (file := _find_shared(case, sorted(handles.written))):
+        fact = f"it has open for writing what is collected from a container: {visible(file)}"
     return _suspect(case, fact) if fact else None
 
 
@@ -335,6 +339,8 @@ def _tell_near(case: _Case) -> str:
         return f"its working directory was of the root's name and is deleted: {handles.lost}"
     if (covered := _find_covered(case)) and not process.container:
         return f"it is in what has the root's name and is not the root, as below a mount: {visible(covered)}"
+    if (place := _find_shared(case, [process.cwd])) and not process.container:
+        return f"it works in what is collected from a container: {visible(place)}"
     if handles.names_root and not process.container:
         return f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
     if handles.waits and process.user == case.look.account and not process.container:
@@ -388,6 +394,8 @@ def _doubts(case: _Case) -> Iterator[str]:
         yield "it matches, and its working directory is deleted"
     if covered := _find_covered(case):
         yield f"it matches, and is in what has the root's name and is not the root: {visible(covered)}"
+    if not process.container and (place := _find_shared(case, [process.cwd, script_of(process.command)])):
+        yield f"it matches, and is in what is collected from a container: {visible(place)}"
     if handles.denied or _unread(case):
         yield "it matches, and may not be looked into"
     # A worker process has no script of its own: it is its parent's, as long as that lives.
@@ -399,6 +407,11 @@ def _doubts(case: _Case) -> Iterator[str]:
         yield f"it matches, and lies beside the folder to which a link of the root's path leads: {visible(path)}"
     if not _was_elsewhere(case):
         yield "it matches, and is older than the root as it is named now, which may have been another's name"
+
+
+def _find_shared(case: _Case, paths: Iterable[str]) -> str:
+    """Return the first of these paths that lies in a folder which a container of the workload has too."""
+    return next((path for path in paths if any(_is_below(path, each) for each in case.look.shared)), "")
 
 
 def _find_covered(case: _Case) -> str:

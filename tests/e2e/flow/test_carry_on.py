@@ -316,6 +316,7 @@ def test_a_failed_recovery_ends_the_children_too(scene: Scene) -> None:
     assert scene.small.living() == []
 
 
+@pytest.mark.soak
 def test_an_alarms_run_that_ended_unverified_is_proven_by_its_retry_and_not_joined(scene: Scene) -> None:
     """It turned green as Joined, with nothing stored."""
     good = scene.store_block

@@ -55,6 +55,7 @@ def test_a_model_for_which_there_is_no_room_is_sent_from_where_it_lies(full: Sce
     assert full.store.head(f"incidents/{full.home.name}/record/001/closing.json")
 
 
+@pytest.mark.soak
 def test_one_that_changed_before_it_was_sent_is_lost_and_all_the_rest_is_proven(full: Scene) -> None:
     good = full.store_block
     full.save(store=EvidenceStore(**dict(good) | {"endpoint": f"http://127.0.0.1:{free_port()}"}))

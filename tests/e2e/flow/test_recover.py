@@ -95,6 +95,7 @@ def test_the_api_comes_back_proven_and_the_record_carries_the_evidence_on(scene:
     assert told(scene, 3)["carried_from"] == "record/001"
 
 
+@pytest.mark.soak
 def test_a_second_incident_that_froze_no_api_names_the_one_that_has_kept_how_it_ran(
     scene: Scene, tmp_path: Path
 ) -> None:
@@ -276,7 +277,14 @@ def test_a_file_that_was_changed_after_the_api_had_started_is_not_known_to_be_wh
     assert "stop it (pid " in str(state.message)
 
 
-@pytest.mark.parametrize("late", [pytest.param("models/scaler.joblib", marks=pytest.mark.soak), "feature.py", ""])
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param("models/scaler.joblib", marks=pytest.mark.soak),
+        "feature.py",
+        pytest.param("", marks=pytest.mark.soak),
+    ],
+)
 def test_what_the_api_reads_at_its_start_and_was_changed_since_the_one_before_is_told(
     scene: Scene, tmp_path: Path, late: str
 ) -> None:
@@ -333,6 +341,7 @@ def test_a_model_that_was_changed_between_two_runs_is_not_what_comes_back_nor_wh
     assert (scene.small.root / name).read_bytes() == before
 
 
+@pytest.mark.soak
 def test_a_model_that_nobody_wants_and_a_training_has_changed_since_holds_up_no_recovery(
     scene: Scene, tmp_path: Path
 ) -> None:
@@ -669,6 +678,7 @@ def test_a_reload_that_is_refused_is_told_with_its_url(tmp_path: Path) -> None:
         assert told == f"that it reloads models/a.joblib: {api.url}/load answers HTTP 404: 'Not Found'"
 
 
+@pytest.mark.soak
 def test_a_command_that_starts_daemons_and_returns_is_no_recovery_and_leaves_none_of_them(
     scene: Scene, tmp_path: Path
 ) -> None:

@@ -110,6 +110,7 @@ def told(stage: Stage, count: int) -> list[dict[str, Any]]:
     return sorted(stage.runs("tell"), key=lambda each: str(each["start_time"]), reverse=True)
 
 
+@pytest.mark.soak
 def test_people_are_told_of_an_end_though_they_fail_first_and_of_nothing_else(stage: Stage, people: People) -> None:
     before = len(stage.runs("tell"))
     people.webhook.answers, people.mail.refusals = [503], 1

@@ -21,7 +21,15 @@ from tasks.host.process.membership import Exceptions, Members, find_excused
 from tasks.host.process.path_names import LinkTarget, PathHistory
 from tasks.host.process.process import Process
 from tasks.host.process.roster import Judgement, Kind, Look, Roster
-from tasks.host.process.suspect import advice, excuse_for, fold_alike, line_for, line_for_starter, select_suspects
+from tasks.host.process.suspect import (
+    advice,
+    excuse,
+    excuse_for,
+    fold_alike,
+    line_for,
+    line_for_starter,
+    select_suspects,
+)
 from tests.support.places import beside, placed
 
 ROOT = "/srv/portfolio"
@@ -423,6 +431,14 @@ def test_a_match_that_nothing_ties_to_the_root_counts_and_is_told_with_its_folde
     check(case)
 
 
+def test_a_match_elsewhere_is_excused_by_its_folder_and_not_by_a_line_that_is_the_workloads_too() -> None:
+    """Pasted, the line on the command excused a training of the release before, which was called the same."""
+    rosters = [roster_of(Case("", replace(STRANGER, cwd=cwd), Kind.SUSPECT, handles=UNREAD)) for cwd in ("/srv/x", "/")]
+    elsewhere, daemon = (tomllib.loads(excuse(each, each.snapshot[40]))["bystanders"] for each in rosters)
+    assert elsewhere == [*BYSTANDERS, "cwd=/srv/x"]
+    assert "cwd=/" not in daemon
+
+
 def test_matches_elsewhere_are_one_line_if_the_same_is_known_of_them() -> None:
     alike = tuple(replace(STRANGER, identity=Identity(pid, pid * 10), cwd=f"/srv/{pid}") for pid in (50, 51))
     roster = roster_of(Case("", STRANGER, Kind.SUSPECT, handles=UNREAD, others=alike))
@@ -442,6 +458,8 @@ def test_of_a_match_that_names_the_root_nothing_says_that_it_may_be_anothers(han
 
 RENAMED_SINCE = replace(LOOK, named=replace(NAMED, folders=500))
 LINKED_SINCE = replace(LOOK, named=replace(NAMED, links=500))
+SHARED_DATA = replace(LOOK, shared=(PurePath("/srv/data/models"),))
+IN_SHARED = replace(ELSEWHERE, cwd="/srv/data/models/x")
 COVERED = replace(ELSEWHERE, cwd=f"{ROOT}/app", places=frozenset())
 BOXED = replace(ELSEWHERE, container="ab" * 32)
 RELEASED = replace(LOOK, named=replace(NAMED, targets=(LinkTarget(PurePath("/srv/releases/2"), ("app",)),)))
@@ -561,6 +579,35 @@ WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
         "as below a mount",
     ),
     Case("in a container that has such a name", replace(COVERED, command=("x",), container="ab" * 32), None),
+    Case("it matches in what a container has", IN_SHARED, Kind.SUSPECT, "is in what is collected", look=SHARED_DATA),
+    Case(
+        "its script is in what a container has",
+        one("python", "/srv/data/models/x", "python -u src/train.py"),
+        Kind.SUSPECT,
+        "is in what is collected from a container: /srv/data/models/x",
+        look=SHARED_DATA,
+    ),
+    Case("beside what a container has", replace(IN_SHARED, cwd="/srv/data"), Kind.TOLD, look=SHARED_DATA),
+    Case(
+        "works there, and matches nothing", one("x", cwd="/srv/data/models"), Kind.UNKNOWN, "works in", look=SHARED_DATA
+    ),
+    Case("a shell there", shell(cwd="/srv/data/models"), None, handles=TERMINAL, look=SHARED_DATA),
+    Case(
+        "writes there",
+        one("x"),
+        Kind.SUSPECT,
+        "open for writing what is collected from a container: /srv/data/models/a",
+        replace(OWN, written=frozenset({"/srv/data/models/a", "/tmp/x"})),  # noqa: S108  nothing is written there
+        look=SHARED_DATA,
+    ),
+    Case("reads there", one("x"), None, "", replace(OWN, read=frozenset({"/srv/data/models/a"})), look=SHARED_DATA),
+    Case(
+        "writes there in a container, which is judged by its mounts",
+        one("x", container="ab" * 32),
+        None,
+        handles=replace(OWN, written=frozenset({"/srv/data/models/a"})),
+        look=SHARED_DATA,
+    ),
     Case("in a container, which is judged by its mounts", BOXED, Kind.TOLD, look=RENAMED_SINCE),
     Case(
         "in a container of which the engine does not tell",
