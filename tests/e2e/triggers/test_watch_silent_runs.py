@@ -141,6 +141,7 @@ def test_each_host_of_a_fleet_that_needs_a_person_is_told_of_once(stage: Stage, 
     assert subjects == ["NotContained: fleet lab: gpu2", "NotContained: fleet lab: gpu3"]
 
 
+@pytest.mark.soak
 def test_a_fleet_with_a_cancelled_host_is_told_of_and_a_run_that_a_person_cancelled_is_not(
     stage: Stage, people: People
 ) -> None:

@@ -24,5 +24,7 @@ def test_what_runs_in_a_container_of_the_block_is_no_suspect(small: SmallWorkloa
             return {each: replace(at, container=ID if each == pid else "") for each, at in super().snapshot().items()}
 
     patient = CheckTarget("small", small.block(containers=["name=api"]), "store", {})
-    vars(patient).update(host=Host(root=small.root), containers=[SimpleNamespace(id=ID)] if named else [])
+    vars(patient).update(
+        host=Host(root=small.root), containers=[SimpleNamespace(id=ID, folder="/", mounts=())] if named else []
+    )
     assert (pid in {who.pid for who in patient.roster.suspects}) is not named
