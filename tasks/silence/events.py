@@ -49,8 +49,8 @@ class Events:
         self._known: dict[tuple[int, bytes], str | None] = {}
         self.groups: dict[int, int] = {}
         points = sorted({mount.point for mount in mounts_of("self").values() if mount.point.startswith(f"{root}/")})
-        below = {place: os.path.relpath(place, root) for place in (root, *points) if Path(place).is_dir()}
-        for place, name in (dict(zip(beside, beside, strict=True)) | below).items():
+        below = {point: os.path.relpath(point, root) for point in points if Path(point).is_dir()}
+        for place, name in ({each: each for each in beside} | {root: "."} | below).items():
             folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
             self._tops[id_of(folder)] = name
             group = call("fanotify_init", _INIT, os.O_RDONLY)

@@ -359,3 +359,17 @@ def test_a_path_longer_than_the_kernel_spells_makes_nobody_deaf(root: Path, tmp_
     assert {each.pid for each in heard.events} == ({pid} if inside else set())
     assert any("more than 4095 bytes" in each for each in files(heard.events)) == inside
     assert "logs/x.log" in files(later.events)
+
+
+@am_root
+@pytest.mark.parametrize("kind", ["missing", "a file"])
+def test_of_a_root_that_is_no_folder_nothing_is_known_and_that_is_said(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a file").touch()
+    made = Listening(tmp_path / kind, [], [str(tmp_path)])
+    try:
+        made.arm()
+        heard = made.hear()
+    finally:
+        made.end()
+    assert heard.deaf
+    assert heard.blind
