@@ -19,7 +19,7 @@ from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import ServedBefore, first_certain, served_before
 from tasks.host.container.membership import Mount
-from tasks.host.container.mounts import paths_inside, real_mounts
+from tasks.host.container.mounts import find_mount, paths_inside, real_mounts
 from tasks.host.mounted import find_late_mount, find_point
 from tasks.host.process.table import began_at
 from tasks.incident.paths import IncidentDirectory
@@ -126,8 +126,10 @@ def _tell_own_change(context: RunContext, name: str, began: Began, *, held: bool
     if not (was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1])):
         return ""
     folder, below, in_layer = find_outside(kept_config(context.directory.path, was.identity), name)
-    if not folder or not os.path.isdir(folder):  # noqa: PTH112
-        return "" if not folder else f"when {name} was changed is not seen from here, as {folder} is not there"
+    if not folder:
+        return ""
+    if not os.path.isdir(folder):  # noqa: PTH112
+        return f"when {name} was changed is not seen from here, as {folder} is not there"
     at = find_change(folder, below, began.at, held=held or in_layer)  # folders of a layer are copies of the image's
     return f"{name} was changed at {at:%H:%M:%S}Z, {began}" if at else ""
 
@@ -137,8 +139,7 @@ def find_outside(config: Mapping[str, Any], name: str) -> tuple[str, str, bool]:
 
     Else it is a mount. Empty if the engine does not tell where its layer lies. What lies in its image is in neither.
     """
-    over = [each for each in real_mounts(config) if PurePath(name).is_relative_to(each.target)]
-    if mount := max(over, key=lambda each: len(each.target.parts), default=None):
+    if mount := find_mount(PurePath(name), real_mounts(config)):
         place = PurePath(mount.source)
         below = PurePath(name).relative_to(mount.target)
         return (mount.source, str(below), False) if below.parts else (str(place.parent), place.name, False)

@@ -15,7 +15,11 @@ from tasks.system.kernel_tables import unescape
 
 def real_mounts(details: Mapping[str, Any]) -> tuple[Mount, ...]:
     """Return what of the host a container has, by the engine's `inspect`, with the real paths of the sources."""
-    return tuple(replace(each, source=os.path.realpath(each.source)) for each in find_mounts(details))
+    return _resolve(find_mounts(details))
+
+
+def _resolve(mounts: Iterable[Mount]) -> tuple[Mount, ...]:
+    return tuple(replace(each, source=os.path.realpath(each.source)) for each in mounts)
 
 
 def paths_inside(place: PurePath, mounts: Sequence[Mount]) -> list[str]:
@@ -26,9 +30,14 @@ def paths_inside(place: PurePath, mounts: Sequence[Mount]) -> list[str]:
 
 def place_outside(path: PurePath, mounts: Sequence[Mount]) -> PurePath | None:
     """Return the place of the host that a container has at a path without links, by its innermost mount; else None."""
-    over = [each for each in mounts if path.is_relative_to(each.target)]
-    mount = max(over, key=lambda each: len(each.target.parts), default=None)
+    mount = find_mount(path, mounts)
     return PurePath(mount.source, path.relative_to(mount.target)) if mount else None
+
+
+def find_mount(path: PurePath, mounts: Iterable[Mount]) -> Mount | None:
+    """Return the innermost of a container's mounts that has a path; None if none has."""
+    over = [each for each in mounts if path.is_relative_to(each.target)]
+    return max(over, key=lambda each: len(each.target.parts), default=None)
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class ContainerView:
 
     def find_outside(self, folders: Iterable[str]) -> Iterator[str]:
         """Yield where on the host these folders, or parts of them, lie; what is in its own layer lies nowhere there."""
-        mounts = [replace(each, source=os.path.realpath(each.source)) for each in self.mounts]
+        mounts = _resolve(self.mounts)
         for folder in folders:
             inside = PurePath(os.path.normpath(PurePath(self.folder, folder)))
             if place := place_outside(inside, mounts):

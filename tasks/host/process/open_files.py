@@ -115,7 +115,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
     except ValueError as error:
         unread = unread or str(error)
     data = sorted(below & mapped.keys() - code)
-    called, program = _read_execfn(where), _link(where, "exe")
+    called, program, variables = _read_execfn(where), _link(where, "exe"), _read_variables(where)
     return Handles(
         program=file_id(f"/proc/{where}/exe"),
         trusted=places.is_roots_own(where, program),
@@ -131,9 +131,9 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         mapped_model=bool(mapped_models),
         listens=sockets.find(view, opened, is_owner=is_owner),
         waits=waits or (f"it has a file of the root mapped: {data[0]}" if data else ""),
-        names_root=_argument(process, places.paths) or _variable(where, _SEARCHED, places.paths),
-        began_there=_variable(where, _NAMING, places.paths),
-        named_apart=_is_named_apart(view, process, called),
+        names_root=_argument(process, places.paths) or _variable(variables, _SEARCHED, places.paths),
+        began_there=_variable(variables, _NAMING, places.paths),
+        named_apart=_is_named_apart(view, process, called, variables),
         placed=places.find_placed(view, process.cwd),
         lost=_lost(where),
         resolved=_is_resolved(view, process, called, places),
@@ -175,15 +175,15 @@ def _argument(process: Process, roots: Iterable[str]) -> str:
     return next((word for word in process.command[1:] if _leads_to(word, roots)), "")
 
 
-def _variable(where: int | str, names: tuple[bytes, ...], roots: Iterable[str]) -> str:
+def _variable(rows: Iterable[bytes], names: tuple[bytes, ...], roots: Iterable[str]) -> str:
     """Return one of these variables of the environment that names the root; empty if none."""
-    return next((row for row in _variables(where, names) if _leads_to(row, roots)), "")
+    named = (os.fsdecode(row) for row in rows if row.startswith(names))
+    return next((row for row in named if _leads_to(row, roots)), "")
 
 
-def _variables(where: int | str, names: tuple[bytes, ...]) -> list[str]:
+def _read_variables(where: int | str) -> list[bytes]:
     with suppress(OSError):
-        rows = read_kernel(f"/proc/{where}/environ", ENVIRONMENT).split(b"\0")
-        return [os.fsdecode(row) for row in rows if row.startswith(names)]
+        return read_kernel(f"/proc/{where}/environ", ENVIRONMENT).split(b"\0")
     return []
 
 
@@ -191,7 +191,7 @@ def _leads_to(word: str, roots: Iterable[str]) -> bool:
     return any(re.search(rf"{re.escape(root)}(?![\w.-])", word) for root in roots)
 
 
-def _is_named_apart(view: View, process: Process, called: str) -> bool:
+def _is_named_apart(view: View, process: Process, called: str, variables: Iterable[bytes]) -> bool:
     """Return whether its working directory was called at its start as it is now: by PWD, its script or its program."""
     place = file_id(f"/proc/{view.where}/cwd")
     if place is None or not process.cwd:
@@ -199,7 +199,7 @@ def _is_named_apart(view: View, process: Process, called: str) -> bool:
     words = (word for word in (called, script_of(process.command)) if word.startswith(f"{process.cwd}/"))
     if any(os.path.lexists(view.locate(word)) for word in words):
         return True
-    began = [row.removeprefix("PWD=") for row in _variables(view.where, (b"PWD=/",))]
+    began = (os.fsdecode(row.removeprefix(b"PWD=")) for row in variables if row.startswith(b"PWD=/"))
     return any(file_id(view.locate(path)) == place for path in began)
 
 

@@ -300,7 +300,7 @@ def _holds(case: _Case) -> Judgement | None:
     """Row 8: it writes below the root, or holds a model or a GPU. What a bystander has started may write for that."""
     handles = replace(case.handles, written=frozenset()) if case.in_excused_family else case.handles
     fact = _hold(case.process, handles)
-    if not fact and not case.process.container and (file := _find_shared(case, sorted(handles.written))):
+    if not fact and (file := _find_shared(case, sorted(handles.written))):
         fact = f"it has open for writing what is collected from a container: {visible(file)}"
     return _suspect(case, fact) if fact else None
 
@@ -339,7 +339,7 @@ def _tell_near(case: _Case) -> str:
         return f"its working directory was of the root's name and is deleted: {handles.lost}"
     if (covered := _find_covered(case)) and not process.container:
         return f"it is in what has the root's name and is not the root, as below a mount: {visible(covered)}"
-    if (place := _find_shared(case, [process.cwd])) and not process.container:
+    if place := _find_shared(case, [process.cwd]):
         return f"it works in what is collected from a container: {visible(place)}"
     if handles.names_root and not process.container:
         return f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
@@ -394,7 +394,7 @@ def _doubts(case: _Case) -> Iterator[str]:
         yield "it matches, and its working directory is deleted"
     if covered := _find_covered(case):
         yield f"it matches, and is in what has the root's name and is not the root: {visible(covered)}"
-    if not process.container and (place := _find_shared(case, [process.cwd, script_of(process.command)])):
+    if place := _find_shared(case, [process.cwd, script_of(process.command)]):
         yield f"it matches, and is in what is collected from a container: {visible(place)}"
     if handles.denied or _unread(case):
         yield "it matches, and may not be looked into"
@@ -410,8 +410,12 @@ def _doubts(case: _Case) -> Iterator[str]:
 
 
 def _find_shared(case: _Case, paths: Iterable[str]) -> str:
-    """Return the first of these paths that lies in a folder which a container of the workload has too."""
-    return next((path for path in paths if any(_is_below(path, each) for each in case.look.shared)), "")
+    """Return the first of these paths that lies in a folder which a container of the workload has too.
+
+    What runs in a container has paths of its own, and is judged by its mounts.
+    """
+    shared = () if case.process.container else case.look.shared
+    return next((path for path in paths if any(_is_below(path, each) for each in shared)), "")
 
 
 def _find_covered(case: _Case) -> str:

@@ -21,7 +21,7 @@ from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.membership import Member, Members
 from tasks.host.process.newcomer import find_origin
 from tasks.host.process.process import Process, descendants, parents_first, process_line
-from tasks.host.process.roster import ELSEWHERE, Judgement, Kind, Roster
+from tasks.host.process.roster import Roster
 from tasks.host.process.source import keeps_only, may_be_ended, may_restart, source_of
 
 SUSPECT: Final = "suspect"
@@ -150,9 +150,11 @@ def excuse(roster: Roster, process: Process) -> str:
 
     Empty if no line of the block excuses it.
     """
-    elsewhere = ELSEWHERE in roster.judgements.get(process.identity, Judgement(Kind.OURS)).why
-    cwd_line = f"bystanders = [{_quote(f'cwd={process.cwd}')}]" if elsewhere and process.cwd not in {"", "/"} else ""
-    line = cwd_line or excuse_for(process)  # a line on the command would excuse the workload's own too
+    judgement = roster.judgements.get(process.identity)
+    if judgement and judgement.elsewhere and process.cwd not in {"", "/"}:
+        line = f"bystanders = [{_quote(f'cwd={process.cwd}')}]"  # one on the command would excuse the workload's own
+    else:
+        line = excuse_for(process)
     if (process.is_rooted or process.placeless) and (roles := roster.description.roles(process)):
         fields = ", ".join(f"{role}_pattern" for role in sorted(roles))
         return f"take what matches process {process.pid} out of {fields}, then ask for its line 一致を除き再実行"
