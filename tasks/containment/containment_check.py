@@ -27,9 +27,10 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.stance import Stance
 from tasks.host.cgroup.ownership import keeper_of, path_of
 from tasks.host.host import lives
+from tasks.host.process.judgement import Judgement, Kind
 from tasks.host.process.newcomer import again_and_again, living_source
 from tasks.host.process.process import Process, pids_of, process_line
-from tasks.host.process.roster import Judgement, Kind, Roster
+from tasks.host.process.roster import Roster
 from tasks.host.process.source import source_of
 from tasks.host.process.suspect import (
     advice,

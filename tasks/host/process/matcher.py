@@ -117,11 +117,12 @@ def _names(entry: str, process: Process) -> bool:
     kind, value = found.groups()
     if kind == "unit":
         return unit_of(process.cgroup) == value
-    return process.executable == value if kind == "exe" else _is_below(process.cwd, value)
+    return process.executable == value if kind == "exe" else is_below(process.cwd, PurePath(value))
 
 
-def _is_below(path: str, folder: str) -> bool:
-    return bool(path) and PurePath(path).is_relative_to(folder)
+def is_below(path: str, folder: PurePath) -> bool:
+    """Return whether a path as the kernel names it is that of a folder, or lies below it; an empty one does not."""
+    return bool(path) and f"{path}/".startswith(f"{folder}/".replace("//", "/"))
 
 
 def lines_of(entries: Iterable[str]) -> tuple[str, ...]:

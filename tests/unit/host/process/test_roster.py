@@ -16,11 +16,12 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.custody.incident.description import bystander
 from tasks.host.process.handles import UNREAD, Handles, PipeEnd
+from tasks.host.process.judgement import Judgement, Kind, Look
 from tasks.host.process.matcher import USUAL_INTERPRETERS, Matcher, WorkloadDescription
 from tasks.host.process.membership import Exceptions, Members, find_excused
 from tasks.host.process.path_names import LinkTarget, PathHistory
 from tasks.host.process.process import Process
-from tasks.host.process.roster import Judgement, Kind, Look, Roster
+from tasks.host.process.roster import Roster
 from tasks.host.process.suspect import (
     advice,
     excuse,
@@ -579,6 +580,7 @@ WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
         "as below a mount",
     ),
     Case("in a container that has such a name", replace(COVERED, command=("x",), container="ab" * 32), None),
+    Case("one that matches in such a container", replace(COVERED, container="ab" * 32), Kind.TOLD, "another workload"),
     Case("it matches in what a container has", IN_SHARED, Kind.SUSPECT, "is in what is collected", look=SHARED_DATA),
     Case(
         "its script is in what a container has",
