@@ -1,4 +1,4 @@
-"""What a process is to the workload, and by what it is judged."""
+"""Define what a process may be to the workload, and what it is judged by."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

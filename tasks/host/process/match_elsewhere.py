@@ -1,4 +1,4 @@
-"""Doubt that what matches a pattern, and is not in the root, is another workload."""
+"""Find reasons to doubt that what matches a pattern, and is not in the root, is another workload."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
