@@ -20,8 +20,8 @@ from tasks.audit.list_incidents import holdings
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.evidence.keys import targets_key
-from tasks.custody.fleet.ends import HostEnd, closed_row
-from tasks.custody.fleet.ends import Row as Line
+from tasks.custody.fleet.host_end import HostEnd, closed_row
+from tasks.custody.fleet.host_end import Row as Line
 from tasks.custody.fleet.host_order import new_fleet_id
 from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.verdict import verdict_of

@@ -28,7 +28,7 @@ from conformance.incidents import (
 )
 from conformance.vector import Vector, broken, indeterminate, proven
 from tasks.custody.evidence.keys import targets_key
-from tasks.custody.fleet.ends import HostEnd, Row, closed_row
+from tasks.custody.fleet.host_end import HostEnd, Row, closed_row
 from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.verdict import verdict_of

@@ -21,7 +21,7 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.receipt import Freeze, Recovery, Stop
 from tasks.custody.evidence.keys import FOLDERS
-from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
+from tasks.custody.fleet.host_end import CONTAINED_LABEL, FROZEN_LABEL
 from tasks.custody.fleet.host_order import run_name
 from tasks.custody.incident.alarm import Alarm
 from tasks.custody.incident.ending import EXPIRED

@@ -23,7 +23,7 @@ from prefect.states import Completed, Failed
 
 from flows.fields import BlockName, FleetId, Sentence
 from tasks.custody.containment.pause import Launcher
-from tasks.custody.fleet.ends import HostEnd
+from tasks.custody.fleet.host_end import HostEnd
 from tasks.custody.fleet.verdict import FleetVerdict, verdict_of
 from tasks.custody.incident.ending import JOINED
 from tasks.custody.visible import LINE_LIMIT, visible

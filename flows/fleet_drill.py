@@ -25,7 +25,7 @@ from tasks.audit.fleet import verify_fleet
 from tasks.cli.fleet import fleet_by_hand
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.fleet.ends import HOST_SILENT_SECONDS, HostEnd, Row
+from tasks.custody.fleet.host_end import HOST_SILENT_SECONDS, HostEnd, Row
 from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.deployment.register import DeploymentTarget, deploy_all, deploy_fleet
 from tasks.drill.deployment import POOL, client_of

@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from blocks.saved import asking_server
 from tasks.cli.output import note, show
 from tasks.custody.errors import Refused
-from tasks.custody.fleet.ends import HostEnd
+from tasks.custody.fleet.host_end import HostEnd
 from tasks.custody.fleet.outcome_lines import fold_names
 from tasks.custody.fleet.table import STANDING, lines
 from tasks.custody.fleet.verdict import verdict_of

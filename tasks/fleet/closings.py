@@ -15,7 +15,7 @@ from blocks.store import EvidenceStore
 from tasks.custody.audit.layout import CLOSED
 from tasks.custody.audit.untrusted import Unreadable, read_closing
 from tasks.custody.evidence.keys import CLOSING, record_key
-from tasks.custody.fleet.ends import Closed, HostEnd, Row, closed_row
+from tasks.custody.fleet.host_end import Closed, HostEnd, Row, closed_row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import key_at, place_of
 from tasks.custody.incident.verdict import Word

@@ -13,7 +13,7 @@ from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
-from tasks.custody.fleet.ends import HostEnd, Row, expires, not_ordered
+from tasks.custody.fleet.host_end import HostEnd, Row, expires, not_ordered
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.outcome_lines import fold, fold_names
 from tasks.custody.fleet.verdict import all_that_answer_contained, is_settled, over

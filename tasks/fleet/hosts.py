@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks.fleet import Fleet
 from tasks.custody.fleet.attempt import Attempt
-from tasks.custody.fleet.ends import CONTAINED_LABEL, FROZEN_LABEL
+from tasks.custody.fleet.host_end import CONTAINED_LABEL, FROZEN_LABEL
 from tasks.custody.fleet.host_order import Order, fleet_tag
 from tasks.custody.fleet.incident import TargetHost
 from tasks.custody.incident.deployment_names import deployment_name, full_name

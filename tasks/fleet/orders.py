@@ -17,10 +17,10 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled
 
 from tasks.custody.fleet.attempt import Attempt
-from tasks.custody.fleet.ends import Row, row_of
+from tasks.custody.fleet.host_end import Row, row_of
 from tasks.custody.fleet.host_order import fleet_tag, run_name
 from tasks.custody.fleet.incident import FleetIncident, TargetHost
-from tasks.custody.fleet.verdict import to_retry
+from tasks.custody.fleet.retry import to_retry
 from tasks.fleet.closings import check_closings
 from tasks.fleet.hosts import attempts_of, signs_of_life
 from tasks.people.form import StopOrThaw

@@ -14,8 +14,8 @@ from blocks.port import Store
 from blocks.store import EvidenceStore
 from tasks.custody.audit.layout import SIGNATURE
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
-from tasks.custody.fleet.ends import Row
 from tasks.custody.fleet.examine import fleet_layout
+from tasks.custody.fleet.host_end import Row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.store.manifest import canonical, digest_bytes

@@ -12,7 +12,7 @@ from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 
-from tasks.custody.fleet.ends import Row
+from tasks.custody.fleet.host_end import Row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.table import freezes, headline, lines
 from tasks.fleet.frame import answers_of, has_key

@@ -11,7 +11,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
-from tasks.custody.fleet.ends import CONTAINED, HostEnd, Row
+from tasks.custody.fleet.host_end import CONTAINED, HostEnd, Row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.outcome_lines import fold_names
 from tasks.custody.incident.deployment_names import full_name

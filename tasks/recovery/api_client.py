@@ -16,8 +16,6 @@ import httpx
 from blocks.workload_fields import WorkloadFields
 from tasks.custody.errors import EvacuationError
 from tasks.custody.evidence.redact import hide, redact
-from tasks.custody.models.canary import row_of
-from tasks.custody.models.contract import prediction_in
 
 _ANSWER_SECONDS: Final = 10.0
 _ANSWER_BYTES: Final = 1 << 20
@@ -72,14 +70,6 @@ class ApiResponse:
         return None
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """Result of a canary prediction: the answer, or why it proves nothing."""
-
-    answer: str = ""
-    unproven: str = ""
-
-
 class Api(AbstractContextManager["Api"]):
     """Client of a workload's API, by the contract in its block. Never shows the headers, which hold the API's key."""
 
@@ -127,32 +117,3 @@ def _forms(secrets: Iterable[str]) -> Iterator[str]:
 def advice(answer: ApiResponse) -> str:
     """Return what an operator may try, in brackets, for an answer that a key would change; else empty."""
     return " (does it want a key? api_headers; キーが必要なら api_headers)" if answer.status in REFUSED else ""
-
-
-def predict(api: Api) -> Prediction:
-    """Make one prediction, from the block's canary_request or else a row made from /schema.
-
-    Raises NotRecovered if the API has no model (503) or does not answer. Any other answer without a prediction proves
-    nothing, and the result says why. If /schema names no columns the row is empty; an API may accept that.
-    """
-    block, why = api.block, ""
-    request: Any = block.canary_request
-    if request is None:
-        schema = api.ask("GET", "/schema")
-        _require_model(schema)
-        row = row_of(schema.content) if schema.good else {}
-        request = {"features": row}
-        why = "" if row else f"/schema names no columns ({schema.summary}), "
-    answer = api.ask("POST", block.predict_path, json=request)
-    _require_model(answer)
-    prediction = prediction_in(answer.content, block.prediction_at) if answer.good else None
-    if prediction is not None:
-        return Prediction(answer.redact(json.dumps(prediction)))
-    if answer.status == httpx.codes.UNPROCESSABLE_ENTITY:
-        why += "it refuses the row that we made up, " if block.canary_request is None else "it refuses canary_request, "
-    return Prediction(unproven=f"that it predicts: {why}{answer.summary}{advice(answer)}")
-
-
-def _require_model(answer: ApiResponse) -> None:
-    if answer.status in {0, httpx.codes.SERVICE_UNAVAILABLE}:
-        raise failure("the API to have a model loaded", answer.summary)

@@ -28,7 +28,7 @@ from tasks.host.process.process import family
 from tasks.host.process.table import began_at
 from tasks.models.inspect import judge_again, read_model, reading_seconds
 from tasks.prefect_side.saved_blocks import secret_headers
-from tasks.recovery.api_client import Api, NotRecovered, Prediction, failure, predict, shown_address
+from tasks.recovery.api_client import Api, NotRecovered, failure, shown_address
 from tasks.recovery.choice import choose, with_former
 from tasks.recovery.container_api import ContainerApi, restore_restart_policies
 from tasks.recovery.health import wait_healthy
@@ -36,6 +36,7 @@ from tasks.recovery.image_api import ImageApi
 from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.newer import find_newer, with_newer
 from tasks.recovery.opened import Opened, watch_opens
+from tasks.recovery.prediction import try_prediction
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.served_model import SealedModels, prove_served
 from tasks.recovery.unit_api import UnitApi, unit_of_api
@@ -263,7 +264,7 @@ class _Restart:
             health, unhealthy = wait_healthy(api, lives, listens, block.recovery_seconds, way.log, *why)
             context.log.write("healthy", api.url, result=f"not proven: {unhealthy}" if unhealthy else health)
             proof = prove_served(context, api, way.folder, models, before.names, opened, before.changed)
-            prediction = _predict(api, is_known=bool(models.find_expected(block, before.names)))
+            prediction = try_prediction(api, is_known=bool(models.find_expected(block, before.names)))
             result = prediction.answer or f"not proven: {prediction.unproven}"
             context.log.write("predicted", api.url, result=result)
             changed = models.find_changed(way.folder, before.names) if models.find_wanted(block) else {}
@@ -324,18 +325,6 @@ class _Restart:
         IncidentCordon(context).hold("recovery failed")
         Units(context).keep_down()
         context.log.write("contained again", context.incident.id, result=_check_again(context).summary)
-
-
-def _predict(api: Api, *, is_known: bool) -> Prediction:
-    """Make one prediction; where no model is known only by canary_request, and no failure then ends the recovery."""
-    if is_known:
-        return predict(api)
-    if api.block.canary_request is None:
-        return Prediction(unproven="that it predicts: not asked without a known model or a canary_request 予測は未確認")
-    try:
-        return predict(api)
-    except NotRecovered as error:
-        return Prediction(unproven=f"that it predicts: {error.got}")
 
 
 def address_of(workload: Workload) -> tuple[str, int]:

@@ -16,9 +16,10 @@ from tasks.custody.step_result import StepResult
 from tasks.evidence.process_start import lacking, read_starts
 from tasks.host.host import LinuxHost
 from tasks.prefect_side.saved_blocks import secret_headers
-from tasks.recovery.api_client import Api, failure, predict, shown_address
+from tasks.recovery.api_client import Api, failure, shown_address
 from tasks.recovery.choice import select, with_doubt, with_former
 from tasks.recovery.image_api import ImageApi
+from tasks.recovery.prediction import predict
 from tasks.recovery.process_api import UNSEEN, ProcessApi, api_user, find_kept_before
 from tasks.recovery.recover import Revival, address_of, as_it_ran
 from tasks.recovery.served_model import SealedModels, parse_model_name

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tasks.custody.audit.untrusted import PLAIN, Named, Sha256, Unreadable, document, validate
-from tasks.custody.fleet.ends import HostEnd
+from tasks.custody.fleet.host_end import HostEnd
 from tasks.custody.fleet.incident import FleetIncident
 
 

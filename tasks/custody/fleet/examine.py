@@ -12,7 +12,7 @@ from tasks.custody.audit.timed import TimeStamps, may_lie_beside, time_stamps
 from tasks.custody.audit.untrusted import DocumentReader
 from tasks.custody.evidence.keys import CLOSING, fleet_record_key, targets_key
 from tasks.custody.fleet.documents import FleetClosing, HostLine, read_fleet_closing, read_hosts, read_targets
-from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.places import HOSTS, key_at
 from tasks.custody.fleet.verdict import verdict_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.host_end import HostEnd, Row
 
 _NUMBERED: Final = re.compile(r"(.*?)(\d+)(\D*)", re.ASCII)
 _ORDER: Final = {end: place for place, end in enumerate(reversed(HostEnd))}

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.fleet.frame import FrameAnswer
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.fleet.incident import FleetIncident
 from tasks.custody.fleet.outcome_lines import fold, fold_names
 from tasks.custody.fleet.verdict import all_that_answer_contained, is_settled

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.fleet.outcome_lines import fold
 
 
@@ -45,8 +45,3 @@ def all_that_answer_contained(rows: Iterable[Row]) -> bool:
     """Return whether each host that is not silent is proven contained; False if none answers."""
     answering = [row for row in rows if row.end is not HostEnd.SILENT]
     return bool(answering) and all(row.is_contained for row in answering)
-
-
-def to_retry(rows: Iterable[Row]) -> list[Row]:
-    """Return the hosts that a retry orders again: those that have failed and those that are silent."""
-    return [row for row in rows if row.end not in {None, HostEnd.VERIFIED, HostEnd.THAWED}]

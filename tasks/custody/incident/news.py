@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.custody.containment.receipt import Containment, Stop
-from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.fleet.outcome_lines import fold, fold_names
 from tasks.custody.visible import visible
 

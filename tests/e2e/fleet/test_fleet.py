@@ -16,7 +16,7 @@ from flows.command.commands import invoke
 from tasks.audit.fleet import verify_fleet
 from tasks.custody.audit.finding import AuditWord
 from tasks.custody.audit.signers import read_signers
-from tasks.custody.fleet.ends import HostEnd
+from tasks.custody.fleet.host_end import HostEnd
 from tasks.custody.incident.news import EVENT_CONTAINED
 from tasks.fleet.follow import FleetWatch
 from tasks.fleet.opening import read_incident

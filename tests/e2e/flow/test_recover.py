@@ -27,9 +27,10 @@ from tasks.custody.models.canary import row_of
 from tasks.custody.store.manifest import digest_bytes
 from tasks.drill.sample_workload import end_all_in
 from tasks.incident.run_lock import take_ownership
-from tasks.recovery.api_client import Api, NotRecovered, failure, predict
+from tasks.recovery.api_client import Api, NotRecovered, failure
 from tasks.recovery.health import wait_healthy
 from tasks.recovery.models_folder import HostFolder
+from tasks.recovery.prediction import predict
 from tasks.recovery.served_model import find_served, reload
 from tasks.system.declarations import VARIABLE, declaration
 from tests.support.answering_api import api_that

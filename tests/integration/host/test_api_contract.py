@@ -23,11 +23,12 @@ from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.contract import ServedBefore
 from tasks.custody.models.inspection import OTHER_FORMAT, ModelFinding, Soundness
 from tasks.custody.store.manifest import digest_bytes
-from tasks.recovery.api_client import Api, NotRecovered, Prediction, predict
+from tasks.recovery.api_client import Api, NotRecovered
 from tasks.recovery.health import wait_healthy
 from tasks.recovery.models_folder import HostFolder
+from tasks.recovery.prediction import Prediction, predict, try_prediction
 from tasks.recovery.process_api import ProcessApi
-from tasks.recovery.recover import Revival, _predict, _Restart
+from tasks.recovery.recover import Revival, _Restart
 from tasks.recovery.served_model import SealedModels, Served, prove_served
 from tasks.runtime.context import RunContext
 from tests.support.answering_api import api_that
@@ -399,12 +400,12 @@ def test_an_api_whose_model_is_not_known_is_asked_by_the_block_s_request_and_its
         ((404, b"none"), request, Prediction(unproven="that it predicts: URL/predict answers HTTP 404: 'none'")),
     ):
         with api_that({"/predict": answer}, **block) as api:
-            made = _predict(api, is_known=False)
+            made = try_prediction(api, is_known=False)
             assert replace(made, unproven=made.unproven.replace(api.url, "URL")) == told
     with api_that({}) as api:
-        assert "not asked" in _predict(api, is_known=False).unproven
+        assert "not asked" in try_prediction(api, is_known=False).unproven
     with api_that({"/predict": (503, b"none")}, **request) as api, pytest.raises(NotRecovered):
-        _predict(api, is_known=True)
+        try_prediction(api, is_known=True)
 
 
 def test_an_api_that_serves_what_was_not_judged_beside_a_sound_one_is_refused_with_the_line(sealed: Sealed) -> None:

@@ -27,7 +27,7 @@ from tasks.custody.audit.finding import AuditWord, Severity
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.errors import Refused
 from tasks.custody.evidence.keys import targets_key
-from tasks.custody.fleet.ends import HostEnd, Row, closed_row
+from tasks.custody.fleet.host_end import HostEnd, Row, closed_row
 from tasks.custody.fleet.incident import FleetIncident, TargetHost
 from tasks.custody.fleet.places import HOSTS
 from tasks.custody.fleet.verdict import verdict_of

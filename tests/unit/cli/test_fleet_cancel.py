@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.cli import fleet
 from tasks.cli.fleet import fleet_by_hand
-from tasks.custody.fleet.ends import Row
+from tasks.custody.fleet.host_end import Row
 from tasks.custody.incident.exit_codes import INCOMPLETE
 from tests.unit.custody.fleet.test_order import ID, INCIDENT
 from tests.unit.fleet.test_orders import Server, http_error

@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.fleet import fleet_state
 from tasks.cli import fleet
 from tasks.cli.fleet import fleet_by_hand
-from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.fleet.table import lines
 from tasks.custody.fleet.verdict import verdict_of
 from tasks.custody.incident.exit_codes import EXIT_CODES

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.fleet.incident import TargetHost
 from tasks.fleet import follow, thaw
 from tasks.fleet.claim import call_off, is_called_off

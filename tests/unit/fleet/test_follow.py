@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tasks.custody.fleet.attempt import Attempt
-from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.fleet.incident import TargetHost
 from tasks.custody.incident.news import News
 from tasks.fleet import approval, follow

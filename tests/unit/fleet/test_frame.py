@@ -18,8 +18,8 @@ from prefect.settings import get_current_settings
 
 from tasks.custody.audit.signers import read_signers
 from tasks.custody.fleet import frame as law
-from tasks.custody.fleet.ends import HostEnd, Row
 from tasks.custody.fleet.frame import Frame, FrameAnswer, resource_of, verify_frame
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.fleet.host_order import new_fleet_id
 from tasks.custody.fleet.incident import TargetHost
 from tasks.custody.fleet.table import freezes

@@ -11,7 +11,7 @@ import pytest
 from prefect.client.schemas.objects import StateType
 
 from flows.fleet import joined_state
-from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.fleet.incident import TargetHost
 from tasks.fleet import follow, handover
 from tasks.fleet.follow import FleetWatch

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks.custody.fleet.ends import Closed, HostEnd, Row
+from tasks.custody.fleet.host_end import Closed, HostEnd, Row
 from tasks.custody.fleet.host_order import Order
 from tasks.custody.fleet.incident import TargetHost
 from tasks.fleet import closings, follow, orders

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from tasks.custody.fleet.ends import Row
+from tasks.custody.fleet.host_end import Row
 from tasks.fleet import show
 from tasks.fleet.show import ProgressTable
 from tests.unit.custody.fleet.test_order import INCIDENT, OPENED

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.custody.fleet.attempt import Attempt
-from tasks.custody.fleet.ends import Row, row_of
+from tasks.custody.fleet.host_end import Row, row_of
 from tasks.fleet.show import contained_picture
 from tasks.fleet.thaw import _may_be_frozen, _outcome
 from tests.unit.custody.fleet.test_order import INCIDENT

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.fleet.outcome_lines import fold, fold_names
 
 NAMES = st.from_regex(r"[a-z]{1,2}(-?[0-9]{1,3})?(-[a-z])?", fullmatch=True)

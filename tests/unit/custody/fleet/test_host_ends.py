@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Unknown, describe_stopped
 from tasks.custody.fleet.attempt import Attempt
-from tasks.custody.fleet.ends import Closed, HostEnd, Row, closed_row, expires, is_silent, row_of
-from tasks.custody.fleet.verdict import all_that_answer_contained, is_settled, over, to_retry, verdict_of
+from tasks.custody.fleet.host_end import Closed, HostEnd, Row, closed_row, expires, is_silent, row_of
+from tasks.custody.fleet.retry import to_retry
+from tasks.custody.fleet.verdict import all_that_answer_contained, is_settled, over, verdict_of
 
 NOW = datetime(2026, 11, 26, 14, 30, tzinfo=UTC)
 SOON, AGO = NOW + timedelta(minutes=30), NOW - timedelta(minutes=28)

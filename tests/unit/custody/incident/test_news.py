@@ -6,7 +6,7 @@ import pytest
 
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, Stop, Unknown
-from tasks.custody.fleet.ends import HostEnd, Row
+from tasks.custody.fleet.host_end import HostEnd, Row
 from tasks.custody.incident.ending import ENDINGS
 from tasks.custody.incident.news import EVENT_CONTAINED, contained_news, fleet_needs, fleet_news, topic
 from tasks.deployment.automations import MESSAGE_EVENTS
