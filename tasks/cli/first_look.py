@@ -21,13 +21,13 @@ from tasks.host.cgroup.ownership import unit_of
 from tasks.host.container.docker_engine import DockerEngine, may_be_there
 from tasks.host.container.membership import Container
 from tasks.host.host import Host, LinuxHost
+from tasks.host.judgement.case import Kind
+from tasks.host.judgement.roster import Roster
+from tasks.host.judgement.suspect import count_more, describe_with, excuse, excuse_for, pattern_for
 from tasks.host.process.handles import Handles
-from tasks.host.process.judgement import Kind
 from tasks.host.process.known_programs import SHELLS, is_one_of, program, script_of
 from tasks.host.process.matcher import USUAL_INTERPRETERS
 from tasks.host.process.process import Process, family, parents_first, process_line
-from tasks.host.process.roster import Roster
-from tasks.host.process.suspect import count_more, describe_with, excuse, excuse_for, pattern_for
 from tasks.host.process.table import unseen_listeners
 from tasks.host.starter import WAITERS
 from tasks.system.declarations import account_for

@@ -21,11 +21,11 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.stance import CANCELLED
 from tasks.host.host import Host, lives
-from tasks.host.process.judgement import Kind
+from tasks.host.judgement.case import Kind
+from tasks.host.judgement.roster import Roster
+from tasks.host.judgement.suspect import excuse, fold_alike, who_started
 from tasks.host.process.newcomer import again_and_again
 from tasks.host.process.process import Process, process_line
-from tasks.host.process.roster import Roster
-from tasks.host.process.suspect import excuse, fold_alike, who_started
 from tasks.incident.current import last_opened
 from tasks.incident.directory import base_of, bases, cordon_base, find_home, homes
 from tasks.incident.last_word import FINISHED, NOT_CONTAINED, THAWED, WORKS, is_finished

@@ -26,13 +26,10 @@ from tasks.custody.errors import EngineError
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.stance import Stance
 from tasks.host.cgroup.ownership import keeper_of, path_of
-from tasks.host.host import lives
-from tasks.host.process.judgement import Judgement, Kind
-from tasks.host.process.newcomer import again_and_again, living_source
-from tasks.host.process.process import Process, pids_of, process_line
-from tasks.host.process.roster import Roster
-from tasks.host.process.source import source_of
-from tasks.host.process.suspect import (
+from tasks.host.host import Host, lives
+from tasks.host.judgement.case import Judgement, Kind
+from tasks.host.judgement.roster import Roster
+from tasks.host.judgement.suspect import (
     advice,
     excuse,
     excuse_with_source,
@@ -41,6 +38,9 @@ from tasks.host.process.suspect import (
     who_started,
     with_restarting_source,
 )
+from tasks.host.process.newcomer import again_and_again, living_source
+from tasks.host.process.process import Process, pids_of, process_line
+from tasks.host.process.source import source_of
 from tasks.host.rights import hidden_from_us
 from tasks.host.short_lived import NO_PID, come_and_gone, met_in_passing
 from tasks.incident.thaw_refusal import why_not_thaw
@@ -277,17 +277,16 @@ def stance(context: RunContext, containment: Containment | None) -> Stance:
     if not still or not all(still):
         return Stance.NOT_CONTAINED
     running = [identity for identity in roster.unknown if not roster.snapshot[identity.pid].is_stopped]
-    if find_stopped(context):
+    if find_stopped(context.state, context.adapters.host):
         sure, unsure = Stance.REST_FROZEN, Stance.REST_FROZEN_AS_FAR_AS_KNOWN
     else:
         sure, unsure = Stance.FROZEN, Stance.FROZEN_AS_FAR_AS_KNOWN
     return unsure if running else sure
 
 
-def find_stopped(context: RunContext) -> int:
+def find_stopped(state: IncidentState, host: Host) -> int:
     """Return how much of the workload has ended since its stop began, for which a thaw is refused."""
-    state, host = context.state, context.adapters.host
-    if not why_not_thaw(context.directory.path):
+    if not why_not_thaw(state.home):
         return 0
     ended = {identity for identity in load_frozen(state) if not lives(host, identity)}
     return len(ended | load_stopped(state).keys()) + len(stopped_containers(state))

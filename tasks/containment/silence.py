@@ -24,12 +24,12 @@ from tasks.custody.step_result import StepResult
 from tasks.custody.visible import LINE_LIMIT, visible
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.host import Host, lives
+from tasks.host.judgement.suspect import excuse_for, keep_entries
 from tasks.host.listening import Listening
 from tasks.host.process.handles import FileId
 from tasks.host.process.known_programs import interactive, keeps_container, runs_ours
 from tasks.host.process.newcomer import living_source
 from tasks.host.process.process import Process, ancestry, descendants, process_line
-from tasks.host.process.suspect import excuse_for, keep_entries
 from tasks.host.process.table import untouchable
 from tasks.host.silence import Change, Heard, Silence, first_of_each_source, is_below, judge_silence
 from tasks.incident.directory import bases, evidence_of
@@ -76,7 +76,9 @@ def with_silence(context: RunContext, seen: Containment, *, compare: bool = True
     if not listening or not listening.armed:
         return seen
     heard = listening.hear(compare=compare)
-    heard = replace(heard, differences=(*heard.differences, *_written_since(context, heard)))
+    heard = replace(
+        heard, differences=(*heard.differences, *_written_since(context.directory.root, context.written_since, heard))
+    )
     heard = replace(heard, differences=tuple(_attribute(host, context.directory.root, heard)))
     back = {each.identity for each in state.returned.read()}
     held = {identity for row in IncidentCordon(context).newcomers() if (identity := Identity.of(row))}
@@ -112,12 +114,12 @@ def _find_hooks(workload: WorkloadFields, heard: Heard) -> Iterator[Identity]:
             yield each.lineage[0].identity
 
 
-def _written_since(context: RunContext, heard: Heard) -> Iterator[Change]:
+def _written_since(root: PurePath, files: Iterable[str], heard: Heard) -> Iterator[Change]:
     """Yield the files that were changed after they were taken, and so after the stop, if no comparison has them."""
     known = {each.file for each in heard.differences}
-    for file in (each for each in context.written_since if each not in known):
+    for file in (each for each in files if each not in known):
         with suppress(OSError, ValueError):
-            status = Path(context.directory.root, file).stat()
+            status = Path(root, file).stat()
             if status.st_ctime > heard.armed.timestamp():
                 at = datetime.fromtimestamp(status.st_mtime, UTC)
                 yield Change(file, at, inode=(status.st_dev, status.st_ino))

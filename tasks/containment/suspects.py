@@ -13,16 +13,16 @@ from tasks.containment.members import Membership, Snapshot, description_of, excl
 from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence.pattern import of_root
 from tasks.host.host import Host
+from tasks.host.judgement.case import Look
+from tasks.host.judgement.roster import Roster
+from tasks.host.judgement.suspect import describe_with, keep_entries, line_for, line_for_starter, select_suspects
 from tasks.host.process.handles import FileId, Handles
-from tasks.host.process.judgement import Look
 from tasks.host.process.known_programs import runs_inline_code
 from tasks.host.process.membership import Exceptions, Member, runs_from_root
 from tasks.host.process.open_files import birth_of
 from tasks.host.process.path_names import history_of, ticks_of
 from tasks.host.process.places import file_id
 from tasks.host.process.process import Process, ancestry, descendants, family, pids_of
-from tasks.host.process.roster import Roster
-from tasks.host.process.suspect import describe_with, keep_entries, line_for, line_for_starter, select_suspects
 from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
 from tasks.incident.directory import cordon_base, homes

@@ -138,7 +138,7 @@ def with_unrest(context: RunContext, seen: Containment) -> Containment:
         return seen
     changes = find_changes_by_unknown(context)
     if changes.now:
-        seen = replace(seen, alive=(*seen.alive, *_tell_starters(context, seen, changes.now)))
+        seen = replace(seen, alive=(*seen.alive, *_tell_starters(Membership(context), seen, changes.now)))
     if not (rows := changes.earlier):
         return seen
     if why := _tell_unrest(rows, datetime.now(UTC)):
@@ -147,11 +147,11 @@ def with_unrest(context: RunContext, seen: Containment) -> Containment:
     return replace(seen, notes=(*seen.notes, context.unrest))
 
 
-def _tell_starters(context: RunContext, seen: Containment, heard: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _tell_starters(membership: Membership, seen: Containment, heard: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield what may have started who made these changes, which this run has heard: the next run asks about each."""
-    snapshot, unknown = context.adapters.host.snapshot(), {each.identity for each in seen.unknown}
-    spared = Membership(context).bystander_pids(snapshot) | untouchable(snapshot)
-    found = find_possible_starters(heard, snapshot, account_of(context.workload))
+    snapshot, unknown = membership.host.snapshot(), {each.identity for each in seen.unknown}
+    spared = membership.bystander_pids(snapshot) | untouchable(snapshot)
+    found = find_possible_starters(heard, snapshot, account_of(membership.workload))
     able = [each for each in found if each.identity not in unknown and each.pid not in spared]
     if able:
         lines = [f"{each.pid} ({show(each)})" for each in able[:_NAMED]]

@@ -17,6 +17,7 @@ from tasks.custody.containment.receipt import BOOT, Frozen
 from tasks.custody.evidence.keys import OWN_MOUNTS, TREE, volume_folder
 from tasks.custody.evidence.pattern import literal_folder
 from tasks.custody.incident.description import leads_to
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.models.contract import ServedBefore, first_certain, served_before
 from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import find_mount, paths_inside, real_mounts
@@ -52,7 +53,7 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
     run saw, which may have found the API ended or about to end. So all looks at one freeze count. `models` are the
     digests of the models by path.
     """
-    answer = answer_of(context)
+    answer = answer_of(context.log)
     root, folders = str(context.workload.root), [literal_folder(each) for each in context.workload.models]
     if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
         config = kept_config(context.directory.path, was.identity)
@@ -71,7 +72,7 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
     )
     for ours in (*api_looks(context, volumes), []):  # an API of which nothing was seen may have answered
         look = served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow, answer)
-        if look.names or (ours and evacuated_again_at(context)):
+        if look.names or (ours and evacuated_again_at(context.log)):
             return look
     return ServedBefore()
 
@@ -179,7 +180,7 @@ def api_began(context: RunContext) -> Began | None:
     if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
         with suppress(ValueError):
             return Began(datetime.fromisoformat(was.identity.started_at))
-    since = evacuated_again_at(context)
+    since = evacuated_again_at(context.log)
     apis = _apis(each for each in load_frozen(context.state).values() if not since or each.seen_at > since)
     start = min((each.since or each.identity.start for each in apis), default=None)
     return None if start is None else Began(began_at(start), was_forked=start <= BOOT)
@@ -191,42 +192,42 @@ def _apis(processes: Iterable[Frozen]) -> list[Frozen]:
     return [each for each in others if each.role == "api"] or others
 
 
-def doubts_of(context: RunContext, names: Iterable[str]) -> str:
+def doubts_of(log: CustodyLog, names: Iterable[str]) -> str:
     """Return why the log has it that one of these files may not be what the API had read; empty if it has not."""
-    found = {str(each["object"]): str(each["result"]) for each in _rows_since_freeze(context, "model unsure")}
+    found = {str(each["object"]): str(each["result"]) for each in _rows_since_freeze(log, "model unsure")}
     return next((found[name] for name in names if name in found), "")
 
 
-def answer_of(context: RunContext) -> str:
+def answer_of(log: CustodyLog) -> str:
     """Return the model that the API named before the freeze that counts, as the custody log has it; empty if none."""
-    return next((str(each["object"]) for each in _rows_since_freeze(context, "model named")), "")
+    return next((str(each["object"]) for each in _rows_since_freeze(log, "model named")), "")
 
 
-def _rows_since_freeze(context: RunContext, action: str) -> Iterator[Mapping[str, Any]]:
-    since = _ran_last(context)
-    rows = (each for each in context.log.entries() if each["action"] == action)
+def _rows_since_freeze(log: CustodyLog, action: str) -> Iterator[Mapping[str, Any]]:
+    since = _ran_last(log)
+    rows = (each for each in log.entries() if each["action"] == action)
     return (each for each in rows if not since or datetime.fromisoformat(each["utc"]) > since)
 
 
-def evacuated_again_at(context: RunContext) -> datetime | None:
+def evacuated_again_at(log: CustodyLog) -> datetime | None:
     """Return when the incident was evacuated last after a recovery: what was served then is what that had started."""
-    return _last(context, "recovery ended")
+    return _last(log, "recovery ended")
 
 
-def _ran_last(context: RunContext) -> datetime | None:
+def _ran_last(log: CustodyLog) -> datetime | None:
     """Return until when what was frozen before may have run on: the freeze after that counts."""
-    return _last(context, "thawed", "recovery ended")
+    return _last(log, "thawed", "recovery ended")
 
 
-def _last(context: RunContext, *actions: str) -> datetime | None:
-    rows = (each["utc"] for each in context.log.entries() if each["action"] in actions)
+def _last(log: CustodyLog, *actions: str) -> datetime | None:
+    rows = (each["utc"] for each in log.entries() if each["action"] in actions)
     return max(map(datetime.fromisoformat, rows), default=None)
 
 
 def api_looks(context: RunContext, volumes: Iterable[int]) -> Iterator[list[dict[str, Any]]]:
     """Yield what each of these volumes saw of the API's processes since the freeze that counts, the oldest first."""
     apis = {each.identity for each in _apis(frozen_before(context.state))}  # it may match no pattern
-    since = at.timestamp() if (at := _ran_last(context)) else 0.0
+    since = at.timestamp() if (at := _ran_last(context.log)) else 0.0
     for volume in sorted(volumes):
         rows = (row for tree in _trees(context.directory, volume, since) for row in _rows(tree))
         processes = [each for each in rows if "not read" not in each]  # one that was gone is in an earlier look

@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from glob import escape
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
@@ -27,7 +27,7 @@ from tasks.custody.models.inspection import holds_a_model
 from tasks.evidence.model_served import answer_of, api_looks, names_inside
 from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import place_outside, real_mounts
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import Adapters, RunContext
 
 _NO_FILE: Final = 'if it is no file of the workload, model_at = ""'
 ANSWER: Final = "its answer names it"
@@ -151,7 +151,7 @@ def find_uncollected(context: RunContext, evidence: Iterable[Evidence]) -> tuple
     if context.cancelled:
         return ()
     files = [file for item in evidence for file in item.files if file.source]
-    answer, block = answer_of(context), context.workload
+    answer, block = answer_of(context.log), context.workload
     if was := WorkloadContainers(context).find_api(leads_to(block.api_address)[1]):
         own = {file.path for file in files if file.note.startswith(f"in container {was.name}")}
         outside = {file.path for file in files if not file.note.startswith("in container ") and file.path[:1] != "/"}
@@ -224,15 +224,16 @@ def _find_inside(
     starts = [{"command": [config["Path"], *config["Args"]], "environment": config["Config"].get("Env") or []}]
     words = [word for each in (*starts, *starts_kept(config)) for word in (*each["command"], *each["environment"])]
     container = ModelsInside(worked, mounts, frozenset(inside), block.models)
-    found = (_find_lost(context, was, container, word) for word in dict.fromkeys(words))
+    lies_in = partial(_lies_in, context.adapters, was.identity.id, container)
+    found = (_find_lost(container, word, lies_in) for word in dict.fromkeys(words))
     lost = [*dict.fromkeys(path for path in found if path)]
     yield from (tell_uncollected_inside(path, path, _START, block) for path in lost)
-    missing = container.find_unnamed(answer, lambda path: bool(_lies_in(context, was, container, path)))
+    missing = container.find_unnamed(answer, lambda path: bool(lies_in(path)))
     if answer and missing and missing[1] not in lost:
         yield tell_uncollected_inside(*missing, ANSWER, block)
 
 
-def _find_lost(context: RunContext, was: FrozenContainer, container: "ModelsInside", word: str) -> str:
+def _find_lost(container: "ModelsInside", word: str, lies_in: Callable[[str], bool | None]) -> str:
     """Return the file of a model that a word of a container's start names and nobody collects; empty if none.
 
     Of a container that is gone it is not known whether it had such a file.
@@ -241,17 +242,17 @@ def _find_lost(context: RunContext, was: FrozenContainer, container: "ModelsInsi
     paths = [path for part in parts for path in container.paths(part)]
     if any(map(container.has, paths)) or any(map(container.ends_with, parts)):
         return ""
-    known = {path: _lies_in(context, was, container, path) for path in paths}
+    known = {path: lies_in(path) for path in paths}
     doubtful = sorted((path for path, there in known.items() if there is None), key=lambda path: "=" in path)
     return next((path for path, there in known.items() if there), next(iter(doubtful), ""))
 
 
-def _lies_in(context: RunContext, was: FrozenContainer, container: "ModelsInside", path: str) -> bool | None:
+def _lies_in(adapters: Adapters, id_: str, container: "ModelsInside", path: str) -> bool | None:
     """Return whether a container has a file, by the host's view of its mounts, else by the engine; None if unknown."""
     if place := container.place(path):
         return _key_of(place) is not None
     with suppress(ContainerGone, EngineError):
-        return context.adapters.engine.archive(was.identity.id, path) is not None
+        return adapters.engine.archive(id_, path) is not None
     return None
 
 

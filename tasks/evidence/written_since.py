@@ -14,10 +14,12 @@ from tasks.collectors.code import survey
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.evidence.keys import quote, unquote
+from tasks.custody.incident.log import CustodyLog
 from tasks.evidence.left_alone import steady
 from tasks.evidence.seal import read_manifest
 from tasks.host.silence import Change
-from tasks.runtime.context import RunContext
+from tasks.runtime.context import RunContext, RunInfo
+from tasks.runtime.state import IncidentState
 
 _LOGGED: Final = 20
 
@@ -27,11 +29,11 @@ def note_written(context: RunContext, evidence: Sequence[Evidence]) -> None:
 
     Not once the API is back, which may write what it likes.
     """
-    if _may_write_again(context):
+    if _may_write_again(context.run, context.state):
         return
     since = _find_older(context.directory.root, (file for item in evidence for file in item.files))
     context.written_since = tuple(sorted(since.values()))
-    _keep(context, since)
+    _keep(context.state, context.log, since)
 
 
 def note_between_runs(context: RunContext, stopped: PrefectFuture[Any]) -> None:
@@ -40,7 +42,7 @@ def note_between_runs(context: RunContext, stopped: PrefectFuture[Any]) -> None:
     Between two runs nobody listens: who did is not known. What no run has taken, because of its size or name, counts
     only if it is new.
     """
-    if context.run.volume == 1 or _may_write_again(context):
+    if context.run.volume == 1 or _may_write_again(context.run, context.state):
         return
     stopped.wait()
     volumes = range(1, context.run.volume)
@@ -52,22 +54,22 @@ def note_between_runs(context: RunContext, stopped: PrefectFuture[Any]) -> None:
     for name in (walk.all_names | {each.name for each in walk.remainders}) - taken:
         if (now := _look_at(root, name)) and now.st_ctime > context.incident.opened_at.timestamp():
             since[quote(name)] = os.fsdecode(name)
-    _keep(context, since)
-    _log_changes(context, since)
+    _keep(context.state, context.log, since)
+    _log_changes(context.log, root, since)
 
 
-def _log_changes(context: RunContext, since: dict[str, str]) -> None:
+def _log_changes(log: CustodyLog, root: PurePath, since: dict[str, str]) -> None:
     """Log the last of these files that were changed between two runs: whoever did so lives, or was started by what may.
 
     What was written before is not new: it was heard then, or was by a newcomer that the guard has caught since.
     """
-    began, found = _stood_until(context.log.entries()), list[Change]()
+    began, found = _stood_until(log.entries()), list[Change]()
     for source, path in since.items():
-        if (now := _look_at(context.directory.root, unquote(source))) and now.st_ctime > began:
+        if (now := _look_at(root, unquote(source))) and now.st_ctime > began:
             found.append(Change(path, datetime.fromtimestamp(now.st_ctime, UTC)))
     for each in sorted(found, key=lambda change: change.at)[-_LOGGED:]:
         result = each.describe(", between two runs 実行と実行の間")
-        context.log.write(
+        log.write(
             "changed", each.file, at=each.at.isoformat(), pid=0, lineage=[], source=[], result=result, unheard=True
         )
 
@@ -90,9 +92,8 @@ def _stood_until(entries: Iterable[Mapping[str, Any]]) -> float:
     return datetime.fromisoformat(until).timestamp() if until else inf
 
 
-def _may_write_again(context: RunContext) -> bool:
-    state = context.state
-    return context.run.dry_run or bool(state.recovered.read() or state.recovered_containers.read())
+def _may_write_again(run: RunInfo, state: IncidentState) -> bool:
+    return run.dry_run or bool(state.recovered.read() or state.recovered_containers.read())
 
 
 def _find_older(root: PurePath, files: Iterable[StoredFile]) -> dict[str, str]:
@@ -101,12 +102,12 @@ def _find_older(root: PurePath, files: Iterable[StoredFile]) -> dict[str, str]:
     return {source: file.path for source, file in last.items() if _is_older(root, file)}
 
 
-def _keep(context: RunContext, since: dict[str, str]) -> None:
-    before = context.state.written_since.read()
+def _keep(state: IncidentState, log: CustodyLog, since: dict[str, str]) -> None:
+    before = state.written_since.read()
     if not since.keys() <= {*before}:
-        context.state.written_since.write(sorted({*before, *since}))
+        state.written_since.write(sorted({*before, *since}))
     for source, path in since.items():
-        context.log.write("written since", path, source=source)
+        log.write("written since", path, source=source)
 
 
 def state_of(root: PurePath, source: str) -> str:

@@ -14,10 +14,10 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source, Unknown
 from tasks.custody.evidence.redact import redact, redact_command
 from tasks.custody.visible import visible
+from tasks.host.judgement.suspect import excuse_for
 from tasks.host.process.known_programs import MANY_IN_ONE, SHELLS, program, quotes
 from tasks.host.process.process import Process, process_line
 from tasks.host.process.source import is_bare
-from tasks.host.process.suspect import excuse_for
 from tasks.host.unit.drop_in import is_down
 
 _SHOWN: Final = 100

@@ -31,9 +31,9 @@ from tasks.custody.models.inspection import NONE_SOUND
 from tasks.host.container.membership import Container
 from tasks.host.container.mounts import ContainerView
 from tasks.host.host import LinuxHost
+from tasks.host.judgement.roster import Roster
 from tasks.host.process.membership import Exceptions, Members
 from tasks.host.process.process import Process
-from tasks.host.process.roster import Roster
 from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
 from tasks.incident.directory import evidence_of

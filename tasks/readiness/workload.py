@@ -32,10 +32,10 @@ from tasks.evidence import process_start
 from tasks.evidence.collect import is_needed, required_folders
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.container.docker_engine import DockerEngine
-from tasks.host.process.judgement import Kind
+from tasks.host.judgement.case import Kind
+from tasks.host.judgement.suspect import excuse, excuse_with_source, fold_alike, tell_other_end
 from tasks.host.process.process import ancestry, process_line
 from tasks.host.process.source import keeps_only, may_be_ended, source_of
-from tasks.host.process.suspect import excuse, excuse_with_source, fold_alike, tell_other_end
 from tasks.host.process.table import ticks, untouchable
 from tasks.models.inspect import read_model
 from tasks.prefect_side.saved_blocks import secret_headers

@@ -8,8 +8,8 @@ from typing import Any, Final
 from tasks.custody.evidence.acquisition import Outcome
 from tasks.custody.incident.steps import step_of
 from tasks.custody.models.inspection import Soundness
-from tasks.host.process.match_elsewhere import ELSEWHERE
-from tasks.host.process.suspect import count_more
+from tasks.host.judgement.match_elsewhere import ELSEWHERE
+from tasks.host.judgement.suspect import count_more
 
 PLAN_FILE: Final = "plan.txt"
 """In the record of a dry run: the plan, a row a line."""

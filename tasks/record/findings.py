@@ -108,7 +108,7 @@ def note_cancelled(context: RunContext, containment: Containment | None, *more: 
     if not context.cancelled:
         return
     stands = stance(context, containment)
-    context.cancelled.stopped = find_stopped(context) if stands in REST_FROZEN else 0
+    context.cancelled.stopped = find_stopped(context.state, context.adapters.host) if stands in REST_FROZEN else 0
     context.cancelled.results = (stands, *more) if stands in ALL_STOPPED else (stands,)
     fields = {"by": context.cancelled.by, "at": str(context.cancelled.at), "result": context.cancelled.summary}
     context.log.write("cancelled", context.incident.id, **fields)

@@ -7,7 +7,7 @@ from typing import Final
 from tasks.custody.containment.identity import Way
 from tasks.custody.containment.receipt import End, Freeze, Stop, Watch
 from tasks.custody.evidence.keys import VERDICT
-from tasks.host.process.suspect import SUSPECT
+from tasks.host.judgement.suspect import SUSPECT
 from tasks.record.content import Findings
 from tasks.record.labels import ENDS
 from tasks.record.tables import titles

@@ -59,17 +59,17 @@ def with_former(context: RunContext, seals: Sequence[Seal], models: SealedModels
 
     Its content is that of the run that took it first: what was changed since was changed after everything was stopped.
     """
-    able, named = models.models_of(models.files), basename(word_of(answer_of(context)))
+    able, named = models.models_of(models.files), basename(word_of(answer_of(context.log)))
     if PurePosixPath(named).suffix:
         able |= {path: file for path, file in models.files.items() if basename(path) == named}
     digests = {path: file.sha256 for path, file in able.items()}
-    if not evacuated_again_at(context):
+    if not evacuated_again_at(context.log):
         digests |= {path: models.first[path].sha256 for path in digests.keys() & models.first.keys()}
     before = model_served(context, [each.volume for each in seals], digests)
     changed = [name for name in before.names if name in digests and digests[name] != models.files[name].sha256]
     back = f"{context.incident.id.removeprefix('IR-')}:{changed[0]}" if changed else ""
     cure = back and f"it was changed since; to put back that of the freeze {PUT_BACK}{back}"
-    return replace(models, before=replace(before, doubt=doubts_of(context, before.names), cure=cure))
+    return replace(models, before=replace(before, doubt=doubts_of(context.log, before.names), cure=cure))
 
 
 def with_doubt(context: RunContext, models: SealedModels) -> SealedModels:

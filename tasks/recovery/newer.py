@@ -1,5 +1,6 @@
 """§7: find the code and models that are newer than the frozen API's start: the one that is started may read them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from glob import escape
 from pathlib import PurePath
@@ -31,12 +32,11 @@ def find_newer(context: RunContext, models: SealedModels) -> dict[str, str]:
     return changes | compiled
 
 
-def with_newer(recovery: Recovery, context: RunContext, models: SealedModels) -> Recovery:
+def with_newer(recovery: Recovery, newer: Sequence[str], models: SealedModels) -> Recovery:
     """Add which newer file the API has read, unless something says already that it may serve another model.
 
     A person who has named the model has answered that.
     """
-    newer = context.state.newer.read()
     if not newer or models.named or any(each.startswith(NOT_AS_BEFORE) for each in recovery.unproven):
         return recovery
     doubt = f"{NOT_AS_BEFORE}: it reads what is newer 新しいファイル: {newer[0]} {NAME_IT}"

@@ -178,7 +178,7 @@ class ProcessApi:
         return [each.command[:_LINE] for each in own if each.command not in lines and each.identity not in starters]
 
     def _doubt_unkept(self) -> str:
-        before, why_not = find_kept_before(self.context)
+        before, why_not = find_kept_before(self.context.workload, self.context.directory.path)
         if any(process.role == "api" for process in frozen_before(self.context.state)):
             why = "how it ran was not read"
         elif before and not why_not:
@@ -356,15 +356,15 @@ def new_log(block: Workload) -> str:
     return str(block.root / next((name for name, pattern in candidates.items() if fits(name, pattern)), f"{new}.log"))
 
 
-def find_kept_before(context: RunContext) -> tuple[str, str]:
+def find_kept_before(block: Workload, home: Path) -> tuple[str, str]:
     """Return the last incident of this host that has kept how the API ran, and why none recovers from it, if so.
 
-    Empty if none has, or if this one has.
+    Empty if none has, or if the incident in the folder `home` has.
     """
-    block, port = context.workload, leads_to(context.workload.api_address)[1]
+    port = leads_to(block.api_address)[1]
     kept = [each for each in homes(block) if (each / STARTS).is_file() or keeps_api(each, port, block.api_pattern)]
     last = max(kept, key=lambda home: home.name, default=None)
-    if last is None or keeps_api(context.directory.path, port, block.api_pattern):
+    if last is None or keeps_api(home, port, block.api_pattern):
         return "", ""
     return last.name, why_not_recover(last_verdict(last), "")
 

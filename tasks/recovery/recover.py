@@ -94,7 +94,7 @@ def recover(  # noqa: PLR0913, PLR0917
             way.start()
             recovery = restart.prove(before, opened)
             context.state.newer.write(sorted({newer[name] for name in read()}))
-            recovery = with_newer(recovery, context, restart.models)
+            recovery = with_newer(recovery, context.state.newer.read(), restart.models)
         former = as_it_ran(context).container
         unrestored = restore_restart_policies(WorkloadContainers(context), former if former != way.container else "")
         way.keep()
@@ -245,7 +245,7 @@ class _Restart:
             earlier = [] if self.models.reloads(self.context.workload) else self.context.state.opened.read()
             with self.watch(before) as opened:
                 recovery = self.prove(before, lambda: {*earlier, *opened()})
-                return with_newer(recovery, self.context, self.models)
+                return with_newer(recovery, self.context.state.newer.read(), self.models)
         except NotRecovered:
             self.contain_again()
             raise

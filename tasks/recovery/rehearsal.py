@@ -97,7 +97,7 @@ def starts_of(context: RunContext, way: Revival) -> dict[str, tuple[bool, str]]:
             if any(each.role == "api" for each in frozen.values()):
                 rows["what it runs with"] = bool(starts) and not lacks, conditions
             else:
-                before = find_kept_before(context)[0]
+                before = find_kept_before(context.workload, context.directory.path)[0]
                 why = f"no API runs; {before} has kept how it ran" if before else f"{UNSEEN}: start it, or --as process"
                 rows["what it runs with"] = False, f"not known: {why}"
     if block.api_image:

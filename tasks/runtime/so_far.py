@@ -5,8 +5,10 @@ from typing import Final
 
 from tasks.custody.containment.receipt import KNOWN_STOPPED
 from tasks.custody.evidence.keys import MANIFEST
+from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.steps import StepId, step_of
 from tasks.custody.visible import visible
+from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 
 _CHECKS: Final = frozenset({"prove_contained", "prove_still_contained", "prove_contained_again"})
@@ -21,18 +23,18 @@ def describe_so_far(context: RunContext, step_id: StepId) -> str:
     """Return whether the workload is contained and the evidence sealed, as far as is known, and how to end the run."""
     if context.run.dry_run or context.cancelled:
         return ""
-    return "; ".join((*_describe_findings(context, step_id), _LEAVE))
+    return "; ".join((*_describe_findings(context.log, context.directory, context.run.volume, step_id), _LEAVE))
 
 
-def _describe_findings(context: RunContext, step_id: StepId) -> Iterator[str]:
-    entries = context.log.entries()[context.log.began :]
+def _describe_findings(log: CustodyLog, directory: IncidentDirectory, volume: int, step_id: StepId) -> Iterator[str]:
+    entries = log.entries()[log.began :]
     ends = [(step_of(each)[0], each) for each in entries if each["action"] in {"step done", *_FAILED}]
     last = next(((step, each) for step, each in reversed(ends) if step in {*_CHECKS, "recover"}), None)
     if last and last[0] in _CHECKS:
         yield _describe_check(last[1]["action"] == "step done", str(last[1].get("result", "")))
-    is_sealed = (context.directory.evidence_dir(context.run.volume) / MANIFEST).exists()
+    is_sealed = (directory.evidence_dir(volume) / MANIFEST).exists()
     if step_id != "claim_store" and not any(step == "seal" and each["action"] in _FAILED for step, each in ends):
-        is_sealed = is_sealed or (context.directory.evidence_dir(1) / MANIFEST).exists()
+        is_sealed = is_sealed or (directory.evidence_dir(1) / MANIFEST).exists()
     if is_sealed:
         yield _SEALED
 

@@ -1,1 +1,1 @@
-"""Processes: read from /proc, and judged as members or suspects. Nothing here sends a signal."""
+"""Processes: read from /proc, and told which are members of the workload. Nothing here sends a signal."""

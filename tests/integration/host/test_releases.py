@@ -12,7 +12,7 @@ import pytest
 
 from tasks.containment.suspects import roster_now
 from tasks.host.host import LinuxHost
-from tasks.host.process.judgement import Kind
+from tasks.host.judgement.case import Kind
 from tests.integration.host.test_suspects import apart
 from tests.support.workloads import SmallWorkload
 

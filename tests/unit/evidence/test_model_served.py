@@ -371,12 +371,12 @@ def test_what_reloads_and_did_not_answer_may_have_reloaded_another(  # noqa: PLR
 def test_what_was_changed_before_a_recovery_let_it_in_says_nothing_of_what_runs_since(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         context.log.write("model unsure", "models/a.bin", result="it was changed")
-        assert doubts_of(context, ["models/b.bin", "models/a.bin"]) == "it was changed"
-        assert doubts_of(context, ["models/b.bin"]) == ""
+        assert doubts_of(context.log, ["models/b.bin", "models/a.bin"]) == "it was changed"
+        assert doubts_of(context.log, ["models/b.bin"]) == ""
         context.state.let_in.write(True)
-        assert doubts_of(context, ["models/a.bin"]) == "it was changed", "the recovery failed"
+        assert doubts_of(context.log, ["models/a.bin"]) == "it was changed", "the recovery failed"
         context.log.write("recovery ended", context.incident.id)
-        assert doubts_of(context, ["models/a.bin"]) == ""
+        assert doubts_of(context.log, ["models/a.bin"]) == ""
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from blocks.workload import Workload
-from tasks.host.process.judgement import Kind
+from tasks.host.judgement.case import Kind
 from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.workload import check_suspects, check_unknown
 from tests.support.workloads import SmallWorkload, wait_until

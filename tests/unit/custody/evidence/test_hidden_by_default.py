@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence import redact as redaction
 from tasks.custody.evidence.redact import redact, redact_command, redact_environment, redact_fields
+from tasks.host.judgement.suspect import excuse_for, line_for
 from tasks.host.process.process import Process
-from tasks.host.process.suspect import excuse_for, line_for
 from tasks.system.redaction import redact_for
 
 FORMS = 300

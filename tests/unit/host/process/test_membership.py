@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
-from tasks.host.process.judgement import Look
+from tasks.host.judgement.case import Look
+from tasks.host.judgement.roster import Roster
 from tasks.host.process.known_programs import may_write, program, quotes, runs_prefect
 from tasks.host.process.matcher import Matcher, WorkloadDescription
 from tasks.host.process.membership import Exceptions, Member, Members, find_excused, find_excused_families
 from tasks.host.process.process import Process, ancestry, descendants
-from tasks.host.process.roster import Roster
 from tasks.host.process.source import keeps_only, lineages
 from tests.support.places import beside, placed
 

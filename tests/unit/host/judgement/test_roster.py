@@ -15,14 +15,9 @@ from hypothesis import strategies as st
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.place import Place
 from tasks.custody.incident.description import bystander
-from tasks.host.process.handles import UNREAD, Handles, PipeEnd
-from tasks.host.process.judgement import Judgement, Kind, Look
-from tasks.host.process.matcher import USUAL_INTERPRETERS, Matcher, WorkloadDescription
-from tasks.host.process.membership import Exceptions, Members, find_excused
-from tasks.host.process.path_names import LinkTarget, PathHistory
-from tasks.host.process.process import Process
-from tasks.host.process.roster import Roster
-from tasks.host.process.suspect import (
+from tasks.host.judgement.case import Judgement, Kind, Look
+from tasks.host.judgement.roster import Roster
+from tasks.host.judgement.suspect import (
     advice,
     excuse,
     excuse_for,
@@ -31,6 +26,11 @@ from tasks.host.process.suspect import (
     line_for_starter,
     select_suspects,
 )
+from tasks.host.process.handles import UNREAD, Handles, PipeEnd
+from tasks.host.process.matcher import USUAL_INTERPRETERS, Matcher, WorkloadDescription
+from tasks.host.process.membership import Exceptions, Members, find_excused
+from tasks.host.process.path_names import LinkTarget, PathHistory
+from tasks.host.process.process import Process
 from tests.support.places import beside, placed
 
 ROOT = "/srv/portfolio"

@@ -9,12 +9,12 @@ from typing import Final
 
 from tasks.custody.containment.place import Place
 from tasks.custody.visible import visible
-from tasks.host.process.harmless import describe_unproven, is_harmless
-from tasks.host.process.judgement import Case, Judgement, Kind
+from tasks.host.judgement.case import Case, Judgement, Kind
+from tasks.host.judgement.harmless import describe_unproven, is_harmless
+from tasks.host.judgement.match_elsewhere import describe_owner, find_covered, find_doubt, find_shared
+from tasks.host.judgement.ties import find_code, find_held
 from tasks.host.process.known_programs import HARMLESS, program
-from tasks.host.process.match_elsewhere import describe_owner, find_covered, find_doubt, find_shared
 from tasks.host.process.matcher import is_below
-from tasks.host.process.ties import find_code, find_held
 
 
 def judge_process(case: Case) -> Judgement | None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from tasks.custody.containment.identity import Identity
+from tasks.host.judgement.case import Case, Judgement, Kind, Look
+from tasks.host.judgement.harmless import is_text
+from tasks.host.judgement.judge_process import judge_process
 from tasks.host.process.handles import UNREAD, PipeEnd
-from tasks.host.process.harmless import is_text
-from tasks.host.process.judge_process import judge_process
-from tasks.host.process.judgement import Case, Judgement, Kind, Look
 from tasks.host.process.known_programs import HARMLESS, program
 from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.membership import Exceptions, Members

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from tasks.custody.containment.identity import Identity
+from tasks.host.judgement.suspect import excuse_with_source, who_started, with_restarting_source
 from tasks.host.process.newcomer import again_and_again
 from tasks.host.process.process import Process
-from tasks.host.process.suspect import excuse_with_source, who_started, with_restarting_source
 
 
 def process(pid: int, parent: int, *command: str, cgroup: str = "") -> Process:

@@ -16,12 +16,12 @@ from tasks.custody.evidence.redact import redact_command
 from tasks.custody.incident.description import pattern as as_pattern
 from tasks.custody.incident.description import unit as as_unit
 from tasks.host.cgroup.ownership import unit_of
+from tasks.host.judgement.roster import Roster
 from tasks.host.process.known_programs import SHELLS, program, quotes, runs_inline_code
 from tasks.host.process.matcher import WorkloadDescription
 from tasks.host.process.membership import Member, Members
 from tasks.host.process.newcomer import find_origin
 from tasks.host.process.process import Process, descendants, parents_first, process_line
-from tasks.host.process.roster import Roster
 from tasks.host.process.source import keeps_only, may_be_ended, may_restart, source_of
 
 SUSPECT: Final = "suspect"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tasks.custody.containment.identity import Identity
 from tasks.custody.incident.description import pattern
+from tasks.host.judgement.suspect import pattern_for
 from tasks.host.process.process import Process
-from tasks.host.process.suspect import pattern_for
 
 ROOT = "/srv/house"
 

@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import Final
 
 from tasks.custody.visible import visible
-from tasks.host.process.judgement import Case
+from tasks.host.judgement.case import Case
 from tasks.host.process.known_programs import script_of
 from tasks.host.process.matcher import is_below
 

@@ -5,8 +5,8 @@ from pathlib import PurePath
 
 from tasks.custody.containment.place import Place
 from tasks.custody.visible import visible
+from tasks.host.judgement.case import Case
 from tasks.host.process.handles import Handles
-from tasks.host.process.judgement import Case
 from tasks.host.process.known_programs import HARMLESS, program, quotes
 from tasks.host.process.matcher import WorkloadDescription, is_below
 from tasks.host.process.membership import runs_from_root
