@@ -4,27 +4,19 @@ See docs/adr/0036.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from tasks.custody.incident.news import PEOPLE, SENT_BY_SERVER, TELL, topic
-from tasks.people.send import send_by
+from tasks.custody.incident.news import TELL, topic
+from tasks.people.send import AGAIN_SECONDS, is_repeated, send_by
 from tasks.runtime.flow_run import this_run
 from tasks.runtime.step import end_of, step_without_incident
-from tasks.system.polling import poll_until
-
-AGAIN_SECONDS: Final = [2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0]
-"""Between two attempts: some nine minutes in all."""
-_BEFORE: Final = ["COMPLETED", "RUNNING", "CANCELLED"]
-"""Types of states of a message that was sent, is being sent, or may have been sent by the server."""
-_SHOWN: Final = 50
-_POLL_SECONDS: Final = 1.0
 
 
 @step_without_incident("send", "send {block}", retries=len(AGAIN_SECONDS), retry_delay_seconds=AGAIN_SECONDS)
@@ -55,29 +47,3 @@ def tell(subject: str, body: str, to: Annotated[list[str], Field(min_length=1)],
     successes = "; ".join(f"told {end.message}" for end in ends if end.is_completed())
     lost = "; ".join(f"NOT told {end.message}" for end in ends if not end.is_completed())
     return Failed(message=f"{lost}. {successes}") if lost else Completed(message=successes)
-
-
-def is_repeated(client: SyncPrefectClient, run: UUID, theme: str, subject: str) -> bool:
-    """Return whether the last message about this was the same, and note that this run's is about it, too.
-
-    One that is being sent is waited for. One whose run a person has cancelled was told to nobody.
-    """
-    tags = [PEOPLE, f"about:{theme}"]
-    client.update_flow_run(run, tags=tags)
-    conditions = {
-        "id": {"not_any_": [str(run)]},
-        "tags": {"all_": tags},
-        "state": {"type": {"any_": _BEFORE}},
-        "start_time": {"before_": str(client.read_flow_run(run).start_time)},
-    }
-    query = {"flow_runs": conditions, "sort": "START_TIME_DESC", "limit": _SHOWN}
-
-    def look() -> str:
-        runs = ((each, each["state"]) for each in client.request("POST", "/flow_runs/filter", json=query).json())
-        sent = (each for each, now in runs if now["type"] != "CANCELLED" or SENT_BY_SERVER in (now["message"] or ""))
-        last = next(sent, None)
-        if not last or last["parameters"]["subject"] != subject:
-            return "new"
-        return "" if last["state"]["type"] == "RUNNING" else "repeated"
-
-    return poll_until(look, 2 * sum(AGAIN_SECONDS), _POLL_SECONDS) == "repeated"

@@ -7,7 +7,7 @@ from typing import Final
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.process.process import Process
 from tasks.host.process.table import untouchable
-from tasks.host.unit.drop_in import UNANSWERED, drop_in, is_down, may_live, units_without
+from tasks.host.unit.kept_down import UNANSWERED, drop_in, is_down, may_live, units_without, wakers
 from tasks.host.unit.systemd import Systemd
 from tasks.runtime.context import RunContext
 from tasks.system.polling import poll_until
@@ -37,7 +37,7 @@ class Units:
 
     def keep_down(self) -> None:
         """Forbid systemd to start them, or the sockets and paths that wake them, while the marker stands (§1)."""
-        everyone = [*self.names, *(each for unit in self.names for each in wakers(self._systemd, unit))]
+        everyone = [*self.names, *(each for unit in self.names for each in wakers(self._systemd.show(unit)))]
         if self.names:
             wanted = {unit: drop_in(unit, self._marker, self._policy) for unit in everyone}
             self._tell("keep down", ", ".join(everyone), self._systemd.hold_down(self._marker, wanted))
@@ -60,7 +60,7 @@ class Units:
         if self._policy == "graceful":
             self.thaw()
         for unit in self.names:
-            for waker in wakers(self._systemd, unit):
+            for waker in wakers(self._systemd.show(unit)):
                 self._tell("stop", waker, self._systemd.tell("stop", "--", waker))
             if self._policy == "graceful" and not is_down(self._systemd.show(unit)):
                 failed = self._systemd.tell("stop", "--no-block", "--", unit)
@@ -122,8 +122,3 @@ def standing_units(systemd: Systemd, names: Iterable[str]) -> tuple[str, ...]:
         for unit, properties in properties_of.items()
         if not is_down(properties) and properties["SubState"] != "exited"
     )
-
-
-def wakers(systemd: Systemd, unit: str) -> list[str]:
-    """Return the sockets and paths on which systemd starts the unit. Timers are left: their starts are refused."""
-    return [each for each in systemd.show(unit).get("TriggeredBy", "").split() if each.endswith((".socket", ".path"))]

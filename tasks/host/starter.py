@@ -18,7 +18,7 @@ from tasks.host.judgement.suspect import excuse_for
 from tasks.host.process.known_programs import MANY_IN_ONE, SHELLS, program, quotes
 from tasks.host.process.process import Process, process_line
 from tasks.host.process.source import is_bare
-from tasks.host.unit.drop_in import is_down
+from tasks.host.unit.kept_down import is_down
 
 _SHOWN: Final = 100
 _LINE: Final = 4096

@@ -10,7 +10,7 @@ from tasks.custody.errors import Refused
 from tasks.custody.incident.incident import Incident
 from tasks.host.host import LinuxHost
 from tasks.host.process.table import untouchable
-from tasks.host.unit.drop_in import is_down, units_without
+from tasks.host.unit.kept_down import is_down, units_without
 from tasks.host.unit.systemd import Systemd
 from tasks.system.accounts import number_of
 from tasks.system.declarations import require_declared

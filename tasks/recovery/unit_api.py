@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 from blocks.workload import Workload
-from tasks.containment.units import Units, wakers
+from tasks.containment.units import Units
 from tasks.custody.containment.receipt import Frozen
 from tasks.host.cgroup.ownership import unit_of
+from tasks.host.unit.kept_down import wakers
 from tasks.recovery.api_client import failure
 from tasks.recovery.process_api import ProcessApi, tell_others
 from tasks.runtime.context import RunContext
@@ -57,7 +58,7 @@ class UnitApi(ProcessApi):
 
     def start(self) -> None:
         """Start the service, with the sockets and paths that wake it."""
-        failed = self.systemd.tell("start", "--", *wakers(self.systemd, self.unit), self.unit)
+        failed = self.systemd.tell("start", "--", *wakers(self.systemd.show(self.unit)), self.unit)
         self.context.log.write("restarted", self.unit, command=["systemctl", "start", self.unit], failed=failed)
         if failed or not self.lives():
             raise failure(f"systemd to start {self.unit}", failed or "a unit without a process")

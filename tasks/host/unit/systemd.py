@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from tasks.host.unit.drop_in import UNANSWERED, condition
+from tasks.host.unit.kept_down import UNANSWERED, condition
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
 from tasks.system.unit_files import BOOTED
 

@@ -9,7 +9,7 @@ import pytest
 from tasks.containment import units as units_module
 from tasks.containment.units import Units, standing_units
 from tasks.custody.models.contract import find_named_models
-from tasks.host.unit.drop_in import UNANSWERED
+from tasks.host.unit.kept_down import UNANSWERED
 from tasks.recovery.unit_api import UnitApi
 from tasks.runtime.context import RunContext
 from tests.support.paper_host import PaperHost, PaperSystemd, process

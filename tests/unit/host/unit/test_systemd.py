@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.host.unit import systemd
-from tasks.host.unit.drop_in import UNANSWERED, drop_in
+from tasks.host.unit.kept_down import UNANSWERED, drop_in
 
 
 @pytest.mark.parametrize("program", ["", "exit 1", "kill -9 $$"], ids=["missing", "refusing", "killed"])

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.process import Process
-from tasks.host.unit.drop_in import UNANSWERED, condition, drop_in, is_down, may_live, units_without
+from tasks.host.unit.kept_down import UNANSWERED, condition, drop_in, is_down, may_live, units_without
 
 MARKER = Path('/var/lib/evac 100%/"x"/cordon.json')
 KEPT = """[Unit]

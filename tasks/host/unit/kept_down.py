@@ -37,6 +37,14 @@ def units_without(
     return tuple(unit for unit in units if unit not in taken)
 
 
+def wakers(properties: Mapping[str, str]) -> list[str]:
+    """Return the sockets and paths on which systemd starts a unit, by its properties.
+
+    Timers are left: the starts that they ask for are refused.
+    """
+    return [each for each in properties.get("TriggeredBy", "").split() if each.endswith((".socket", ".path"))]
+
+
 def may_live(properties: Mapping[str, str]) -> bool:
     """Return whether processes of a unit may be alive, by its properties. One waiting for its restart has none."""
     sub = properties.get("SubState", "dead")
