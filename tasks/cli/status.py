@@ -20,6 +20,7 @@ from tasks.containment.suspects import roster_now
 from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.stance import CANCELLED
+from tasks.host.container.membership import Container
 from tasks.host.host import Host, lives
 from tasks.host.judgement.case import Kind
 from tasks.host.judgement.roster import Roster
@@ -136,8 +137,8 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     thawed = verdict == THAWED and not _stands(workload)
     since = _frozen_since(workload, thawed=thawed)
     home = find_home(workload, incident) if incident else base_of(workload)
-    containers, ids = _containers(workload)
-    members, roster = living(host, workload), roster_now(host, workload, ids, answered_bystanders(home))
+    containers, known = _containers(workload)
+    members, roster = living(host, workload), _judge(host, workload, known, home)
     standing = ((identity, host.get_process(identity)) for identity in since)
     alive_now = members | {identity: process for identity, process in standing if process and process.is_stopped}
     alive = bool(alive_now or containers)
@@ -303,13 +304,24 @@ def _age(since: str) -> str:
     return ""
 
 
-def _containers(workload: WorkloadFields) -> tuple[list[str], list[str] | None]:
-    """Return the workload's live containers, paused ones too, with their ids, or that these are unknown."""
+def _judge(host: Host, workload: WorkloadFields, containers: Sequence[Container] | None, home: Path) -> Roster:
+    """Judge the host beside these containers, and those that the incident of this folder has paused."""
+    shared = list[str]()
+    if workload.containers:
+        from tasks.containment.containers.collected import collected_now  # for them alone: each import counts
+
+        shared = collected_now(workload, containers or (), home)
+    ids = None if containers is None else [each.id for each in containers]
+    return roster_now(host, workload, ids, answered_bystanders(home), shared=shared)
+
+
+def _containers(workload: WorkloadFields) -> tuple[list[str], list[Container] | None]:
+    """Return the workload's live containers, paused ones too, in words and as they are, or that these are unknown."""
     try:
         found = find_named(workload)
     except EngineError as error:
         return [f"whether its containers run is not known: {error}"], None
-    return [f"{container.summary} {container.state}" for container in found], [container.id for container in found]
+    return [f"{container.summary} {container.state}" for container in found], found
 
 
 def _tell_suspects(roster: Roster, suspects: Sequence[tuple[Process, str]]) -> Iterator[str]:

@@ -11,7 +11,8 @@ from pathlib import Path, PurePath
 from stat import S_ISDIR
 from typing import Any, Final, NamedTuple
 
-from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
+from tasks.containment.containers.kept import kept_config
+from tasks.containment.containers.pause import WorkloadContainers, starts_kept
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import BOOT, Frozen
 from tasks.custody.evidence.keys import OWN_MOUNTS, TREE, volume_folder

@@ -15,7 +15,8 @@ from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
 from blocks.workload_fields import WorkloadFields
-from tasks.containment.containers.pause import WorkloadContainers, kept_config, starts_kept
+from tasks.containment.containers.kept import kept_config
+from tasks.containment.containers.pause import WorkloadContainers, starts_kept
 from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.evidence.acquisition import Evidence

@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Final, Self, TypeAlias
 
-from tasks.containment.containers.pause import WorkloadContainers, containers_of, kept_config
+from tasks.containment.containers.kept import kept_config
+from tasks.containment.containers.pause import WorkloadContainers, containers_of
 from tasks.custody.containment.identity import ContainerIdentity, Identity
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.pattern import matches_any, matches_inside

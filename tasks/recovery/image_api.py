@@ -8,7 +8,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from blocks.workload import Workload
-from tasks.containment.containers.pause import WorkloadContainers, kept_config
+from tasks.containment.containers.kept import kept_config
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.incident.description import leads_to
 from tasks.host.container.docker_engine import Engine

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from tasks.containment.containers.kept import config_path, kept_config, kept_configs
 from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import ContainerGone, EngineError
@@ -131,7 +132,7 @@ class WorkloadContainers:
 
         It contains the workload's secrets: only we can read it, and it is never sent.
         """
-        path = _config(self._home, container.identity)
+        path = config_path(self._home, container.identity)
         if path.exists():
             return
         config, port = self.engine.inspect(container.id), leads_to(self._workload.api_address)[1]
@@ -243,21 +244,11 @@ def _keep_down(engine: Engine, container: Container) -> None:
     poll_until(is_down, _KILL_SECONDS)
 
 
-def _config(home: Path, container: ContainerIdentity) -> Path:
-    return home / f"container-{container.id}.json"
-
-
-def kept_config(home: Path, container: ContainerIdentity) -> dict[str, Any]:
-    """Return the container's configuration as it was when it was paused."""
-    return dict(json.loads(_config(home, container).read_bytes()))
-
-
 def keeps_api(home: Path, port: int, pattern: str) -> bool:
     """Return whether an incident has paused a container of the API, which its folder then keeps."""
-    for path in home.glob("container-*.json"):  # one of them is the list of files
-        with suppress(OSError, ValueError, KeyError):
-            config = json.loads(path.read_bytes())
-            if isinstance(config, dict) and _is_of_api(config, port, pattern):
+    for config in kept_configs(home):
+        with suppress(KeyError):
+            if _is_of_api(config, port, pattern):
                 return True
     return False
 

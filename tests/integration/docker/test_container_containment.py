@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.containment.containers.pause import WorkloadContainers, kept_config
+from tasks.containment.containers.kept import kept_config
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze

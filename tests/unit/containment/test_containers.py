@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tasks.containment.containers.pause import WorkloadContainers, kept_config
+from tasks.containment.containers.kept import kept_config
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.containers.stop import StoppingContainer, stop_containers
 from tasks.containment.containment_check import prove_contained
 from tasks.custody.containment.identity import ContainerIdentity

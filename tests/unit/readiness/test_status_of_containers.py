@@ -1,8 +1,11 @@
 """The status knows the containers of the block: what runs in them is no suspect, and is not to be killed."""
 
+import json
 import socket
+import sys
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,11 +15,13 @@ from tasks.custody.containment.identity import ContainerIdentity
 from tasks.custody.errors import EngineError
 from tasks.deployment import register
 from tasks.host.container import docker_engine
-from tasks.host.container.membership import Container
+from tasks.host.container.membership import Container, find_mounts
 from tasks.host.host import LinuxHost
 from tasks.host.process.process import Process
+from tasks.incident.directory import base_of
 from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.workload import check_suspects
+from tests.integration.host.test_suspects import apart
 from tests.support.workloads import SmallWorkload, wait_until, words_of
 
 OURS, OTHER = "c" * 64, "d" * 64
@@ -106,3 +111,24 @@ def test_a_deployment_counts_no_process_of_a_container_of_the_block(
     target = SimpleNamespace(host=socket.gethostname(), workload="small")
     assert [*register.find_hindrances(target)] == []  # type: ignore[arg-type]
     assert asked == [[OURS]]
+
+
+@pytest.mark.parametrize("container", ["lives", "was paused by the incident"])
+def test_who_writes_into_a_container_s_volume_of_models_is_a_suspect_of_the_status(
+    small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str
+) -> None:
+    volume, block = tmp_path / "volume", small.block(containers=["name=api"], models=["models/*.pkl"])
+    volume.mkdir()
+    mount = {"Type": "bind", "Source": str(volume), "Destination": "/app/models", "RW": True}
+    about = {"Config": {"WorkingDir": "/app"}, "Mounts": [mount]}
+    if container == "lives":
+        living = replace(API, folder="/app", mounts=find_mounts(about))
+        monkeypatch.setattr(Engine, "containers", lambda *_, **__: [living])
+    else:
+        base_of(block).mkdir(parents=True)
+        (base_of(block) / f"container-{OURS}.json").write_text(json.dumps(about))
+    code = "import time; kept = open('new.pkl', 'w'); open('ready', 'w'); time.sleep(60)"
+    with apart([sys.executable, "-c", code], volume, volume / "ready") as writer:
+        seen = look(block, LinuxHost(root=small.root))
+        assert [each for each in seen.suspects if each.startswith(f"process {writer.pid}:")]
+    assert not look(block, LinuxHost(root=small.root)).suspects
