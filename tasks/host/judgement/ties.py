@@ -15,10 +15,11 @@ from tasks.host.process.process import Process
 
 def find_code(case: Case) -> str:
     """Return what of the workload's own a process runs; empty if nothing."""
-    return next(_facts_of_code(case.process, case.handles, case), "")
+    return next(_facts_of_code(case), "")
 
 
-def _facts_of_code(process: Process, handles: Handles, case: Case) -> Iterator[str]:
+def _facts_of_code(case: Case) -> Iterator[str]:
+    process, handles = case.process, case.handles
     if place := runs_from_root(process):
         yield f"{place} lies below the root"
     if handles.called_below and not (quotes(process) and handles.trusted):
