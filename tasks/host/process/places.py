@@ -103,6 +103,7 @@ class Places:
         self._mounts, self._deep = mounts_of("self"), _DEEP
         self._find_tops(self.root)
         self._devices = {device for device, _ in self._tops}
+        self._above = {found for folder in Path(self.root).parents if (found := file_id(folder))}
         self._home = {device for device, _ in self._mounted}
         self._folders: dict[FileId, bool] = {}
         self._words: dict[tuple[FileId, str], bool] = {}
@@ -335,7 +336,7 @@ class Places:
                 descriptor, beyond = above, _mount_id(above)
                 top = id_of(above) == here
                 if beyond != mount or top:
-                    if self._is_mounted(mount, view, here[0]):
+                    if self._is_mounted(mount, view, here):
                         found = True
                         break
                     mount = beyond
@@ -358,16 +359,20 @@ class Places:
                 self._deep -= 1
             yield level
 
-    def _is_mounted(self, number: int, view: View, device: int) -> bool:
-        """Return whether a mount shows a part of the folder; of one that no table lists, whether it could.
+    def _is_mounted(self, number: int, view: View, top: FileId) -> bool:
+        """Return whether a mount, of which a folder that was climbed from is the `top`, shows a part of the folder.
 
-        That is a guess, held against this process alone: it may have ended meanwhile, and its folders are others' too.
+        One of a folder above it does not, or it would have been met. A process in a chroot has such mounts, and no
+        table lists them. Of another that no table lists it is whether it could: a guess, held against this process
+        alone, as it may have ended meanwhile, and its folders are others' too.
         """
+        if top in self._above:
+            return False
         mount = self._mount(number, view)
         if mount is None:
             os.stat(f"/proc/{view.where}")  # of one that has ended meanwhile there is nothing to guess
             self._guesses += 1
-            return device in self._devices
+            return top[0] in self._devices
         return any(mount.device == one and mount.folder.is_relative_to(folder) for one, folder in self._mounted)
 
     def _mount_of(self, link: str, view: View) -> MountPoint | None:

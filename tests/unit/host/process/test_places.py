@@ -21,6 +21,8 @@ from tests.support.workloads import wait_until
 
 WAITS = "print(flush=True)\nimport signal\nsignal.pause()"
 APART = ["unshare", "--mount"]
+MOUNTED = [*APART, "sh", "-c", 'mount --bind . . && cd "$PWD" && exec "$@"', "sh"]
+"""In a mount of its own of the folder where it works."""
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process mounts of its own")
 
 
@@ -40,12 +42,13 @@ def test_a_process_whose_mounts_are_not_known_makes_no_other_one_the_workloads(
 ) -> None:
     """One that ends while it is looked at shows no mounts any more. Seen as a stranger that was stopped."""
     (tmp_path / "root").mkdir()
-    (tmp_path / "train.py").write_text(WAITS)
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside/train.py").write_text(WAITS)
     looked = Places(tmp_path / "root")
     mounts_of = places.mounts_of
     with ExitStack() as stack:
-        gone = stack.enter_context(waiting(tmp_path, *APART, script=script))
-        stranger = stack.enter_context(waiting(tmp_path, script=script))
+        gone = stack.enter_context(waiting(tmp_path / "beside", *MOUNTED, script=script))
+        stranger = stack.enter_context(waiting(tmp_path / "beside", script=script))
         inside = stack.enter_context(waiting(tmp_path / "root"))
         monkeypatch.setattr(places, "mounts_of", lambda pid, *_: {} if str(pid) == str(gone) else mounts_of(pid))
         found = {pid: read_process(pid, None, looked) for pid in (gone, stranger, inside)}
@@ -53,6 +56,33 @@ def test_a_process_whose_mounts_are_not_known_makes_no_other_one_the_workloads(
     assert Place.CWD in (seen[gone] or ()), "what is not known is held against it"
     assert seen[stranger] == frozenset()
     assert seen[inside] == frozenset({Place.CWD})
+
+
+CHROOTED = """
+mount --bind "$1" "$1" && cd "$1" || exit
+for folder in usr lib lib64; do
+    [ ! -e /$folder ] || { mkdir -p $folder && mount --rbind /$folder $folder; }
+done
+mkdir -p proc && mount -t proc proc proc && exec chroot . "$2" -c "$3"
+"""
+
+
+@pytest.mark.parametrize(("image", "is_inside"), [("image", False), ("root/image", True)])
+def test_what_is_in_a_chroot_with_mounts_of_its_own_is_in_the_root_only_if_its_image_is(
+    tmp_path: Path, image: str, *, is_inside: bool
+) -> None:
+    """Of the mounts above its root no table tells, and they are of the disk that has the workload."""
+    (tmp_path / image / "app").mkdir(parents=True)
+    (tmp_path / "root").mkdir(exist_ok=True)
+    python = os.path.realpath("/usr/bin/python3")
+    command = [*APART, "sh", "-c", CHROOTED, "sh", tmp_path / image, python, f"import os; os.chdir('/app')\n{WAITS}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline()
+        seen = read_process(process.pid, None, Places(tmp_path / "root"))
+        process.kill()
+    assert seen
+    assert bool(seen.places) is is_inside, seen.places
 
 
 @pytest.mark.parametrize("is_absolute", [True, False])
