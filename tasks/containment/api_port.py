@@ -28,11 +28,13 @@ _LONGEST: Final = 4096
 
 
 def note_listener(membership: Membership, log: CustodyLog, frozen: Mapping[Identity, Frozen]) -> tuple[str, ...]:
-    """Record whether a process of the workload listens on the API's port, which then counts as the API's.
+    """Record whether a process of the workload listens on the API's port, which then counts as the API's, and where.
 
     Return a warning that says which field to set if the workload listens on other ports only.
     """
     workload, host, port = membership.workload, membership.host, port_of(membership.workload)
+    if sockets := host.sockets(frozen):
+        membership.state.sockets.write(sorted({*membership.state.sockets.read(), *sockets}))
     if not workload.names_port and port in host.ports(frozen):
         membership.state.listened.write(True)
     api = [identity for identity, each in frozen.items() if each.role == "api"]

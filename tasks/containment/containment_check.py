@@ -311,7 +311,8 @@ def look_for_life(membership: Membership, containers: WorkloadContainers) -> tup
     others = {pid: process for pid, process in snapshot.items() if pid not in ours}
     exceptions, known = membership.exceptions(snapshot), _known_containers(state)
     shared = collected_folders(membership.workload, containers.read_views())
-    roster = take_roster(host, membership.workload, others, exceptions, known, shared=shared)
+    sockets = state.sockets.read()
+    roster = take_roster(host, membership.workload, others, exceptions, known, shared=shared, sockets=sockets)
     visible, alive = roster.snapshot, roster.alive  # without those that have ended meanwhile
     held = pids_of(visible, load_frozen(state)) | inside(visible, membership.held_groups())
     remaining = (each for each in map(visible.__getitem__, held) if each.alive and each.identity not in alive)

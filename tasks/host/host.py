@@ -20,6 +20,7 @@ from tasks.host.guard_config import GuardConfig
 from tasks.host.listening import Listening
 from tasks.host.process import table as processes
 from tasks.host.process.handles import FileId, Handles
+from tasks.host.process.listening_sockets import listening_sockets
 from tasks.host.process.open_files import find_written, read_handles
 from tasks.host.process.places import Places
 from tasks.host.process.process import Listener, Process, trace_lineage
@@ -60,6 +61,9 @@ class Host(Protocol):
 
     def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
         """The TCP ports on which these processes listen."""
+
+    def sockets(self, identities: Iterable[Identity]) -> frozenset[str]:
+        """The sockets at which these processes listen, by the kernel's names."""
 
     def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
         """Return what these processes have open and mapped beside the root, without those that are gone."""
@@ -184,6 +188,10 @@ class LinuxHost:
     def ports(self, identities: Iterable[Identity]) -> frozenset[int]:
         """Ask the kernel for the sockets, and these processes for their files."""
         return processes.ports_of(identity.pid for identity in identities)
+
+    def sockets(self, identities: Iterable[Identity]) -> frozenset[str]:
+        """Ask the kernel for the sockets, and these processes for their files."""
+        return listening_sockets(identity.pid for identity in identities)
 
     def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
         """Read their files in /proc."""

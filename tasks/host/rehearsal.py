@@ -65,6 +65,10 @@ class RehearsalHost:
         """Ask the real host: they listen on."""
         return self._host.ports(identities)
 
+    def sockets(self, identities: Iterable[Identity]) -> frozenset[str]:
+        """Ask the real host: they listen there."""
+        return self._host.sockets(identities)
+
     def handles(self, processes: Iterable[Process], models: Collection["FileId"] = ()) -> dict[Identity, "Handles"]:
         """Ask the real host."""
         return self._host.handles(processes, models)

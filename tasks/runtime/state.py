@@ -100,6 +100,7 @@ class IncidentState:
         self.unknown = journal(layout.UNKNOWN, list[Unknown])
         self.answers = journal(layout.ANSWERS, list[Answer])
         self.listened = journal(layout.LISTENED, bool)
+        self.sockets = journal(layout.SOCKETS, list[str])
         self.stopping = journal(layout.STOPPING, list[Stopped])
         self.stopping_units = journal(layout.STOPPING_UNITS, list[Identity])
         self.stopped = journal(layout.STOPPED, list[Stopped])

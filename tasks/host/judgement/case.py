@@ -47,7 +47,8 @@ class Look:
     tell them. `environment` is the folder of an environment that the workload has outside of its root. `account` is the
     uid of the root's owner. `born` is when the root folder was made, in clock ticks since boot; negative before the
     boot. `named` tells since when the block's path of the root leads there. `shared` are folders of
-    the host, outside of the root, from which models and the like are collected by containers of the workload.
+    the host, outside of the root, from which models and the like are collected by containers of the workload. `sockets`
+    are those at which the workload listened when it was frozen.
     """
 
     handles: Mapping[Identity, Handles] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Look:
     born: float = float("inf")
     named: PathHistory = UNKNOWN_PATH
     shared: tuple[PurePath, ...] = ()
+    sockets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -82,11 +82,13 @@ def _only_reads(case: Case) -> Judgement | None:
 
 
 def _holds(case: Case) -> Judgement | None:
-    """Row 8: it writes below the root, or holds a model or a GPU. What a bystander has started may write for that."""
+    """Row 8: it writes below the root, or holds a model, a GPU or a socket. A bystander's child may write for that."""
     handles = replace(case.handles, written=frozenset()) if case.in_excused_family else case.handles
     fact = find_held(case.process, handles)
     if not fact and (file := find_shared(case, sorted(handles.written))):
         fact = f"it has open for writing what is collected from a container: {visible(file)}"
+    if not fact and (sockets := handles.sockets & case.look.sockets):
+        fact = f"it has a socket at which the workload listened: {min(sockets)}"
     return case.suspect(fact) if fact else None
 
 
@@ -128,8 +130,9 @@ def _tell_near(case: Case) -> str:
         return f"it works in what is collected from a container: {visible(place)}"
     if handles.names_root and not process.container:
         return f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
-    if handles.waits and process.user == case.look.account and not process.container:
-        return f"{visible(handles.waits)}; nothing proves it harmless"
+    held = handles.waits or (handles.mapped if process.user == case.look.account else "")
+    if held and not process.container:
+        return f"{visible(held)}; nothing proves it harmless"
     return ""
 
 

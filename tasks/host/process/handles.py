@@ -30,7 +30,8 @@ class Handles:
     `written` those open for writing, or mapped so that one may write, and `below` what of these and of other mapped
     files lies below the root. `model` is a model that it has mapped or open, `mapped_model` says which. `listens` is a
     socket file below the root that it has bound, `waits` says what else of the root it holds without a file, as a
-    folder. `names_root` is an argument or a search path that names the root, `began_there` a variable that tells that
+    folder, `mapped` which data of it it has mapped. `sockets` are all that it has open, by the kernel's names.
+    `names_root` is an argument or a search path that names the root, `began_there` a variable that tells that
     it was started there; `named_apart` says that its working directory was called at its start as it is now, `placed`
     since when that has surely had its name, in clock ticks since boot. `lost` is the name of its working directory, if
     that is deleted. `resolved` says that program and script were found, and none of them below the root, `read_only`
@@ -53,6 +54,8 @@ class Handles:
     mapped_model: bool = False
     listens: str = ""
     waits: str = ""
+    mapped: str = ""
+    sockets: frozenset[str] = frozenset()
     names_root: str = ""
     began_there: str = ""
     named_apart: bool = False

@@ -31,13 +31,17 @@ _FEW_THREADS: Final = 64
 
 
 class MountPoint(NamedTuple):
-    """A line of mountinfo (proc(5)): device, which folder of it is mounted, and where."""
+    """A line of mountinfo (proc(5)): device, which folder of it is mounted, and where.
+
+    Of an overlay, `upper` is the folder in which lies what was written (upperdir).
+    """
 
     device: str
     folder: PurePosixPath
     point: str
     kind: str
     read_only: bool
+    upper: str = ""
 
     @property
     def of_network(self) -> bool:
@@ -75,7 +79,9 @@ def mounts_of(pid: int | str, budget: LookBudget | None = None) -> dict[int, Mou
             with suppress(ValueError, IndexError):  # a mount that no line tells of counts as one that may be the root's
                 number, _, device, folder, point, options, *words = row.split(" ")
                 kind, inner = words[words.index("-") + 1], PurePosixPath(unescape(folder).removesuffix(_DELETED))
-                found[int(number)] = MountPoint(device, inner, unescape(point), kind, "ro" in options.split(","))
+                read_only, more = "ro" in options.split(","), words[words.index("-") + 3].split(",")
+                upper = next((unescape(each.removeprefix("upperdir=")) for each in more if each[:9] == "upperdir="), "")
+                found[int(number)] = MountPoint(device, inner, unescape(point), kind, read_only, upper)
     return found
 
 
@@ -110,6 +116,7 @@ class Places:
         self._named: dict[tuple[int | str, str], bool] = {}
         self._placed: dict[tuple[int | str, str], float] = {}
         self._slow: dict[int, tuple[tuple[str, str], ...]] = {}
+        self._own: dict[int, str] = {}
         self.contents = Contents(self.root, self._tops, self._find_slow_points)
         self._guesses = 0
 
@@ -124,7 +131,11 @@ class Places:
                 mount = self._mounts[_mount_id(descriptor)]
             finally:
                 os.close(descriptor)
-            self._mounted.add((mount.device, mount.folder / os.path.relpath(root, mount.point)))
+            inner = mount.folder / os.path.relpath(root, mount.point)
+            self._mounted.add((mount.device, inner))
+            # who works in the upper folder of an overlay works in the folder, too
+            if mount.upper.startswith("/") and (upper := file_id(f"{mount.upper}{inner}")):
+                self._tops.add(upper)
         for mount in self._mounts.values():
             if mount.point.startswith(f"{root.rstrip('/')}/"):
                 self._mounted.add((mount.device, mount.folder))
@@ -425,6 +436,24 @@ class Places:
             mount.device == device and (mount.folder.is_relative_to(top) or top.is_relative_to(mount.folder))
             for device, top in self._mounted
         )
+
+    def find_own_mount(self, view: View) -> str:
+        """Return where a process has a part of the folder in a mount of its own that may be written; empty if nowhere.
+
+        What is mounted below the folder's own path is there for all.
+        """
+        if view.namespace in {0, self._namespace}:
+            return ""
+        if view.namespace not in self._own:
+            points = (each.point for each in mounts_of(view.process, self.budget).values() if self._may_write(each))
+            self._own[view.namespace] = next(points, "")
+        return self._own[view.namespace]
+
+    def _may_write(self, mount: MountPoint) -> bool:
+        """Return whether a mount, which is not at the folder's own path, shows a part of it and may be written."""
+        if mount.read_only or any(f"{mount.point}/".startswith(f"{path}/") for path in self.paths):
+            return False
+        return any(mount.device == one and mount.folder.is_relative_to(folder) for one, folder in self._mounted)
 
     def hides(self, view: View, text: str, link: str) -> bool:
         """Return whether only the name of what a link of /proc leads to is on a network's file system.

@@ -1,6 +1,7 @@
 """Find what of a folder a process waits at, by which it is reached or may act there without a file that is open.
 
-That is a socket that was bound there (unix(7)), a folder that is open, a FIFO, or a watch (inotify(7)).
+That is a socket that was bound there (unix(7)), a folder that is open, a FIFO, a watch (inotify(7)), or a mount of its
+own.
 """
 
 import os
@@ -81,7 +82,8 @@ def find_waits(view: View, files: Iterable[tuple[str, str]], places: Places, *, 
                     return "it watches what happens in the root (inotify)"
             except ValueError:
                 return "it may watch what happens in the root (inotify), which has too many files to tell"
-    return ""
+    point = places.find_own_mount(view)
+    return f"in its mounts a folder of the root is at {point}, where it may write" if point else ""
 
 
 def _is_fifo(link: str) -> bool:

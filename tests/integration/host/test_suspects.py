@@ -300,6 +300,37 @@ def test_who_waits_in_the_root_without_an_open_file_is_told(
         ready.unlink()
 
 
+GIVES = """import socket, time
+server, line = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+server.bind({0!r} + "/api.sock")
+server.listen()
+line.bind({0!r} + "/line.sock")
+line.listen()
+kept = line.accept()[0]
+socket.send_fds(kept, [b"x"], [server.fileno()])
+time.sleep(600)
+"""
+TAKES = (
+    "import socket, time; s = socket.socket(socket.AF_UNIX); s.connect({0!r} + '/line.sock'); "
+    "held = socket.recv_fds(s, 1, 1)[1]; {1}; open({0!r} + '/ready', 'w').close(); time.sleep(600)"
+)
+
+
+@pytest.mark.parametrize(("then", "is_held"), [("pass", True), ("import os; os.close(held[0])", False)])
+def test_who_was_given_the_socket_at_which_the_workload_listened_answers_for_it(
+    small: SmallWorkload, tmp_path: Path, then: str, *, is_held: bool
+) -> None:
+    """It lies out of the root, and no port tells of it."""
+    (small.root / "src/train.py").write_text(GIVES.format(str(tmp_path)))
+    small.start(["setsid", "--fork", *small.training_command])
+    wait_until((tmp_path / "line.sock").exists, what="the training's sockets")
+    with apart([sys.executable, "-c", TAKES.format(str(tmp_path), then)], tmp_path, tmp_path / "ready") as process:
+        seen = contained(small)
+        told = [each for each in seen.alive if each.startswith(f"{process.pid}: ")]
+        assert ["it has a socket at which the workload listened" in each for each in told] == [True] * is_held
+        assert seen.is_contained is not is_held
+
+
 def test_an_editor_in_the_root_contradicts_nothing_and_another_server_is_unknown_until_it_is_named(
     small: SmallWorkload, tmp_path: Path
 ) -> None:

@@ -864,7 +864,20 @@ def reads(path: str) -> Handles:
 IN_HAND = replace(reads(MODEL), model=MODEL)
 
 
+GIVEN = replace(OWN, sockets=frozenset({"socket:[7]", "socket:[8]"}))
+LISTENED = replace(LOOK, sockets=frozenset({"socket:[8]"}))
+
+
 @table(
+    Case("has a socket of the workload", one("x"), Kind.SUSPECT, "listened: socket:[8]", GIVEN, look=LISTENED),
+    Case("has sockets of its own", one("x"), None, handles=GIVEN),
+    Case(
+        "above this run, with such a socket",
+        one("x", pid=1),
+        Kind.OURS,
+        handles=GIVEN,
+        look=replace(LISTENED, ancestors=frozenset({1})),
+    ),
     Case("writes below the root", one("x"), Kind.SUSPECT, f"open for writing: {ROOT}/m.joblib", WRITES),
     Case("writes elsewhere", one("x"), None, handles=replace(OWN, written=frozenset({f"{ROOT}2/m"}))),
     Case("a model mapped", one("x"), Kind.SUSPECT, f"has a model mapped: {MODEL}", replace(IN_HAND, mapped_model=True)),
@@ -894,6 +907,10 @@ READ_ONLY = replace(OWN, read_only=True)
 HIDDEN = one("x", cwd="", executable="", placeless=True)
 
 
+FOREIGN = one("x", user=33)
+FOLDER_OPEN = replace(OWN, waits="it has a folder of the root open: /x")
+
+
 @table(
     Case(
         "works in the root", NODE, Kind.UNKNOWN, "its working directory is in the root, and nothing proves it harmless"
@@ -903,6 +920,11 @@ HIDDEN = one("x", cwd="", executable="", placeless=True)
     Case("reads there, and works there", NODE, Kind.UNKNOWN, IN_ROOT, READS),
     Case("may not be looked into", NODE, Kind.UNKNOWN, IN_ROOT, UNREAD),
     Case("its root folder", replace(one("x"), places=frozenset({Place.ROOT})), Kind.UNKNOWN, "its root folder is in"),
+    Case("another account's, with a folder of it open", FOREIGN, Kind.UNKNOWN, "open: /x; nothing", FOLDER_OPEN),
+    Case("a folder open, by root's own that reads", replace(host("tail"), cwd="/"), None, handles=FOLDER_OPEN),
+    Case("a folder open, in a container", replace(FOREIGN, container="c" * 64), None, handles=FOLDER_OPEN),
+    Case("another account's, with data mapped", FOREIGN, None, handles=replace(OWN, mapped="it has a file mapped")),
+    Case("the account's, with data mapped", one("x"), Kind.UNKNOWN, "mapped", replace(OWN, mapped="a file mapped")),
     Case("on a read-only mount", NODE, Kind.TOLD, "it only reads there", READ_ONLY),
     Case("its root folder on one", replace(one("x"), places=frozenset({Place.ROOT})), Kind.UNKNOWN, IN_ROOT, READ_ONLY),
     Case("its script on one", one("python", "x.py", **HERE), Kind.SUSPECT, "its script lies below the root", READ_ONLY),

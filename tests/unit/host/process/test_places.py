@@ -75,7 +75,16 @@ def test_what_is_in_a_chroot_with_mounts_of_its_own_is_in_the_root_only_if_its_i
     (tmp_path / image / "app").mkdir(parents=True)
     (tmp_path / "root").mkdir(exist_ok=True)
     python = os.path.realpath("/usr/bin/python3")
-    command = [*APART, "sh", "-c", CHROOTED, "sh", tmp_path / image, python, f"import os; os.chdir('/app')\n{WAITS}"]
+    command = [
+        *APART,
+        "sh",
+        "-c",
+        CHROOTED,
+        "sh",
+        str(tmp_path / image),
+        python,
+        f"import os; os.chdir('/app')\n{WAITS}",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline()
@@ -83,6 +92,20 @@ def test_what_is_in_a_chroot_with_mounts_of_its_own_is_in_the_root_only_if_its_i
         process.kill()
     assert seen
     assert bool(seen.places) is is_inside, seen.places
+
+
+def test_who_works_in_the_upper_folder_of_the_roots_overlay_works_in_the_root(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "layers", tmp_path], check=True)
+    try:
+        for name in ("root", "lower", "upper/app", "work", "other"):
+            (tmp_path / name).mkdir(parents=True)
+        layers = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, tmp_path / "root"], check=True)
+        with waiting(tmp_path / "upper/app") as inside, waiting(tmp_path / "other") as stranger:
+            seen = [read_process(pid, None, Places(tmp_path / "root")) for pid in (inside, stranger)]
+        assert [each and each.places for each in seen] == [frozenset({Place.CWD}), frozenset()]
+    finally:
+        subprocess.run(["umount", "--recursive", tmp_path], check=True)
 
 
 @pytest.mark.parametrize("is_absolute", [True, False])

@@ -372,6 +372,31 @@ def test_who_may_watch_a_root_of_too_many_files_is_told(
         assert (handles.waits, handles.unread) == (told, "")
 
 
+MOUNTS = """
+libc.unshare(0x20000)
+libc.mount(None, b"/", None, 0x44000, None)
+there = os.fsencode(os.path.dirname(root) + "/there")
+assert not libc.mount(os.fsencode(os.path.dirname(root) + "/{what}"), there, None, 4096, None)
+{more}
+"""
+READ_ONLY = "assert not libc.mount(None, there, None, 4096 | 32 | 1, None)"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount needs root")
+@pytest.mark.parametrize(
+    ("what", "more", "is_told"), [("root/models", "", True), ("root/models", READ_ONLY, False), ("other", "", False)]
+)
+def test_who_has_a_folder_of_the_root_in_a_mount_of_its_own_may_write_there(
+    tmp_path: Path, what: str, more: str, *, is_told: bool
+) -> None:
+    for folder in ("root/models", "other", "there"):
+        (tmp_path / folder).mkdir(parents=True)
+    with holding(tmp_path / "root", MOUNTS.format(what=what, more=more)) as handles:
+        assert handles.waits == (
+            f"in its mounts a folder of the root is at {tmp_path}/there, where it may write" * is_told
+        )
+
+
 UNPACKING = """
 layer, work = os.path.dirname(root) + "/layer", threading.Event()
 def unpack():
