@@ -12,6 +12,7 @@ from typing import Final
 from tasks.containment.containers.stop import stop_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import IncidentCordon
+from tasks.containment.files_before_stop import list_files
 from tasks.containment.freeze import halt
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import inside
@@ -129,6 +130,8 @@ def stop(context: RunContext) -> Stop:
         if not context.cancelled:
             stopping.ask_systemd()
         if context.run.policy == "graceful" and not context.cancelled:
+            if processes and not context.run.dry_run:
+                context.state.files.write(list_files(context.workload, context.state.files.read()))
             stopping.ask()
             stopping.wait()
         stopping.kill()

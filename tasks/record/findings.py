@@ -32,6 +32,7 @@ from tasks.custody.step_result import StepResult
 from tasks.custody.store.latest import Promotion
 from tasks.custody.store.receipts import Receipts
 from tasks.evidence.collect import is_needed
+from tasks.evidence.deleted_in_stop import find_deleted
 from tasks.evidence.signing import find_signer, note_unsigned
 from tasks.evidence.uncollected_model import find_uncollected
 from tasks.evidence.written_since import describe_written, note_written
@@ -155,6 +156,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     silence = context.store.find_silence() if context.cancelled and not findings.is_stored else None
     silent = silence.tell_tried() if silence else ""
     untrusted, block = context.store.why_not_trusted(context.workload), context.workload
+    deleted, others = find_deleted(context, findings.evidence)
     verdict = judge(
         context.incident.id,
         findings.containment,
@@ -163,9 +165,17 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
         (*filter(None, (cancelled, untrusted, silent)), *findings.trouble),
         workload=context.incident.workload,
         ways_in=ways_in(findings.pause, findings.challenge, findings.watch),
-        notes=(*notes_of(findings), *findings.warnings, *note_unsigned(findings.seals, find_signer(context.store))),
+        notes=(
+            *notes_of(findings),
+            *findings.warnings,
+            *filter(None, [others]),
+            *note_unsigned(findings.seals, find_signer(context.store)),
+        ),
         first=findings.inspection.none_sound(block.model_imports, block.model_formats) if findings.inspection else "",
-        losses=[*filter(None, [context.directory.not_followed]), *find_uncollected(context, findings.evidence)],
+        losses=[
+            *filter(None, [context.directory.not_followed, deleted]),
+            *find_uncollected(context, findings.evidence),
+        ],
     )
     if findings.trouble and context.state.claimed.read():
         verdict = verdict.under_another_id(context.incident.workload)

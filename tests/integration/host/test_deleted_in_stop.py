@@ -1,0 +1,77 @@
+"""What a workload deletes as it ends was there at the freeze: it is in the evidence, or it is named."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from tasks.containment.cordon import cordon
+from tasks.containment.freeze import freeze
+from tasks.containment.stop import stop
+from tasks.custody.evidence.acquisition import Evidence
+from tasks.evidence.collect import collect
+from tasks.evidence.deleted_in_stop import find_deleted
+from tasks.runtime.context import Policy
+from tests.support.run_context import case_of
+from tests.support.workloads import SmallWorkload, wait_until
+
+TIDY = """
+import pathlib, signal, sys, time
+def end(*_):
+    {act}
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGINT, end)
+here = pathlib.Path("artifacts/fold_1")
+here.mkdir(parents=True)
+for number in range(7):
+    (here / f"scores_{{number}}.csv").write_text("1")
+pathlib.Path("run.pid").write_text("7")
+pathlib.Path("ready").write_text("")
+while True:
+    time.sleep(0.05)
+"""
+DELETES = "[each.unlink() for each in here.iterdir()]; here.rmdir()"
+RENAMES = "here.rename('artifacts/fold_2')"
+
+
+def evacuated(
+    small: SmallWorkload, act: str, policy: Policy = "graceful", may_be_missing: Iterable[str] = ()
+) -> tuple[str, str]:
+    """What is said to be deleted after §1 to §4."""
+    (small.root / "src/train.py").write_text(TIDY.format(act=act))
+    small.start(["setsid", "--fork", *small.training_command])
+    wait_until((small.root / "ready").exists, what="the training's files")
+    with case_of(small.block(artifacts=["artifacts/**"], may_be_missing=[*may_be_missing])) as context:
+        context.run = replace(context.run, policy=policy)
+        for step in (cordon, freeze, stop):
+            step.fn(context)
+        evidence = [
+            item for name in ("artifacts", "code") if isinstance(item := collect.fn(context, name).data, Evidence)
+        ]
+        return find_deleted(context, evidence)
+
+
+def test_what_a_pattern_names_and_the_training_deletes_as_it_ends_is_lost(small: SmallWorkload) -> None:
+    lost, others = evacuated(small, DELETES)
+    assert "deleted before it was taken" in lost
+    assert "artifacts/fold_1/scores_0.csv, " in lost
+    assert "scores_4.csv and 2 more; policy kill" in lost
+    assert others == ""
+
+
+def test_what_may_be_missing_is_told_and_no_loss(small: SmallWorkload) -> None:
+    lost, others = evacuated(small, DELETES, may_be_missing=["artifacts"])
+    assert lost == ""
+    assert "artifacts/fold_1/scores_0.csv" in others
+
+
+def test_what_nobody_names_is_told_and_no_loss(small: SmallWorkload) -> None:
+    lost, others = evacuated(small, "pathlib.Path('run.pid').unlink()")
+    assert lost == ""
+    assert others.endswith(": run.pid")
+
+
+@pytest.mark.parametrize(("act", "policy"), [("pass", "graceful"), (RENAMES, "graceful"), (DELETES, "kill")])
+def test_what_is_kept_renamed_or_killed_before_is_not(small: SmallWorkload, act: str, policy: Policy) -> None:
+    assert evacuated(small, act, policy) == ("", "")
