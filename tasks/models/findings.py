@@ -1,8 +1,10 @@
 """§4, §5: read the findings on a sealed folder's models, and what they keep out of latest/."""
 
+import json
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from blocks.port import CANARIES
@@ -21,8 +23,11 @@ from tasks.custody.models.inspection import (
     is_named_as_model,
     why_unsound,
 )
+from tasks.custody.models.other_format import may_be_zip, why_untrusted
 from tasks.incident.paths import IncidentDirectory
+from tasks.system.sandbox import Limits, run_confined
 
+_ZIP_LIMITS: Final = Limits(30.0, 2 << 30)
 EMPTY: Final = "it is empty"
 
 
@@ -64,12 +69,25 @@ def _why_held(
         return why
     if file.stored.startswith("models/") and holds_a_model(file.path):  # as one that a pattern names
         return f"{Soundness.UNKNOWN}: {OTHER_FORMAT}"
-    if not is_result(file, block):
-        return ""
     try:
-        return torn_json(directory.locate(volume, file))
+        path = directory.locate(volume, file)
+        return _why_packed(path, file.path) or (torn_json(path) if is_result(file, block) else "")
     except OSError as error:
         return f"it could not be read again: {error.strerror or error}"
+
+
+def _why_packed(path: Path, name: str) -> str:
+    """Return why a file that nobody has judged may hold a pickle in what it packs. A zip is read in a sandbox."""
+    with path.open("rb") as file:
+        head = file.read(BEGINNING)
+        if not may_be_zip(file, head):
+            return why_untrusted(head, name)
+        file.seek(0)
+        answer = run_confined([sys.executable, "-P", "-m", "tasks.models.zip_scanner"], file, _ZIP_LIMITS)
+    try:
+        return str(json.loads(answer.output))
+    except ValueError:
+        return f"reading it {'took too long' if answer.late else 'broke its reader'}: it may hold a pickle"
 
 
 def is_result(file: StoredFile, block: Workload) -> bool:

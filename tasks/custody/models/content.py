@@ -69,7 +69,7 @@ def looks_like_a_model(head: bytes) -> bool:
     """Return whether a file begins like a pickle, compressed or not, or may, as far as can be seen."""
     if any(head.startswith(magic) and mark in head for magic, mark in _WITHIN):
         return True
-    plain = _unpack(head) if _is_packed(head) else head
+    plain = unpack(head) if _is_packed(head) else head
     return looks_like_a_pickle(plain) or _is_old_pickle(plain[:_SEEN])
 
 
@@ -86,7 +86,7 @@ def _is_old_pickle(head: bytes) -> bool:
     return True
 
 
-def _unpack(head: bytes) -> bytes:
+def unpack(head: bytes) -> bytes:
     """Return the beginning of what is compressed; that of a pickle if more is needed, nothing if it is not."""
     make = next(make for magic, make in _COMPRESSED.items() if head.startswith(magic))
     stream = lzma.LZMADecompressor(memlimit=1 << 26) if make is lzma.LZMADecompressor else make()
@@ -107,7 +107,7 @@ def looks_like_a_pickle(head: bytes) -> bool:
 
 def is_packed(head: bytes) -> bool:
     """Return whether a file begins like a compressed stream, and can be unpacked as far as is seen."""
-    return _is_packed(head) and bool(_unpack(head))
+    return _is_packed(head) and bool(unpack(head))
 
 
 def _is_packed(head: bytes) -> bool:

@@ -13,15 +13,18 @@ from blocks.directory import DirectoryStore
 from blocks.rehearsal import RehearsalStore
 from tasks.custody.errors import Denied
 from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.keys import snapshot_folder
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import LatestPolicy, Promotion
 from tasks.evidence.collect import collect
-from tasks.evidence.seal import seal
+from tasks.evidence.seal import read_manifest, seal
 from tasks.latest.history import read_transaction
 from tasks.latest.promote import promote
 from tasks.latest.pull import pull
 from tasks.latest.rollback import RollbackRequest, lower, rollback
 from tasks.latest.transaction import change_latest
+from tasks.models import findings
+from tasks.models.findings import held_back
 from tasks.models.inspect import judge_models
 from tasks.record.content import Findings
 from tasks.record.dry_run_plan import plan
@@ -30,10 +33,12 @@ from tasks.runtime.context import RunContext
 from tasks.storage import offload as offloading
 from tasks.storage.offload import offload
 from tasks.storage.upload_ledger import Ledger
+from tasks.system.sandbox import Limits
 from tests.support.holdings import SECOND, THIRD, overwrite, snapshot, turn_for
 from tests.support.memory_store import MemoryStore
 from tests.support.run_context import case_of, key_of, made
 from tests.support.workloads import SmallWorkload
+from tests.unit.custody.models.test_untrusted_files import GOES, HELD
 from tests.unit.latest.test_turns import Killed, KilledAt
 
 VERIFIED = Verdict(Word.VERIFIED, (), (), (), "")
@@ -287,3 +292,39 @@ def test_an_empty_file_never_takes_the_place_of_a_good_one(
     assert done.summary.count("(it is empty)") == 2
     assert place.read("latest/logs/train-20260101_000000.log") == b"iteration 1"
     assert not place.head("latest/artifacts/cv_results_builtin.csv")
+
+
+@pytest.mark.slow
+def test_what_may_hold_a_pickle_in_what_it_packs_goes_to_the_snapshot_alone_and_is_named(
+    small: SmallWorkload, place: MemoryStore
+) -> None:
+    files = {f"artifacts/held/{name}": data for name, data in HELD.items()}
+    files |= {f"artifacts/goes/{name}": data for name, data in GOES.items()}
+    for name, data in files.items():
+        (small.root / name).parent.mkdir(exist_ok=True)
+        (small.root / name).write_bytes(data)
+    block = small.block(artifacts=["artifacts/held/*.zip", "artifacts/goes/*.npz"], needed=["folders", "models"])
+    with case_of(block, place) as context:
+        evidence = tuple(made(collect.fn(context, name)) for name in ("artifacts", "models", "folders"))
+        judge_models.fn(context, evidence)
+        one: Seal = made(seal.fn(context, context.run.volume, evidence))
+        offload.fn(context, (one,), one)
+        held = held_back(context.directory, 1, read_manifest(context.directory, 1).files, context.workload)
+        done = promoted(context, one)
+    kept = {name for name in files if place.head(f"latest/{name}")}
+    assert kept == {f"artifacts/goes/{name}" for name in GOES}
+    assert held.keys() == {f"artifacts/held/{name}" for name in HELD}
+    assert all(place.head(f"{snapshot_folder('20260102T030405Z')}{name}") for name in files)
+    assert done.summary.count("artifacts/held/") == 10, "the others are counted"
+    assert f"{len(HELD) - 10} more" in done.summary
+
+
+@pytest.mark.slow
+def test_a_zip_that_breaks_its_reader_is_held_back(
+    small: SmallWorkload, place: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small.root / "artifacts/cv_results_builtin.csv").write_bytes(GOES["results.zip"])
+    monkeypatch.setattr(findings, "_ZIP_LIMITS", Limits(30.0, 1 << 20))
+    with case_of(small.block(), place) as context:
+        done = promoted(context, sealed(context))
+    assert "cv_results_builtin.csv (reading it broke its reader: it may hold a pickle)" in done.summary

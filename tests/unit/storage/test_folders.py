@@ -50,7 +50,7 @@ ODD = {
     "artifacts/old/run.tar.gz": gzip.compress(b"not a model"),
     "artifacts/x^2.txt": b"x^2 + 1\n",
     "logs/train.log.1": b"older\n",
-    "logs/train.log.2.bz2": bz2.compress(os.urandom(400_000)),
+    "logs/train.log.2.bz2": bz2.compress(b"loss " + os.urandom(400_000).hex().encode()),
     "logs/api/access": b"GET /\n",
     "logs/.hidden/empty": b"",
 }
@@ -243,14 +243,17 @@ def test_the_evacuations_own_folder_is_no_part_of_the_workload(small: SmallWorkl
 def test_a_folder_that_the_block_names_goes_to_the_snapshot_and_to_latest(
     small: SmallWorkload, store: DirectoryStore, tmp_path: Path
 ) -> None:
-    put(small.root, {"reports/q1/table.xlsx": b"PK\x03\x04table", "artifacts/more": b"stays evidence of no pattern"})
+    put(
+        small.root,
+        {"reports/q1/table.xls": b"\xd0\xcf\x11\xe0table", "artifacts/more": b"stays evidence of no pattern"},
+    )
     with case_of(small.block(folders=["reports", "models"], needed=["folders"]), store) as context:
         whole_run(context)
         manifest = read_manifest(context.directory, 1)
     assert json.loads(manifest.to_bytes())["folders"] == ["reports", "models"]
     (tmp_path / "back").mkdir()
     assert pull(store, "latest", tmp_path / "back").is_complete
-    assert (tmp_path / "back/reports/q1/table.xlsx").read_bytes() == b"PK\x03\x04table"
+    assert (tmp_path / "back/reports/q1/table.xls").read_bytes() == b"\xd0\xcf\x11\xe0table"
     assert not (tmp_path / "back/artifacts/more").exists()
 
 
