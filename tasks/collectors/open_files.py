@@ -2,8 +2,8 @@
 
 A deleted file ends with its last process; of those that are only read the ones that lay in the root count. Nobody asked
 for these files, so small ones are taken, and models that are deleted; what may hold a secret is withheld, and what is
-left is listed with its reason. Memory that is shared without a file's name is none of them. What only a process sees
-in the root, by mounts of its own, is lost, and told.
+left is listed with its reason, as is memory that is shared without a file's name. What only a process sees in the
+root, by mounts of its own, is lost, and told.
 """
 
 import os
@@ -37,12 +37,13 @@ _MOST_FILES: Final = 1_000
 _MOST_BYTES: Final = 64 << 20
 _MOST_OF_MODELS: Final = 4 << 30
 _DELETED: Final = b" (deleted)"
-_NO_FILE: Final = re.compile(rb"/(proc|sys)/.*|/memfd:.*|/dev/zero|/SYSV[0-9a-f]{8}|/dev/shm/sem\..*", re.DOTALL)
+_NO_FILE: Final = re.compile(rb"/(proc|sys)/.*|/dev/zero|/dev/shm/sem\..*", re.DOTALL)
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 _UNSEEN: Final = (
     "process {pid} sees another place there than we do ({kind}): the files in it were not taken, and where they lie in "
     "memory they end with the process; mount it for the whole host, or let the process write beside it"
 )
+_MEMORY: Final = re.compile(rb"/memfd:.*|/SYSV[0-9a-f]{8}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class OpenFile:
     def is_deleted(self) -> bool:
         """Return whether no folder has it any more."""
         return self.status.st_nlink == 0
+
+    @property
+    def is_memory(self) -> bool:
+        """Return whether it is memory that was shared without a file's name."""
+        return self.is_deleted and bool(_MEMORY.fullmatch(self.name))
 
     @property
     def place(self) -> str:
@@ -140,6 +146,7 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
         last = each.is_deleted and is_named_as_model(name)  # it may be what was served, and lies nowhere else
         largest, most = (_MOST_OF_MODELS, _MOST_OF_MODELS) if last else (LARGEST, _MOST_BYTES)
         why = UNREAD if names_a_secret(name) else "" if size <= largest else f"above {largest >> 20} MiB"
+        why = "no file, and no collector takes memory" if each.is_memory else why
         if not why and (files >= _MOST_FILES or size > most - taken[last]):
             why = f"after the first {_MOST_FILES} files or {most >> 20} MiB that no pattern names"
         if not why:
@@ -187,6 +194,7 @@ def _may_hold_files(place: str) -> bool:
 
 def _tell(file: OpenFile) -> str:
     place = "deleted, and with the process gone" if file.is_deleted else "out of the root"
+    place = "shared memory" if file.is_memory else place
     return f"open{' for writing' * file.written} in process {file.pid}, {place}"
 
 

@@ -45,6 +45,13 @@ with new(f"{away}/mapped.bin", b"m" * 4096) as mapped:
     memory = mmap.mmap(mapped.fileno(), 4096)
 memory[:5] = b"by it"
 kept += [os.memfd_create("own"), mmap.mmap(-1, 4096), open("/dev/null", "wb"), open("/proc/self/oom_score_adj", "w")]
+os.write(os.memfd_create("tokens"), b"state")
+import ctypes
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+shared = libc.shmget(0, 8192, 0o600)
+assert libc.shmat(shared, None, 0) not in (None, 2**64 - 1)
+libc.shmctl(shared, 0, None)  # so that it ends with us
 print("open", flush=True)
 sys.stdin.read()
 """
@@ -110,6 +117,12 @@ def test_each_file_is_taken_or_named_once_and_no_other(context: RunContext, away
     rows = not_taken_of(context)
     assert "withheld unread" in rows[f"{away}/a.env"]
     assert "withheld: value of a secret-looking name" in rows[f"{away}/conf.ini"]
+    memory = {name.partition("%20")[0]: reason for name, reason in rows.items() if "collector takes memory" in reason}
+    assert {*memory} == {"/memfd%3Atokens", "/SYSV00000000"}
+    assert (
+        memory["/SYSV00000000"]
+        == f"open for writing in process {pid}, shared memory: no file, and no collector takes memory"
+    )
     assert not [name for name in rows if "state.txt" in name or "read.txt" in name or "own.log" in name]
     kept = b"".join(path.read_bytes() for path in context.directory.path.rglob("*") if path.is_file())
     assert b"Zq7canaryX" not in kept
@@ -128,7 +141,7 @@ def test_what_is_above_the_bounds_is_named(
         found = [*open_files.gather(target, folder)]
     names = [item.file.path for item in found if isinstance(item, Taken)]
     listed = json.loads((folder / "open.files/not_taken.json").read_bytes())["not_taken"]
-    assert len(names) + len(listed) == 10
+    assert len(names) + len(listed) == 12
     assert sum("after the first" in row["reason"] for row in listed) == 9 - len(names) > 0
 
 
