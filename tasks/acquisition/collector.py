@@ -34,8 +34,8 @@ class Target:
     block's names for them, and `elsewhere` the fields of which files were found in them. `units` are the systemd
     services that the block names. `fallback` is a folder on another disk for what does not fit, `reserve` the file that
     keeps room for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make
-    ourselves is stored. `apart` are real paths of our own folders; a file that no pattern names may have `largest`
-    bytes, or any. `salt` is the file with the salt of hidden values, and `patterns` are the block's, whose words are
+    ourselves is stored. `apart` are real paths of what is ours; a file that no pattern names may have `largest` bytes,
+    or any. `salt` is the file with the salt of hidden values, and `patterns` are the block's, whose words are
     shown. `required_folders` are folders that have to be there, and
     `other_lists` the files that list what was left in each container and out of the root.
     """

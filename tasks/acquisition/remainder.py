@@ -20,6 +20,7 @@ from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, NOT_TAKEN, SNAPSHOT
 from tasks.custody.evidence.pattern import patterns_of
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import visible
+from tasks.system.files.atomic_files import HALF_WRITTEN
 from tasks.system.files.open_beneath import folder_below, real_name
 
 MOST_FILES: Final = 5_000
@@ -108,7 +109,7 @@ class RootWalk:
             self.losses.append(build_loss(at, error))
             return
         for name, status in entries:
-            if name in self._others_names or os.path.join(self._real, name) in self._apart:
+            if name in self._others_names or self._is_apart(name):
                 continue
             if not at and name in self._whole:  # a link too, which that collector follows within the root
                 continue
@@ -118,6 +119,11 @@ class RootWalk:
                 self._count(name, *reason)
             else:
                 yield name
+
+    def _is_apart(self, name: bytes) -> bool:
+        """Return whether this is ours, or what is being written to become so."""
+        path = os.path.join(self._real, name)
+        return path in self._apart or HALF_WRITTEN.sub(rb"\1", path) in self._apart
 
     def _list(self, at: bytes) -> list[tuple[bytes, os.stat_result]]:
         with folder_below(self.root, at) as (folder, real):

@@ -24,6 +24,7 @@ from tasks.custody.incident.description import BUCKET, URL, name_for, tables
 from tasks.custody.incident.incident import principal_of
 from tasks.custody.models.contract import value_at
 from tasks.custody.visible import say, visible
+from tasks.incident.directory import find_own_places
 from tasks.system.declarations import toml_value, why_undeclared
 from tasks.system.files.ours import find_exposure, make_folder
 from tasks.system.files.shared_files import SHARED
@@ -59,7 +60,8 @@ def init_by_hand(root: Path, output: Path) -> int:
         _describe_contract(found)
     if reason := why_undeclared(root):
         found.missing["root"] = reason
-    if rest := survey(WorkloadFields(**found.fields)).remainders:
+    block = WorkloadFields(**found.fields)
+    if rest := survey(block, find_own_places(block)).remainders:
         files, size = sum(each.files for each in rest), sum(each.size for each in rest)
         why = f"in {len(rest)} places {files} files of {size:,} bytes, which nothing here names 採取対象外"
         named = in_a_line(rest).partition(": ")[2]

@@ -33,14 +33,9 @@ def globs_of(block: "WorkloadFields") -> dict[str, list[str]]:
     return {"logs": block.logs, "artifacts": block.artifacts, "models": block.models, FOLDERS: block.folders}
 
 
-def apart_of(block: "WorkloadFields") -> tuple[str, ...]:
-    """Return the real paths of our own folders, which may lie in the root."""
-    return tuple(str(place.resolve()) for place in (block.evidence, block.fallback_dir) if place)
-
-
-def survey(block: "WorkloadFields") -> RootWalk:
-    """Walk through a workload's root, by names and sizes alone."""
-    return _walk(str(block.root), globs_of(block), apart_of(block))
+def survey(block: "WorkloadFields", apart: Iterable[str]) -> RootWalk:
+    """Walk through a workload's root, by names and sizes alone. What is ours in it stays `apart`."""
+    return _walk(str(block.root), globs_of(block), apart)
 
 
 def _walk(root: str, globs: Mapping[str, Sequence[str]], apart: Iterable[str]) -> RootWalk:

@@ -2,7 +2,8 @@
 
 A deleted file ends with its last process; of those that are only read the ones that lay in the root count. Nobody asked
 for these files, so small ones are taken, and models that are deleted; what may hold a secret is withheld, and what is
-left is listed with its reason. Memory that is shared without a file's name is none of them.
+left is listed with its reason, as is memory that is shared without a file's name. What only a process sees in the
+root, by mounts of its own, is lost, and told.
 """
 
 import os
@@ -19,7 +20,7 @@ from tasks.acquisition.collector import Collector, FunctionItems, Item, Taken, T
 from tasks.acquisition.content import FileContent, read_once
 from tasks.acquisition.matching import UNREAD, names_a_secret
 from tasks.acquisition.pouring import Endless, blocks
-from tasks.acquisition.procfs import fields, numbers, still, text
+from tasks.acquisition.procfs import each_namespace, fields, numbers, still, text
 from tasks.acquisition.remainder import LARGEST, Remainder, document
 from tasks.acquisition.room import Room, size_on_disk
 from tasks.acquisition.searching import is_sensitive, withhold
@@ -29,13 +30,20 @@ from tasks.custody.evidence.keys import NOT_TAKEN, OPEN, quote, stored_name
 from tasks.custody.evidence.room import places
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
+from tasks.host.mounted import find_unseen
 from tasks.host.process.open_files import mapped_files
 
 _MOST_FILES: Final = 1_000
 _MOST_BYTES: Final = 64 << 20
 _MOST_OF_MODELS: Final = 4 << 30
 _DELETED: Final = b" (deleted)"
-_NO_FILE: Final = re.compile(rb"/(proc|sys)/.*|/memfd:.*|/dev/zero|/SYSV[0-9a-f]{8}|/dev/shm/sem\..*", re.DOTALL)
+_NO_FILE: Final = re.compile(rb"/(proc|sys)/.*|/dev/zero|/dev/shm/sem\..*", re.DOTALL)
+_IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
+_UNSEEN: Final = (
+    "process {pid} sees another place there than we do ({kind}): the files in it were not taken, and where they lie in "
+    "memory they end with the process; mount it for the whole host, or let the process write beside it"
+)
+_MEMORY: Final = re.compile(rb"/memfd:.*|/SYSV[0-9a-f]{8}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,11 @@ class OpenFile:
     def is_deleted(self) -> bool:
         """Return whether no folder has it any more."""
         return self.status.st_nlink == 0
+
+    @property
+    def is_memory(self) -> bool:
+        """Return whether it is memory that was shared without a file's name."""
+        return self.is_deleted and bool(_MEMORY.fullmatch(self.name))
 
     @property
     def place(self) -> str:
@@ -124,6 +137,7 @@ def _is_there(name: bytes, key: tuple[int, int]) -> bool:
 def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Copy the small files, then write the list of the others. Yields nothing if there are none."""
     room, remainders, files, taken = Room.of(target, folder), list[Remainder](), 0, Counter[bool]()
+    yield from _find_lost(target)
     for each in find(target):
         if isinstance(each, Loss):
             yield each
@@ -132,6 +146,7 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
         last = each.is_deleted and is_named_as_model(name)  # it may be what was served, and lies nowhere else
         largest, most = (_MOST_OF_MODELS, _MOST_OF_MODELS) if last else (LARGEST, _MOST_BYTES)
         why = UNREAD if names_a_secret(name) else "" if size <= largest else f"above {largest >> 20} MiB"
+        why = "no file, and no collector takes memory" if each.is_memory else why
         if not why and (files >= _MOST_FILES or size > most - taken[last]):
             why = f"after the first {_MOST_FILES} files or {most >> 20} MiB that no pattern names"
         if not why:
@@ -151,8 +166,35 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
         yield store(room, f"{OPEN}/{NOT_TAKEN}", canonical(document(remainders)))
 
 
+def _find_lost(target: Target) -> Iterator[Loss]:
+    """Yield each folder of the root where processes see, by their own mounts, what may hold files and we do not see."""
+    for pid in each_namespace("mnt", target.frozen).values():
+        try:
+            unseen = find_unseen(pid, target.root)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError as error:
+            yield Loss(f"mounts of process {pid}", Outcome.FAILED, error.strerror or str(error))
+            continue
+        for point, kind in unseen.items():
+            if kind not in _IN_MEMORY or _may_hold_files(f"/proc/{pid}/root{point}"):
+                yield Loss(quote(os.fsencode(point)), Outcome.FAILED, _UNSEEN.format(pid=pid, kind=kind))
+
+
+def _may_hold_files(place: str) -> bool:
+    """Return whether there may be content. Only memory is asked: another file system may not answer."""
+    unread = list[OSError]()
+    with suppress(OSError):
+        status = os.lstat(place)
+        if not stat.S_ISDIR(status.st_mode):
+            return stat.S_ISREG(status.st_mode) and status.st_size > 0
+        return any(names for _, _, names in os.walk(place, onerror=unread.append)) or bool(unread)
+    return True  # covered by another mount, or gone with its process
+
+
 def _tell(file: OpenFile) -> str:
     place = "deleted, and with the process gone" if file.is_deleted else "out of the root"
+    place = "shared memory" if file.is_memory else place
     return f"open{' for writing' * file.written} in process {file.pid}, {place}"
 
 

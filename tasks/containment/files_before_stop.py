@@ -10,6 +10,7 @@ from tasks.acquisition.matching import find_names
 from tasks.collectors.code import globs_of, survey
 from tasks.custody.containment.receipt import FileBefore
 from tasks.custody.evidence.keys import quote, unquote
+from tasks.incident.directory import find_own_places
 
 
 def list_files(workload: WorkloadFields, known: Iterable[FileBefore]) -> list[FileBefore]:
@@ -18,7 +19,7 @@ def list_files(workload: WorkloadFields, known: Iterable[FileBefore]) -> list[Fi
     by_field = reversed(globs_of(workload).items())  # a pattern's field before `folders`, which may have it too
     fields = {name: field for field, globs in by_field for name in find_names(root, globs)[0]}
     before = {each.name: each for each in known}
-    for name in sorted({*fields, *survey(workload).all_names}):
+    for name in sorted({*fields, *survey(workload, find_own_places(workload)).all_names}):
         if inode := _inode_of(root, name):
             before.setdefault(quote(name), FileBefore(quote(name), inode, fields.get(name, "")))
     return [*before.values()]
@@ -33,7 +34,7 @@ def select_deleted(workload: WorkloadFields, before: Iterable[FileBefore], taken
 
 
 def _inodes(workload: WorkloadFields, root: bytes) -> Iterator[int]:
-    for name in survey(workload).all_names:
+    for name in survey(workload, find_own_places(workload)).all_names:
         if inode := _inode_of(root, name):
             yield inode
 

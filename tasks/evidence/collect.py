@@ -16,7 +16,7 @@ from blocks.workload import Workload
 from tasks.acquisition.collector import Collector, Files, Target
 from tasks.collectors import discover
 from tasks.collectors.attempt import attempt
-from tasks.collectors.code import apart_of, globs_of
+from tasks.collectors.code import globs_of
 from tasks.custody.evidence.acquisition import Evidence, Loss, Outcome, StoredFile, worst
 from tasks.custody.evidence.keys import (
     CHANGED,
@@ -39,7 +39,7 @@ from tasks.evidence.process_start import read_starts
 from tasks.evidence.staging import Staging, keep, staging
 from tasks.evidence.written_since import state_of
 from tasks.host.workload import interpreter_of
-from tasks.incident.directory import homes
+from tasks.incident.directory import find_own_places, homes
 from tasks.incident.layout import SALT, STARTS, earlier_boots
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
@@ -222,7 +222,7 @@ def _attempt(
         margin=block.reserve_mb * MIB // _MARGIN,
         copies=not context.directory.volatile,
         units=tuple(block.units),
-        apart=apart_of(block),
+        apart=find_own_places(block),
         largest=block.folder_file_mb and block.folder_file_mb * MIB,
         salt=str(context.directory.path / SALT),
         patterns=tuple(block.patterns),

@@ -18,6 +18,7 @@ from tasks.custody.incident.log import CustodyLog
 from tasks.evidence.left_alone import steady
 from tasks.evidence.seal import read_manifest
 from tasks.host.silence import Change
+from tasks.incident.directory import find_own_places
 from tasks.runtime.context import RunContext, RunInfo
 from tasks.runtime.state import IncidentState
 
@@ -50,7 +51,7 @@ def note_between_runs(context: RunContext, stopped: PrefectFuture[Any]) -> None:
     taken = {unquote(each.source) for each in sealed if _is_of_root(each)}
     root = context.directory.root
     since = _find_older(root, sealed)
-    walk = survey(context.workload)
+    walk = survey(context.workload, find_own_places(context.workload))
     for name in (walk.all_names | {each.name for each in walk.remainders}) - taken:
         if (now := _look_at(root, name)) and now.st_ctime > context.incident.opened_at.timestamp():
             since[quote(name)] = os.fsdecode(name)

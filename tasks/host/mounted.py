@@ -4,14 +4,14 @@ A mount over a folder changes no time of the folder. When it was made systemd al
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import PurePath
 from typing import Final
 
-from tasks.host.container.mounts import mounted_in, spot_in
+from tasks.host.container.mounts import Spot, mounted_in, spot_in
 from tasks.host.process.places import mounts_of
-from tasks.system.kernel_tables import read_kernel
+from tasks.system.kernel_tables import read_kernel, read_table
 
 _HOST: Final = 1
 """The process that has the mounts of the host, also where ours are our service's or our container's."""
@@ -47,8 +47,41 @@ def find_own_mounts(pid: int, root: str) -> list[str]:
     if max(map(len, texts)) > _LARGEST:
         return [top]
     ours, theirs = (mounted_in(os.fsdecode(text)) for text in texts)
+    return _differ(ours, theirs, top)
+
+
+def find_unseen(pid: int, root: str) -> dict[str, str]:
+    """Return where in the root a process has files that we see nowhere in it, each with the kind of its file system.
+
+    A process with a root of its own that has not ours, as in a container, has none. Raises OSError if its mounts are
+    not readable.
+    """
+    if os.path.samefile(f"/proc/{pid}/ns/mnt", "/proc/self/ns/mnt"):
+        return {}
+    top = os.path.realpath(root)
+    ours, theirs = (mounted_in(read_table(f"/proc/{each}/mountinfo")) for each in ("self", pid))
+    if all(spot_in(ours, PurePath(each)) != spot_in(theirs, PurePath(each)) for each in ("/", top)):
+        return {}
+    kinds = {each.point: each.kind for each in mounts_of(pid).values()}
+    unseen = (PurePath(each) for each in _differ(ours, theirs, top))
+    unseen = (each for each in unseen if not _lies_in(spot_in(theirs, each), ours, top))
+    return {
+        str(path): next((kinds[at] for at in map(str, (path, *path.parents)) if at in kinds), "") for path in unseen
+    }
+
+
+def _differ(ours: Mapping[str, Spot], theirs: Mapping[str, Spot], top: str) -> list[str]:
     points = {top, *(point for point in (*ours, *theirs) if PurePath(point).is_relative_to(top))}
     return sorted(each for each in points if spot_in(ours, PurePath(each)) != spot_in(theirs, PurePath(each)))
+
+
+def _lies_in(spot: Spot, ours: Mapping[str, Spot], top: str) -> bool:
+    """Return whether we see that place too, by some name below the root."""
+    for each in {top, *(point for point in ours if PurePath(point).is_relative_to(top))}:
+        at = spot_in(ours, PurePath(each))
+        if at.holds(spot) and spot_in(ours, PurePath(each) / spot.path.relative_to(at.path)) == spot:
+            return True
+    return False
 
 
 def find_point(points: Iterable[str], root: str, name: str) -> str:

@@ -19,13 +19,26 @@ from blocks.workload_fields import WorkloadFields
 from tasks.custody.incident.incident import Incident, parse_id
 from tasks.incident import layout
 from tasks.incident.evidence_folder import evidence_folder
-from tasks.incident.layout import CAUGHT, CORDON, DRY_RUN, EARLY, INCIDENT, OWNER, PRIOR, RESERVE, incidents_in
+from tasks.incident.layout import (
+    BASE_FILES,
+    CAUGHT,
+    CORDON,
+    DRY_RUN,
+    EARLY,
+    INCIDENT,
+    OWNER,
+    PRIOR,
+    RESERVE,
+    incidents_in,
+    of_any_boot,
+)
 from tasks.incident.paths import CordonFiles, IncidentDirectory
 from tasks.system.files.atomic_files import write_whole
 from tasks.system.files.disk_reserve import MIB, take
 from tasks.system.files.ours import make_folder, why_not_followed
 from tasks.system.files.own_folders import is_private, own_folders
 
+_PREFIX: Final = "evacuation-"
 _UNGUESSED: Final = secrets.token_hex(16)
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -94,6 +107,20 @@ def find_home(workload: WorkloadFields, incident: str, *, dry_run: bool = False)
 def homes(workload: WorkloadFields) -> list[Path]:
     """Return the folders of all real incidents on this host."""
     return [home for base in bases(workload) for home in incidents_in(base)]
+
+
+def find_own_places(workload: WorkloadFields) -> tuple[str, ...]:
+    """Return the real paths of all that is ours on the disks, which may lie in the root.
+
+    A folder that is only named like an incident's is not; one of root's that we may not read counts as one.
+    """
+    disk, base = workload.fallback_dir, evidence_of(workload).resolve()
+    named = [path for name in BASE_FILES for path in (base / name, *base.glob(of_any_boot(name)))]
+    opened = [home for each in (base, base / DRY_RUN) for home in incidents_in(each) if (home / INCIDENT).is_file()]
+    there = (each for name in (DRY_RUN, "IR-*") for each in base.glob(name) if not os.access(each, os.R_OK))
+    opened += [each for each in there if each.lstat().st_uid == 0]
+    beside = [*own_folders(disk, _PREFIX), *_fallback(workload)] if disk else []
+    return tuple(map(str, dict.fromkeys((*named, *opened, *(each.resolve() for each in beside)))))
 
 
 def home_in(base: Path, incident: str, *, dry_run: bool) -> Path:
@@ -203,4 +230,4 @@ def _ours_in(shared: Path, name: str) -> list[Path]:
 
 def _name(workload: WorkloadFields) -> str:
     """Return a name by the evidence folder, because workloads on one disk may have incidents of the same id."""
-    return f"evacuation-{hashlib.sha256(os.fsencode(evidence_of(workload))).hexdigest()[:16]}"
+    return f"{_PREFIX}{hashlib.sha256(os.fsencode(evidence_of(workload))).hexdigest()[:16]}"

@@ -34,6 +34,8 @@ CAUGHT: Final = f"caught-{_BOOT}.jsonl"
 """Newcomers that the guard has frozen under the cordon."""
 DRY_RUN: Final = "dry-run"
 """The folder of dry runs."""
+BASE_FILES: Final = (OWNER, REHEARSAL, OPEN, CORDON, PRIOR, EARLY, CAUGHT)
+"""All files of a base; what else lies there, but for the incidents' folders, is the workload's."""
 
 # In an incident's folder
 INCIDENT: Final = "incident.json"

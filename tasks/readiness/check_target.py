@@ -19,7 +19,7 @@ from tasks.acquisition.collector import Target
 from tasks.acquisition.estimate import estimate
 from tasks.acquisition.remainder import RootWalk
 from tasks.collectors import discover
-from tasks.collectors.code import COLLECTOR, apart_of, globs_of, survey
+from tasks.collectors.code import COLLECTOR, globs_of, survey
 from tasks.containment.containers.collected import collected_folders
 from tasks.containment.containers.named import find_named
 from tasks.containment.members import Snapshot, description_of
@@ -36,7 +36,7 @@ from tasks.host.process.membership import Exceptions, Members
 from tasks.host.process.process import Process
 from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
-from tasks.incident.directory import evidence_of
+from tasks.incident.directory import evidence_of, find_own_places
 from tasks.readiness.runs import asking
 
 _OWN_FILES: Final = 1_000
@@ -48,7 +48,7 @@ def files_target(block: WorkloadFields) -> Target:
     interpreter = interpreter_of(block.root, block.interpreter)
     largest = block.folder_file_mb and block.folder_file_mb << 20
     facts = str(block.root), interpreter, block.root.stat().st_uid
-    return Target("", *facts, globs_of(block), [], apart=apart_of(block), largest=largest)
+    return Target("", *facts, globs_of(block), [], apart=find_own_places(block), largest=largest)
 
 
 @dataclass
@@ -120,7 +120,7 @@ class CheckTarget:
     @cached_property
     def root_walk(self) -> RootWalk:
         """What of the root no pattern and no folder of the block names."""
-        return survey(self.workload)
+        return survey(self.workload, find_own_places(self.workload))
 
     @cached_property
     def _copy_sizes(self) -> dict[str, tuple[int, int]]:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,6 +13,8 @@ from typing import Any, BinaryIO, Final
 from tasks.custody.containment.identity import Identity
 from tasks.system.files.ours import opened_folder
 
+HALF_WRITTEN: Final = re.compile(rb"\.([^/]+)\.[0-9a-f]{16}\.new\Z")
+"""The end of the path of what is being written, and in it the name that it will have."""
 _LIMIT: Final = 1 << 26
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

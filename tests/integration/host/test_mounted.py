@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.host.mounted import find_own_mounts, find_point
+from tasks.host.mounted import find_own_mounts, find_point, find_unseen
 from tests.support.workloads import wait_until
 
 NAME = "models/r1/a.bin"
@@ -99,6 +99,48 @@ def test_what_a_process_alone_has_mounted_in_the_root_is_found(folder: Path, com
         assert found == [str(folder / each) for each in points]
         covered = points not in ([], ["srv/logs"])
         assert bool(find_point(found, root, NAME)) is covered
+
+
+@pytest.mark.parametrize(
+    ("command", "unseen"),
+    [
+        ("true", []),
+        ("mount -t tmpfs none ready", []),
+        ("mount -t tmpfs none srv/logs", ["srv/logs"]),
+        ("mount -t tmpfs none srv", ["srv"]),
+        ("mount --bind ready/models srv/models", ["srv/models"]),
+        ("mount --bind srv/models srv/logs", []),  # what lies there lies in the root
+        ("mount --bind srv srv", []),
+        ("mkdir aside; mount --bind srv aside; mount -t tmpfs none srv; mount --bind aside srv", []),
+    ],
+)
+def test_what_a_process_has_from_nowhere_in_the_root_is_found(folder: Path, command: str, unseen: list[str]) -> None:
+    with process(folder, command) as pid:
+        found = find_unseen(pid, str(folder / "srv"))
+    assert [*found] == [str(folder / each) for each in unseen]
+    assert "tmpfs" not in command or set(found.values()) <= {"tmpfs"}
+
+
+@pytest.mark.parametrize("source", ["srv", "out", ""])
+def test_a_root_of_its_own_counts_if_it_has_ours(folder: Path, source: str) -> None:
+    at = f"new{folder}/srv"
+    makes = f"mkdir new; mount -t tmpfs none new; mkdir -p {at} new/old"
+    binds = "for each in usr bin lib lib64 proc; do mkdir -p new/$each; mount --rbind /$each new/$each; done"
+    shows = f"mount --bind {source} {at}; mkdir -p {at}/logs; mount -t tmpfs none {at}/logs" if source else "true"
+    turns = "touch ready.flag; cd new; pivot_root . old; exec chroot . sleep 600"
+    with process(folder, makes, binds, shows, turns) as pid:
+        wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n", what="its root")
+        expected = [str(folder / "srv/logs")] if source == "srv" else []
+        assert [*find_unseen(pid, str(folder / "srv"))] == expected
+
+
+def test_what_the_host_alone_has_mounted_covers_the_files_of_the_process(folder: Path) -> None:
+    with process(folder, "true") as pid:
+        subprocess.run(["mount", "-t", "tmpfs", "none", folder / "srv/logs"], check=True)
+        try:
+            assert [*find_unseen(pid, str(folder / "srv"))] == [str(folder / "srv/logs")]
+        finally:
+            subprocess.run(["umount", folder / "srv/logs"], check=True)
 
 
 def test_more_mounts_than_are_compared_count_as_a_root_of_its_own(

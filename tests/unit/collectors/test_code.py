@@ -21,8 +21,9 @@ from tasks.acquisition.remainder import (
     read_other_list,
 )
 from tasks.custody.evidence.acquisition import Evidence, Outcome
-from tasks.custody.evidence.keys import NOT_TAKEN
+from tasks.custody.evidence.keys import NOT_TAKEN, unquote
 from tasks.evidence.collect import collect
+from tasks.incident.layout import CAUGHT
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of, made
 from tests.support.small_disks import small_disk
@@ -54,6 +55,15 @@ TREE = {
     ".cache/x": "x\n",
     "src/__pycache__/features.pyc": "x\n",
 }
+IN_OUR_FOLDERS = (
+    "evidence/study/result.csv",
+    "evidence/top.txt",
+    "evidence/IR-20250101T000000Z/notes.txt",
+    "evidence/dry-run/IR-20250101T000000Z/notes.txt",
+    "evidence/reserve",
+    "evidence/.top.txt.0123456789abcdef.new",
+    "spare/mine.txt",
+)
 SAVED = {"app.py", "src/features.py", "conf/prod.yaml", ".hidden/settings.ini", "gunicorn.conf.py"}
 BY_OTHERS = {"best.joblib", "models/a.bin", "logs/a.log", "requirements.txt"}
 
@@ -275,6 +285,27 @@ def test_nothing_outside_the_root_nor_our_own_is_read_or_named(root: Path, tmp_p
     assert not [
         name for name in [*map(os.fsencode, remainders), *walk.names] if b"private" in name or b"evidence" in name
     ]
+
+
+@pytest.mark.parametrize("theirs", [IN_OUR_FOLDERS, ()])
+def test_of_our_folders_in_the_root_all_that_is_not_ours_is_the_workloads(root: Path, theirs: tuple[str, ...]) -> None:
+    for name in ("spare/", *theirs):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch() if name in theirs else (root / name).mkdir()
+    with SmallWorkload(root) as small:
+        block = small.block(**GLOBS, fallback_dir=root / "spare")
+        for dry_run in (True, False):
+            with case_of(block, incident=LATER, dry_run=dry_run) as context:
+                made(collect.fn(context, "code"))
+        with case_of(block) as context:
+            for name in ("open.json", "early-0badb007.json", CAUGHT, ".cordon.json.0123456789abcdef.new"):
+                (root / "evidence" / name).write_text("{}")
+            found: Evidence = made(collect.fn(context, "code"))
+            told = json.loads((context.directory.locate(1, found.files[-1])).read_bytes())["not_taken"]
+    assert [*(root / "spare").glob("evacuation-*/IR-*")], "ours lies there too"
+    names = [*(file.path for file in found.files), *(unquote(row["name"]).decode() for row in told)]
+    assert sorted(name for name in names if name.startswith(("evidence", "spare"))) == sorted(theirs)
+    assert not found.lost
 
 
 def test_of_very_many_rows_the_rest_is_added_up() -> None:

@@ -17,12 +17,14 @@ from tasks.collectors import open_files
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.acquisition import Evidence, Outcome
+from tasks.custody.evidence.keys import quote
 from tasks.evidence.collect import collect
 from tasks.host.process.table import start_of
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 WRITER = """
 import mmap, os, sys
 away, root = sys.argv[1:]
@@ -43,6 +45,13 @@ with new(f"{away}/mapped.bin", b"m" * 4096) as mapped:
     memory = mmap.mmap(mapped.fileno(), 4096)
 memory[:5] = b"by it"
 kept += [os.memfd_create("own"), mmap.mmap(-1, 4096), open("/dev/null", "wb"), open("/proc/self/oom_score_adj", "w")]
+os.write(os.memfd_create("tokens"), b"state")
+import ctypes
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+shared = libc.shmget(0, 8192, 0o600)
+assert libc.shmat(shared, None, 0) not in (None, 2**64 - 1)
+libc.shmctl(shared, 0, None)  # so that it ends with us
 print("open", flush=True)
 sys.stdin.read()
 """
@@ -108,6 +117,12 @@ def test_each_file_is_taken_or_named_once_and_no_other(context: RunContext, away
     rows = not_taken_of(context)
     assert "withheld unread" in rows[f"{away}/a.env"]
     assert "withheld: value of a secret-looking name" in rows[f"{away}/conf.ini"]
+    memory = {name.partition("%20")[0]: reason for name, reason in rows.items() if "collector takes memory" in reason}
+    assert {*memory} == {"/memfd%3Atokens", "/SYSV00000000"}
+    assert (
+        memory["/SYSV00000000"]
+        == f"open for writing in process {pid}, shared memory: no file, and no collector takes memory"
+    )
     assert not [name for name in rows if "state.txt" in name or "read.txt" in name or "own.log" in name]
     kept = b"".join(path.read_bytes() for path in context.directory.path.rglob("*") if path.is_file())
     assert b"Zq7canaryX" not in kept
@@ -126,7 +141,7 @@ def test_what_is_above_the_bounds_is_named(
         found = [*open_files.gather(target, folder)]
     names = [item.file.path for item in found if isinstance(item, Taken)]
     listed = json.loads((folder / "open.files/not_taken.json").read_bytes())["not_taken"]
-    assert len(names) + len(listed) == 10
+    assert len(names) + len(listed) == 12
     assert sum("after the first" in row["reason"] for row in listed) == 9 - len(names) > 0
 
 
@@ -153,3 +168,58 @@ def test_a_workload_that_writes_in_its_root_alone_leaves_nothing(context: RunCon
     context.state.frozen.write([Frozen(who, "training", "python", os.geteuid(), now, now) for who in living])
     found: Evidence = made(collect.fn(context, "open_files"))
     assert (found.files, found.losses, found.outcome) == ((), (), Outcome.EMPTY)
+
+
+@contextmanager
+def mounted(context: RunContext, command: str) -> Iterator[int]:
+    """Stand a process frozen, for this run, that has run a command in a mount namespace of its own."""
+    root = context.workload.root
+    (root / "artifacts/run2").mkdir(parents=True, exist_ok=True)
+    script = f"mount --make-rprivate /; {command}; echo ready; exec cat"
+    words = ["unshare", "--mount", "sh", "-ec", script]
+    with subprocess.Popen(words, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        who, now = Identity(process.pid, start_of(process.pid)), datetime.now(UTC)
+        context.state.frozen.write([Frozen(who, "training", "sh", os.geteuid(), now, now)])
+        yield process.pid
+        process.stdin.close()
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("mount -t tmpfs t artifacts/run2; echo 0.9 >artifacts/run2/summary_9.json", "tmpfs"),
+        ("mount -t tmpfs t artifacts/run2; mkdir artifacts/run2/a; echo 1 >artifacts/run2/a/b", "tmpfs"),
+        ("mount -t tmpfs t artifacts/run2; echo 1 >artifacts/run2/a; mount -t tmpfs t artifacts", "tmpfs"),
+        ("mount -t ramfs t artifacts/run2; echo 1 >artifacts/run2/b", "ramfs"),
+        ("mount -t proc t artifacts/run2", "proc"),  # not memory: nobody looks whether it holds any
+    ],
+)
+def test_what_a_process_alone_sees_in_the_root_is_lost_and_named(context: RunContext, command: str, kind: str) -> None:
+    with mounted(context, command) as pid:
+        found: Evidence = made(collect.fn(context, "open_files"))
+    (loss,) = found.losses
+    assert loss.source == quote(f"{context.workload.root}/artifacts/run2".encode())
+    assert loss.reason.startswith(f"process {pid} sees another place there than we do ({kind}): ")
+    assert "mount it for the whole host" in loss.reason
+    assert found.lost
+    assert not found.is_complete
+
+
+@as_root
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mount -t tmpfs t artifacts/run2; mkdir artifacts/run2/empty",
+        "mount -t tmpfs t /mnt; echo 1 >/mnt/own",  # out of the root, as by PrivateTmp=
+        "mount --bind . .; mount -o remount,bind,ro .; mount --bind artifacts artifacts",  # as by ReadWritePaths=
+        "touch artifacts/key; mount --bind /dev/null artifacts/key",  # as by a sandbox that hides a file
+    ],
+)
+def test_a_mount_of_its_own_that_hides_no_file_of_it_is_no_loss(context: RunContext, command: str) -> None:
+    with mounted(context, command):
+        found: Evidence = made(collect.fn(context, "open_files"))
+    assert (found.losses, found.outcome) == ((), Outcome.EMPTY)

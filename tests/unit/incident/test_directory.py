@@ -28,12 +28,13 @@ from tasks.incident.directory import (
     cordon_dir,
     fallback_home,
     find_home,
+    find_own_places,
     home_in,
     homes,
     make_base,
     open_directory,
 )
-from tasks.incident.layout import CORDON, INCIDENT, OPEN, OWNER
+from tasks.incident.layout import BASE_FILES, CORDON, INCIDENT, OPEN, OWNER
 from tasks.incident.run_lock import take_ownership
 from tasks.prefect_side.saved_blocks import SavedStore
 from tasks.preflight import open_incident as preflight
@@ -359,6 +360,31 @@ def test_a_rehearsal_lies_apart_in_every_base(block: Workload, disk: Path, tmp_p
     assert find_home(block, ID, dry_run=True) == home
     assert find_home(block, ID) == home_in(block.evidence, ID, dry_run=False)
     assert homes(block) == []
+
+
+def test_of_a_base_only_what_we_have_written_is_ours(
+    block: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = with_fallback(block, tmp_path)
+    assert make_base(block) == block.evidence
+    home = open_directory(block, incident(), dry_run=False)
+    named_alike, roots, elsewhere = (f"IR-2025010{n}T000000Z" for n in (1, 2, 3))
+    for folder in (
+        block.evidence / named_alike,
+        block.evidence / roots,
+        tmp_path / elsewhere,
+        tmp_path / "other disk/x",
+    ):
+        folder.mkdir(0o700)
+    (tmp_path / elsewhere / INCIDENT).touch()
+    (block.evidence / elsewhere).symlink_to(tmp_path / elsewhere)
+    (block.evidence / CORDON).symlink_to(tmp_path / elsewhere)
+    monkeypatch.setattr(os, "access", lambda path, _: path.name != roots)
+    ours = find_own_places(block)
+    assert str(home.fallback and home.fallback.parent) in ours
+    found = {Path(each).relative_to(block.evidence).as_posix() for each in ours if block.evidence in Path(each).parents}
+    assert found == {ID, *BASE_FILES} | ({roots} if os.geteuid() == 0 else set())
+    assert {Path(each).parent for each in ours} == {block.evidence, tmp_path / "other disk"}
 
 
 def test_a_case_on_a_full_disk_and_what_an_operator_sees_of_it(block: Workload, disk: Path, tmp_path: Path) -> None:
