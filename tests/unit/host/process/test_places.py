@@ -75,7 +75,8 @@ def test_what_is_in_a_chroot_with_mounts_of_its_own_is_in_the_root_only_if_its_i
     (tmp_path / image / "app").mkdir(parents=True)
     (tmp_path / "root").mkdir(exist_ok=True)
     python = os.path.realpath("/usr/bin/python3")
-    command = [*APART, "sh", "-c", CHROOTED, "sh", tmp_path / image, python, f"import os; os.chdir('/app')\n{WAITS}"]
+    place = str(tmp_path / image)
+    command = [*APART, "sh", "-c", CHROOTED, "sh", place, python, f"import os; os.chdir('/app')\n{WAITS}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline()
