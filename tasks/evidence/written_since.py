@@ -48,7 +48,7 @@ def note_between_runs(context: RunContext, stopped: PrefectFuture[Any]) -> None:
     stopped.wait()
     volumes = range(1, context.run.volume)
     sealed = [file for each in volumes for file in read_manifest(context.directory, each).files]
-    taken = {unquote(each.source) for each in sealed if _is_of_root(each)}
+    taken = {unquote(each.source) for each in sealed if is_of_root(each)}
     root = context.directory.root
     since = _find_older(root, sealed)
     walk = survey(context.workload, find_own_places(context.workload))
@@ -99,7 +99,7 @@ def _may_write_again(run: RunInfo, state: IncidentState) -> bool:
 
 def _find_older(root: PurePath, files: Iterable[StoredFile]) -> dict[str, str]:
     """Return the source and path of each file of the root that is not as it was when it was taken last."""
-    last = {file.source: file for file in files if _is_of_root(file)}
+    last = {file.source: file for file in files if is_of_root(file)}
     return {source: file.path for source, file in last.items() if _is_older(root, file)}
 
 
@@ -134,7 +134,7 @@ def describe_written(paths: Sequence[str]) -> str:
     )
 
 
-def _is_of_root(file: StoredFile) -> bool:
+def is_of_root(file: StoredFile) -> bool:
     """Return whether a file was copied from the root: what is in a container, or out of the root, was not."""
     return bool(file.source) and not unquote(file.source).startswith(b"/") and not file.note.startswith("in container ")
 

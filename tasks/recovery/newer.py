@@ -1,29 +1,78 @@
-"""§7: find the code and models that are newer than the frozen API's start: the one that is started may read them."""
+"""§7: find files that are newer than the frozen API's start, or were changed since the stop: they may be read now."""
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from glob import escape
-from pathlib import PurePath
-from typing import Final
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import Final, TypeAlias
 
+from blocks.workload import Workload
+from tasks.acquisition.remainder import CACHE, MOST_ENTRIES, read_other_list
+from tasks.collectors.code import globs_of, survey
 from tasks.custody.containment.receipt import NOT_AS_BEFORE, Recovery
-from tasks.evidence.model_served import api_began, tell_change
-from tasks.recovery.served_model import NAME_IT, SealedModels
+from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.keys import NOT_TAKEN
+from tasks.custody.evidence.pattern import matches_any, patterns_of
+from tasks.custody.incident.log import CustodyLog
+from tasks.custody.models.inspection import holds_a_model, is_named_as_model
+from tasks.custody.visible import visible
+from tasks.evidence.model_served import api_began, api_looks, find_change, tell_change
+from tasks.evidence.written_since import is_of_root
+from tasks.incident.directory import find_own_places
+from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import frozen_before
+from tasks.system.files.open_beneath import real_name
 
-_CODE: Final = frozenset({".py", ".so"})
+Spans: TypeAlias = Sequence[tuple[datetime, datetime]]
+_CODE: Final = frozenset({".py", ".pyc", ".so"})
+_OUTPUT: Final = re.compile(r".*(\.(log|out|err)([.-]\d+)?|\.(pid|db|sqlite3?)(-wal|-shm|-journal)?)", re.DOTALL)
+_SHOWN: Final = 3
+_ANSWER: Final = "(if you know that this is as it was or as you want it, name the model; 確認できたら model で指定)"
 
 
-def find_newer(context: RunContext, models: SealedModels) -> dict[str, str]:
-    """Return the sealed code and models that were changed after the frozen API had started, with when, by path.
+def find_touched(context: RunContext, models: SealedModels) -> dict[str, str]:
+    """Return what was changed while all stood, or is gone, by path: of what was taken or left and no pattern names.
 
-    What Python has compiled of a file stands for it.
+    It counts whether or not the API is seen to read it. What is gone counts until a recovery has let in what may remove
+    it, then only if that was told before.
     """
-    root, files = context.workload.root, models.files
-    if not (began := api_began(context)):
+    root, spans, told = context.workload.root, find_spans(context.log), {*context.state.newer.read()}
+    if not spans or not _has_seen_api(context):
         return {}
-    names = {name for name in files if PurePath(name).suffix in _CODE} | {*models.models_of(files)}
-    changes = {name: change for name in sorted(names) if (change := tell_change(root, name, began))}
+    lists = (path for home in context.directory.folders for path in home.glob(f"evidence*/{NOT_TAKEN}"))
+    left = {os.fsdecode(each.name) for path in lists for each in read_other_list(path)}
+    sealed = {file.path for file in models.files.values() if is_of_root(file)}
+    found, may_go = dict[str, str](), context.state.has_let_in
+    for name in sorted(sealed | left):
+        gone = f"{visible(name)} is gone since it was taken 採取後に消失"
+        is_gone = name in sealed and not os.path.lexists(root / name) and (gone in told or not may_go)
+        change = gone if is_gone else _tell_touch(root, name, spans)
+        if change and not (_is_named(context.workload, name) or _is_output(context.workload, name)):
+            found[name] = change
+    return found
+
+
+def find_newer(context: RunContext, models: SealedModels, seals: Iterable[Seal]) -> dict[str, str]:
+    """Return what was changed after the frozen API had started, by path: the next one may read it as something else.
+
+    What the block's patterns name, or the API writes, counts only if it is code or a model, or was changed while all
+    stood. What Python has compiled of a file stands for it.
+    """
+    root, files, spans, began = context.workload.root, models.files, find_spans(context.log), api_began(context)
+    if not began and not _has_seen_api(context):
+        return {}
+    able, written, changes = models.models_of(files), _find_written(context, seals), dict[str, str]()
+    for name in sorted({*_find_names(context), *files}):
+        if change := _tell_touch(root, name, spans):
+            changes[name] = change
+        elif began and (change := tell_change(root, name, began)) and (root / name).is_file():
+            is_own = name not in able and (name in written or _is_output(context.workload, name))
+            changes |= {} if is_own else {name: visible(change)}
     compiled = {
         str(each.relative_to(root)): change
         for name, change in changes.items()
@@ -32,12 +81,87 @@ def find_newer(context: RunContext, models: SealedModels) -> dict[str, str]:
     return changes | compiled
 
 
+def pick_read(root: Path, newer: Mapping[str, str], opened: Collection[str], since: datetime) -> dict[str, str]:
+    """Return those of the newer files that the API has opened, without what it has written itself `since` its start."""
+    own = {name for name in opened if not _is_code(name) and find_change(str(root), name, since, held=True)}
+    return {name: newer[name] for name in {*opened} - own}
+
+
+def find_spans(log: CustodyLog) -> Spans:
+    """Return from when to when all stood since the freeze that counts, the last time until now if it still does."""
+    spans, since = list[tuple[datetime, datetime]](), None
+    for each in log.entries():
+        at, action = datetime.fromisoformat(each["utc"]), each["action"]
+        if action in {"thawed", "recovery ended"}:
+            spans, since = [], None
+        elif action == "uncordoned" and since:
+            spans, since = [*spans, (since, at)], None
+        elif action == "contained again" or (action == "step done" and each.get("step_id") == "stop"):
+            since = since or at
+    return [*spans, (since, datetime.now(UTC))] if since else spans
+
+
+def _is_code(name: str) -> bool:
+    return PurePath(name).suffix in _CODE or is_named_as_model(name)
+
+
+def _is_named(block: Workload, name: str) -> bool:
+    return matches_any(name, patterns_of(globs_of(block)))
+
+
+def _is_output(block: Workload, name: str) -> bool:
+    """Return whether a workload writes a file: the block names it, or it is a log, a pid, a database, the lock.
+
+    Code and models are none.
+    """
+    is_own = bool(_OUTPUT.fullmatch(name)) or block.root / name == block.lock
+    return not _is_code(name) and (is_own or _is_named(block, name))
+
+
+def _has_seen_api(context: RunContext) -> bool:
+    return bool(api_began(context)) or any(each.role == "api" for each in frozen_before(context.state))
+
+
+def _tell_touch(root: Path, name: str, spans: Spans) -> str:
+    for since, until in spans:
+        at = None if name.startswith("/") else find_change(str(root), name, since)
+        if at and at <= until and (root / name).is_file():
+            return f"{visible(name)} was changed at {at:%H:%M:%S}Z, after the stop 停止後に変更"
+    return ""
+
+
+def _find_names(context: RunContext) -> Iterator[str]:
+    """Yield the files of the root, without version control and environments; of caches the models alone."""
+    walk, root = survey(context.workload, find_own_places(context.workload)), str(context.workload.root)
+    yield from map(os.fsdecode, walk.all_names)
+    for each in walk.remainders:
+        name, is_cache = os.fsdecode(each.name), each.reason == CACHE
+        if not Path(root, name).is_dir():
+            yield name
+        elif real_name(os.fsencode(root), each.name) is not None and (is_cache or not each.reproducible):
+            below = (f"{at}/{file}" for at, _, files in os.walk(f"{root}/{name}") for file in files)
+            names = (os.path.relpath(path, root) for path in islice(below, MOST_ENTRIES))
+            yield from (file for file in names if holds_a_model(file) or not is_cache)
+
+
+def _find_written(context: RunContext, seals: Iterable[Seal]) -> set[str]:
+    """Return what the frozen API had open to be written, without code and models."""
+    rows = [row.get("open_files") for look in api_looks(context, [each.volume for each in seals]) for row in look]
+    files = [each for row in rows if isinstance(row, list) for each in row if each.get("flags")]
+    paths = (each["to"] for each in files if int(each["flags"], 8) & os.O_ACCMODE)
+    names = {os.path.relpath(path, context.directory.root) for path in paths if path.startswith("/")}
+    return {name for name in names if not _is_code(name)}
+
+
 def with_newer(recovery: Recovery, newer: Sequence[str], models: SealedModels) -> Recovery:
-    """Add which newer file the API has read, unless something says already that it may serve another model.
+    """Add which newer files the API has read, or may read, but for those that another such doubt names already.
 
     A person who has named the model has answered that.
     """
-    if not newer or models.named or any(each.startswith(NOT_AS_BEFORE) for each in recovery.unproven):
+    said = [each for each in recovery.unproven if each.startswith(NOT_AS_BEFORE)]
+    newer = [each for each in newer if not any(each.partition(" was changed at ")[0] in doubt for doubt in said)]
+    if not newer or models.named:
         return recovery
-    doubt = f"{NOT_AS_BEFORE}: it reads what is newer 新しいファイル: {newer[0]} {NAME_IT}"
+    more = f" and {len(newer) - _SHOWN} more" if newer[_SHOWN:] else ""
+    doubt = f"{NOT_AS_BEFORE}: what it reads is newer 新しいファイル: {'; '.join(newer[:_SHOWN])}{more} {_ANSWER}"
     return replace(recovery, unproven=(*recovery.unproven, doubt))

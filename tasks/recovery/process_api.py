@@ -23,6 +23,7 @@ from tasks.custody.evidence.redact import command_line, redact_command
 from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.verdict import why_not_recover
 from tasks.custody.models.contract import meant
+from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.custody.visible import visible
 from tasks.evidence.other_starts import find_beside, pair
 from tasks.evidence.process_start import differing, differing_beside, first_of, former, read_starts
@@ -99,7 +100,10 @@ class ProcessApi:
         Its nice value is given back first: what its own start adds would count twice. Where this incident has not kept
         how it ran, that is the doubt, unless a person has asked for the block's start of one that nobody has seen.
         """
-        block, kept = self.context.workload, self._starts
+        block, kept, started = self.context.workload, self._starts, self.context.state.started_by.read()
+        if self._own_children is None and started and started != self._block_start:
+            how = f"kill {self.identity.pid}, then recover again 起動設定の変更: 停止後に再度 recover"
+            return f"that it runs as it ran: the block's start is not the one by which it was started ({how})"
         if not kept:
             return self._doubt_unkept()
         was = self.was or first_of(kept, block)
@@ -125,6 +129,12 @@ class ProcessApi:
         cure = f"as root: {'; '.join(cures)}" if cures else "give it that by hand"
         how = f"{cure}, then recover again; or end it and start it by hand as it ran; 手動で整えて再度 recover"
         return f"that it runs as it ran, {'; '.join(lines)} 元の実行条件と異なる ({how})"
+
+    @property
+    def _block_start(self) -> str:
+        """Digest of what the block says of the start: of one that runs, only the start that it had is compared."""
+        block = self.context.workload
+        return digest_bytes(canonical([block.api_command, block.api_environment, block.user]))
 
     def _runs_as(self, was: Mapping[str, Any], now: list[dict[str, Any]]) -> Mapping[str, Any]:
         ((_, same),) = pair([was], now)
@@ -270,6 +280,7 @@ class ProcessApi:
     def keep(self) -> None:
         """Append the process to those that earlier recoveries started."""
         self.context.state.recovered.write([*self.context.state.recovered.read(), self.identity])
+        self.context.state.started_by.write(self._block_start)
         self._adopt(wanted=False)
 
     def end(self) -> None:

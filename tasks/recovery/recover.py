@@ -34,7 +34,7 @@ from tasks.recovery.container_api import ContainerApi, restore_restart_policies
 from tasks.recovery.health import wait_healthy
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.models_folder import HostFolder
-from tasks.recovery.newer import find_newer, with_newer
+from tasks.recovery.newer import find_newer, find_touched, pick_read, with_newer
 from tasks.recovery.opened import Opened, watch_opens
 from tasks.recovery.prediction import try_prediction
 from tasks.recovery.process_api import ProcessApi
@@ -87,13 +87,16 @@ def recover(  # noqa: PLR0913, PLR0917
         before = restart.require_unchanged()
         engine = context.adapters.engine if context.workload.containers else None
         context.end_joins()
+        touched = find_touched(context, restart.models)
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
-        newer = find_newer(context, restart.models)
-        files = {name: context.workload.root / name for name in newer}
+        newer = find_newer(context, restart.models, seals)
+        root, began = context.workload.root, datetime.now(UTC)
+        files = {name: root / name for name in newer}
         with restart.watch(before) as opened, restart.watch_files(files) as read:
             way.start()
             recovery = restart.prove(before, opened)
-            context.state.newer.write(sorted({newer[name] for name in read()}))
+            changes = pick_read(root, newer, read(), began) | touched
+            context.state.newer.write(sorted({*changes.values()}))
             recovery = with_newer(recovery, context.state.newer.read(), restart.models)
         former = as_it_ran(context).container
         unrestored = restore_restart_policies(WorkloadContainers(context), former if former != way.container else "")

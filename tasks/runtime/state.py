@@ -130,6 +130,7 @@ class IncidentState:
         self.unlike = journal(layout.UNLIKE, list[Identity])
         self.opened = journal(layout.OPENED, list[str])
         self.newer = journal(layout.NEWER, list[str])
+        self.started_by = journal(layout.STARTED_BY, str)
         self.let_in = journal(layout.LET_IN, bool)
         self.made_containers = journal(layout.MADE_CONTAINERS, list[str])
         self.ended = journal(layout.ENDED, dict[str, Any])

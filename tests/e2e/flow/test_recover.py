@@ -279,30 +279,51 @@ def test_a_file_that_was_changed_after_the_api_had_started_is_not_known_to_be_wh
 
 
 @pytest.mark.parametrize(
-    "late",
+    ("late", "stopped"),
     [
-        pytest.param("models/scaler.joblib", marks=pytest.mark.soak),
-        "feature.py",
-        pytest.param("", marks=pytest.mark.soak),
+        pytest.param("models/scaler.joblib", False, marks=pytest.mark.soak),
+        ("feature.py", False),
+        pytest.param("conf/settings.json", False, marks=pytest.mark.soak),
+        ("conf/settings.json", True),
+        pytest.param("conf/settings.py", False, marks=pytest.mark.soak),
+        pytest.param("conf/settings.py", True, marks=pytest.mark.soak),
+        pytest.param("data/scaler.pkl", False, marks=pytest.mark.soak),
+        pytest.param("data/scaler.pkl", True, marks=pytest.mark.soak),
+        pytest.param("", False, marks=pytest.mark.soak),
     ],
 )
 def test_what_the_api_reads_at_its_start_and_was_changed_since_the_one_before_is_told(
-    scene: Scene, tmp_path: Path, late: str
+    scene: Scene, tmp_path: Path, late: str, *, stopped: bool
 ) -> None:
-    """It read a second model, and a module, that its start does not name: Recovered, and it predicted otherwise."""
+    """It read a second model, a module, or settings that its start does not name: Recovered, with other predictions."""
     (tmp_path / "disk").mkdir()
     root, program = scene.small.root, scene.small.root / "uvicorn/__main__.py"
     (root / "models/scaler.joblib").write_bytes(pickle.dumps([1.0]))
     (root / "feature.py").write_text("SIZE = 1\n")
-    more = "import sys\nsys.path.insert(0, '.')\nimport feature\nopen('models/scaler.joblib', 'rb').close()\n"
+    for name, content in (
+        ("conf/settings.json", b'{"scale": 1}'),
+        ("conf/settings.py", b'PASSWORD = "cAnArY-7f1d-Xq9"\n'),
+        ("data/scaler.pkl", pickle.dumps([1.0])),
+    ):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(content)
+    more = "import sys\nsys.path[:0] = ['.', 'conf']\nimport feature, settings\nopen('models/scaler.joblib').close()\n"
+    more += "open('conf/settings.json').close()\nopen('data/scaler.pkl').close()\nopen('api.pid', 'w').write('1')\n"
     program.write_text(more + program.read_text())
     scene.save(workload=scene.small.block(), store=EvidenceStore(folder=tmp_path / "disk"))
     scene.small.start(scene.small.api_command, MODEL_PATH="models/model_builtin.joblib")
     wait_until(scene.small.healthy, what="the API's answer")
-    if late:
+    (root / "artifacts/metrics.json").write_text("{}")
+
+    def change() -> None:
         (root / late).write_bytes((root / late).read_bytes() + b"\n")
         (root / "other.py").write_text("SIZE = 2\n")
+
+    if late and not stopped:
+        change()
     assert scene.evacuate().name == "Verified"
+    if stopped:
+        change()
     state = bring_back(scene)
     assert state.name == ("PartlyRecovered" if late else "Recovered"), state.message
     assert (f": {late} was changed at" in str(state.message)) is bool(late)

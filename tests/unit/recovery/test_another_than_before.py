@@ -1,11 +1,15 @@
 """A model that comes back is the one that was served, or a person is told that nobody knows."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from tasks.custody.containment.identity import NOBODY
+from tasks.custody.containment.receipt import NOT_AS_BEFORE, Recovery
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.models.contract import ServedBefore
+from tasks.recovery.newer import with_newer
 from tasks.recovery.served_model import SealedModels
 
 A, B = "a" * 64, "b" * 64
@@ -64,3 +68,27 @@ def test_what_only_its_start_names_is_said_to_have_been_served_and_not_proven(
     message: str,
 ) -> None:
     assert models(A, B, chosen=chosen, named=named, before=before).served_at_freeze == message
+
+
+@pytest.mark.parametrize(
+    ("doubt", "newer", "named", "told"),
+    [
+        ("", (), False, ()),
+        ("", ("a.json was changed at 1",), False, ("a.json",)),
+        ("", ("a.json was changed at 1",), True, ()),
+        (f"{NOT_AS_BEFORE}: m.bin was changed", ("a.json was changed at 1",), False, ("m.bin", "a.json")),
+        (f"{NOT_AS_BEFORE}: m.bin was changed", ("m.bin was changed at 1",), False, ("m.bin",)),
+        ("", [f"{name}.json was changed at 1" for name in "abcde"], False, ("a.json", "c.json", "and 2 more")),
+    ],
+)
+def test_a_doubt_about_the_model_hides_no_newer_file(
+    doubt: str,
+    newer: tuple[str, ...],
+    named: bool,  # noqa: FBT001
+    told: tuple[str, ...],
+) -> None:
+    """A person named the model, and had not been told of the configuration."""
+    was = Recovery(datetime.now(UTC), NOBODY, "m.bin", A, "", "", unproven=(doubt,) if doubt else ())
+    now = with_newer(was, newer, models(A, named=named)).unproven
+    assert all(each in " ".join(now) for each in told)
+    assert len(now) == len(was.unproven) + any(each.endswith(".json") for each in told)

@@ -126,6 +126,41 @@ def test_what_only_carried_the_command_is_not_missed_and_what_repeated_it_is(
         assert bool(told) is bool(api.find_doubt())
 
 
+def test_a_living_api_is_judged_by_the_start_that_it_had_whatever_the_block_says_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its block was given the start that had been missed, nothing was started anew, and the word was Recovered."""
+    monkeypatch.setattr("tasks.recovery.process_api._COMING_SECONDS", 0.5)
+    (tmp_path / "run.sh").write_text("sleep 600.25\ntrue\n")
+    whole = ["sh", str(tmp_path / "run.sh")]
+    with evacuated(tmp_path / "root", "exec sleep 600.25", hub=False, above=whole) as api:
+        block, context = api.context.workload, api.context
+        other = {"api_environment": {"MODE": "prod"}}
+        context.workload = block.model_copy(update={"api_command": FRONT})
+        api.start()
+        doubt = api.find_doubt()
+        assert "run.sh beside it is missing" in doubt
+        api.keep()
+        for change in ({"api_command": whole}, {"api_command": FRONT} | other, {"api_command": FRONT}):
+            context.workload = block.model_copy(update=change)
+            again = ProcessApi(context)
+            assert again.again()
+            told = again.find_doubt()
+            is_same = change == {"api_command": FRONT}
+            assert (told == doubt) is is_same
+            assert (f"kill {api.identity.pid}, then recover again" in told) is not is_same
+        context.workload = block.model_copy(update={"api_command": whole})
+        api.end()
+        os.waitpid(api.identity.pid, 0)
+        assert not ProcessApi(context).again()
+        api.start()
+        assert api.find_doubt() == ""
+        api.keep()
+        again = ProcessApi(context)
+        assert again.again()
+        assert again.find_doubt() == ""
+
+
 def test_what_was_frozen_and_could_not_be_read_is_named(tmp_path: Path) -> None:
     with evacuated(tmp_path / "root", f"{USUAL}\nexec sleep 600.25") as api:
         now, state = datetime.now(UTC), api.context.state

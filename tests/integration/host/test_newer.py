@@ -1,0 +1,207 @@
+"""What the API that is started may read is as it was: real files, a real API of before, and the kernel's word."""
+
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Frozen
+from tasks.custody.evidence.acquisition import Seal
+from tasks.evidence.collect import collect
+from tasks.host.process.table import start_of, ticks
+from tasks.models.inspect import judge_models
+from tasks.recovery.newer import find_newer, find_spans, find_touched, pick_read
+from tasks.recovery.opened import watch_opens
+from tasks.recovery.served_model import SealedModels
+from tasks.runtime.context import RunContext
+from tests.support.run_context import case_of, made
+from tests.support.sealed_runs import seal_volumes
+from tests.support.workloads import SmallWorkload, wait_until
+
+READS = """
+import glob, os, sqlite3, sys
+sys.path.insert(0, ".")
+import feature
+for name in sys.argv[1:]:
+    open(name, "rb").close()
+visits = open("visits.json").read()
+open("visits.json", "w").write(visits + "1")
+open("api.pid", "w").write(str(os.getpid()))
+held = open("console", "a")
+open("logs/api.log", "a").write("up\\n")
+with sqlite3.connect("state.db") as state:
+    state.execute("select * from visits").fetchall()
+open("ready", "w").close()
+import time; time.sleep(600)
+"""
+CONF = {
+    "conf/settings.json": b'{"scale": 1}',
+    "conf/settings.py": b'PASSWORD = "cAnArY-7f1d-Xq9"\nSCALE = 1\n',
+    ".env": b"SCALE=1\n",
+    "data/scaler.pkl": pickle.dumps([1.0]),
+    "data/thresholds.json": b'{"t": 1}',
+    "models/scaler.joblib": pickle.dumps([2.0]),
+    "requirements.txt": b"numpy\n",
+    "feature.py": b"SIZE = 1\n",
+}
+RESULTS = {"artifacts/summary_1.json": b"{}", "models/metrics.json": b"{}", "logs/train-1.log": b"step 1\n"}
+
+
+@contextmanager
+def ran(small: SmallWorkload) -> Iterator[subprocess.Popen[bytes]]:
+    """An API that has read all of it, and what a link leads to."""
+    (small.root / "ready").unlink(missing_ok=True)
+    api = small.start([sys.executable, "-c", READS, *CONF, *RESULTS, "now/rules.json"])
+    wait_until((small.root / "ready").exists, what="the API")
+    yield api
+    api.kill()
+    api.wait()
+
+
+@contextmanager
+def stopped(small: SmallWorkload, *late: str) -> Iterator[tuple[RunContext, list[Seal], SealedModels]]:
+    """An incident that has frozen the API, ended it and sealed what the root has, after these files were changed."""
+    with case_of(small.block()) as context, ran(small) as api:
+        now, started = datetime.now(UTC), ticks()
+        context.state.frozen.write([Frozen(Identity(api.pid, start_of(api.pid)), "api", "api", 0, now, now)])
+        wait_until(lambda: ticks() > started + 1, what="a later time of changes")
+        for name in late:
+            change(small.root / name)
+        write_results(small)
+        evidence = [made(collect.fn(context, "tree"))]
+        api.kill()
+        wait_until(lambda: psutil.Process(api.pid).status() == psutil.STATUS_ZOMBIE, what="its end")
+        context.log.write("step done", "stop the workload", step_id="stop")
+        ended = ticks()
+        wait_until(lambda: ticks() > ended + 1, what="a later time of changes")
+        evidence += [made(collect.fn(context, name)) for name in ("code", "models", "lockfiles", "folders")]
+        judge_models.fn(context, evidence)
+        seals = [*seal_volumes(context, evidence)]
+        yield context, seals, SealedModels.read(context.directory, context.workload, seals)
+
+
+def write_results(small: SmallWorkload) -> None:
+    """What a training and the API's own writing change while it runs."""
+    for name in RESULTS:
+        (small.root / name).write_text("late")
+    (small.root / "__pycache__/late.pyc").write_text("late")
+    (small.root / ".git/index").write_text("late")
+    (small.root / "venv/late.json").write_text("late")
+    with closing(sqlite3.connect(small.root / "state.db")) as state, state:
+        state.execute("insert into visits values (1)")
+
+
+@pytest.fixture
+def house(small: SmallWorkload) -> SmallWorkload:
+    """A workload whose API reads all kinds of files at its start, and was laid out some time ago."""
+    for name, content in (CONF | RESULTS).items():
+        (small.root / name).parent.mkdir(exist_ok=True)
+        (small.root / name).write_bytes(content)
+    for folder in (".git", "__pycache__"):
+        (small.root / folder).mkdir(exist_ok=True)
+    with closing(sqlite3.connect(small.root / "state.db")) as state, state:
+        state.execute("create table visits (at integer)")
+    (small.root / "visits.json").write_text("1")
+    os.mkfifo(small.root / "pipe")
+    for name in ("v1", "v2"):
+        (small.root / name).mkdir()
+        (small.root / name / "rules.json").write_text(name)
+    (small.root / "now").symlink_to("v1")
+    made_at = ticks()
+    wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
+    return small
+
+
+def tell(small: SmallWorkload, context: RunContext, seals: list[Seal], models: SealedModels) -> dict[str, str]:
+    """What a recovery that starts the API tells."""
+    touched = find_touched(context, models)
+    context.log.write("uncordoned", "")
+    newer, since = find_newer(context, models, seals), datetime.now(UTC)
+    files = {name: small.root / name for name in newer}
+    pids = set[int]()
+    with watch_opens(files, lambda: pids) as opened, ran(small) as api:
+        pids.add(api.pid)
+        return pick_read(small.root, newer, opened(), since) | touched
+
+
+def change(path: Path) -> None:
+    """Change a file and keep its time, as a person may."""
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"1", b"7") + b"\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_training_and_an_api_that_write_their_own_files_make_no_doubt(house: SmallWorkload) -> None:
+    with stopped(house) as (context, seals, models):
+        assert tell(house, context, seals, models) == {}
+
+
+@pytest.mark.parametrize("name", CONF)
+def test_what_was_changed_after_the_stop_is_told(house: SmallWorkload, name: str) -> None:
+    """Configuration, code with a password, and a second model were changed, and the word was Recovered."""
+    with stopped(house) as (context, seals, models):
+        change(house.root / name)
+        told = tell(house, context, seals, models)
+        assert {*told} - {"__pycache__/feature.cpython-311.pyc"} == {name}
+        assert "after the stop" in told[name]
+
+
+@pytest.mark.parametrize("name", CONF)
+def test_what_was_changed_after_the_start_of_the_api_and_before_the_freeze_is_told(
+    house: SmallWorkload, name: str
+) -> None:
+    with stopped(house, name) as (context, seals, models):
+        told = tell(house, context, seals, models)
+    assert "after the API had started" in " ".join(told.values())
+    assert {each.replace("__pycache__/feature.cpython-311.pyc", "feature.py") for each in told} == {name}
+
+
+@pytest.mark.parametrize("name", ["conf/settings.json", "feature.py"])
+def test_what_is_gone_since_the_stop_is_told_and_again_by_the_next_recovery(house: SmallWorkload, name: str) -> None:
+    with stopped(house) as (context, _, models):
+        (house.root / name).unlink()
+        assert find_touched(context, models) == {name: f"{name} is gone since it was taken 採取後に消失"}
+        context.state.let_in.write(True)
+        assert find_touched(context, models) == {}
+        context.state.newer.write([f"{name} is gone since it was taken 採取後に消失"])
+        assert [*find_touched(context, models)] == [name]
+
+
+def test_what_is_changed_once_training_was_let_in_counts_only_if_the_api_reads_it(house: SmallWorkload) -> None:
+    (house.root / "notes.json").write_text("{}")
+    with stopped(house) as (context, seals, models):
+        assert tell(house, context, seals, models) == {}
+        change(house.root / "notes.json")
+        assert tell(house, context, seals, models) == {}
+        change(house.root / "conf/settings.json")
+        assert [*tell(house, context, seals, models)] == ["conf/settings.json"]
+
+
+def test_a_new_file_that_nothing_reads_does_not_count_and_a_link_that_was_switched_leads_to_others(
+    house: SmallWorkload,
+) -> None:
+    with stopped(house) as (context, seals, models):
+        (house.root / "notes.txt").write_text("what we did")
+        (house.root / "models/model_unread.joblib").write_bytes(pickle.dumps("unread"))
+        change(house.root / "models/model_builtin.joblib")
+        assert tell(house, context, seals, models) == {}
+        (house.root / "now").unlink()
+        (house.root / "now").symlink_to("v2")
+        assert [*tell(house, context, seals, models)] == ["now/rules.json"]
+
+
+def test_what_was_changed_before_the_freeze_that_counts_is_what_the_api_has_read(house: SmallWorkload) -> None:
+    with stopped(house) as (context, *_):
+        assert len(find_spans(context.log)) == 1
+        for action, number in (("uncordoned", 1), ("contained again", 2), ("uncordoned", 2), ("recovery ended", 0)):
+            context.log.write(action, "")
+            assert len(find_spans(context.log)) == number
