@@ -52,7 +52,9 @@ def listen(context: RunContext, *, armed: bool = False, settles: bool = True) ->
     """
     if not context.listening and not context.state.recovered.read():
         ours = ours_below(context.workload, context.directory)
-        context.listening = context.adapters.host.listen(context.directory.root, ours, _folders_beside(context))
+        context.listening = context.adapters.host.listen(
+            context.directory.root, ours, _folders_beside(context.workload, WorkloadContainers(context))
+        )
     if armed and context.listening and not context.listening.armed:
         context.listening.arm(settles=settles)
 
@@ -277,9 +279,9 @@ def ours_below(workload: WorkloadFields, directory: IncidentDirectory) -> tuple[
     return tuple({str(each.relative_to(root)) for each in real if each.is_relative_to(root)} - {"."})
 
 
-def _folders_beside(context: RunContext) -> list[str]:
+def _folders_beside(workload: WorkloadFields, containers: WorkloadContainers) -> list[str]:
     """Return the folders beside the root that are collected from containers, as far as they are seen from here."""
-    found = collected_folders(context.workload, WorkloadContainers(context).read_views())
+    found = collected_folders(workload, containers.read_views())
     return [each for each in found if Path(each).is_dir()]
 
 
@@ -388,7 +390,7 @@ def rehearse_silence(context: RunContext) -> Writers:
         return known[writer.identity]
 
     ours = ours_below(context.workload, context.directory)
-    beside = _folders_beside(context)
+    beside = _folders_beside(context.workload, WorkloadContainers(context))
     heard = writers_below(host, context.directory.root, ours, beside, _REHEARSED_SECONDS, is_known)
     changes = tuple(first_of_each_source(_with_sources(host, heard.changes)))
     for change in changes:

@@ -3,21 +3,21 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from blocks.workload import Workload
 from tasks.containment.files_before_stop import select_deleted
 from tasks.custody.containment.receipt import FileBefore
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.visible import visible
-from tasks.runtime.context import RunContext
+from tasks.runtime.state import IncidentState
 
 _SHOWN: Final = 5
 
 
-def find_deleted(context: RunContext, evidence: Iterable[Evidence]) -> tuple[str, str]:
+def find_deleted(block: Workload, state: IncidentState, evidence: Iterable[Evidence]) -> tuple[str, str]:
     """Return that files which the block names are lost so, and that others are, each in a sentence; empty if none is.
 
     What may be missing is no loss. Once an API is back, it may delete what it likes.
     """
-    state, block = context.state, context.workload
     if not (before := state.files.read()) or state.recovered.read() or state.recovered_containers.read():
         return "", ""
     deleted = select_deleted(block, before, {file.source for item in evidence for file in item.files})

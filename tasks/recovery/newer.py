@@ -26,6 +26,7 @@ from tasks.incident.directory import find_own_places
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_before
+from tasks.runtime.state import IncidentState
 from tasks.system.files.open_beneath import real_name
 
 Spans: TypeAlias = Sequence[tuple[datetime, datetime]]
@@ -41,8 +42,8 @@ def find_touched(context: RunContext, models: SealedModels) -> dict[str, str]:
     It counts whether or not the API is seen to read it. What is gone counts until a recovery has let in what may remove
     it, then only if that was told before.
     """
-    root, spans, told = context.workload.root, find_spans(context.log), {*context.state.newer.read()}
-    if not spans or not _has_seen_api(context):
+    root, spans, reported = context.workload.root, find_spans(context.log), {*context.state.newer.read()}
+    if not spans or not (api_began(context) or _has_seen_api(context.state)):
         return {}
     lists = (path for home in context.directory.folders for path in home.glob(f"evidence*/{NOT_TAKEN}"))
     left = {os.fsdecode(each.name) for path in lists for each in read_other_list(path)}
@@ -50,7 +51,7 @@ def find_touched(context: RunContext, models: SealedModels) -> dict[str, str]:
     found, may_go = dict[str, str](), context.state.has_let_in
     for name in sorted(sealed | left):
         gone = f"{visible(name)} is gone since it was taken 採取後に消失"
-        is_gone = name in sealed and not os.path.lexists(root / name) and (gone in told or not may_go)
+        is_gone = name in sealed and not os.path.lexists(root / name) and (gone in reported or not may_go)
         change = gone if is_gone else _tell_touch(root, name, spans)
         if change and not (_is_named(context.workload, name) or _is_output(context.workload, name)):
             found[name] = change
@@ -64,10 +65,10 @@ def find_newer(context: RunContext, models: SealedModels, seals: Iterable[Seal])
     stood. What Python has compiled of a file stands for it.
     """
     root, files, spans, began = context.workload.root, models.files, find_spans(context.log), api_began(context)
-    if not began and not _has_seen_api(context):
+    if not began and not _has_seen_api(context.state):
         return {}
     able, written, changes = models.models_of(files), _find_written(context, seals), dict[str, str]()
-    for name in sorted({*_find_names(context), *files}):
+    for name in sorted({*_find_names(context.workload), *files}):
         if change := _tell_touch(root, name, spans):
             changes[name] = change
         elif began and (change := tell_change(root, name, began)) and (root / name).is_file():
@@ -118,8 +119,8 @@ def _is_output(block: Workload, name: str) -> bool:
     return not _is_code(name) and (is_own or _is_named(block, name))
 
 
-def _has_seen_api(context: RunContext) -> bool:
-    return bool(api_began(context)) or any(each.role == "api" for each in frozen_before(context.state))
+def _has_seen_api(state: IncidentState) -> bool:
+    return any(each.role == "api" for each in frozen_before(state))
 
 
 def _tell_touch(root: Path, name: str, spans: Spans) -> str:
@@ -130,9 +131,9 @@ def _tell_touch(root: Path, name: str, spans: Spans) -> str:
     return ""
 
 
-def _find_names(context: RunContext) -> Iterator[str]:
+def _find_names(workload: Workload) -> Iterator[str]:
     """Yield the files of the root, without version control and environments; of caches the models alone."""
-    walk, root = survey(context.workload, find_own_places(context.workload)), str(context.workload.root)
+    walk, root = survey(workload, find_own_places(workload)), str(workload.root)
     yield from map(os.fsdecode, walk.all_names)
     for each in walk.remainders:
         name, is_cache = os.fsdecode(each.name), each.reason == CACHE

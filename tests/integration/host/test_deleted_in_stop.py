@@ -49,7 +49,7 @@ def evacuated(
         evidence = [
             item for name in ("artifacts", "code") if isinstance(item := collect.fn(context, name).data, Evidence)
         ]
-        return find_deleted(context, evidence)
+        return find_deleted(context.workload, context.state, evidence)
 
 
 def test_what_a_pattern_names_and_the_training_deletes_as_it_ends_is_lost(small: SmallWorkload) -> None:
