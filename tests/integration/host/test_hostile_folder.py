@@ -52,6 +52,7 @@ MODULES = [
     "tasks.collectors",
     "tasks.collectors.zygote",
     "tasks.models.scanner",
+    "tasks.models.zip_scanner",
     "tasks.guard",
     "tasks.silence",
     "tasks.system.start_as",
