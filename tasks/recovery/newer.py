@@ -159,8 +159,8 @@ def with_newer(recovery: Recovery, newer: Sequence[str], models: SealedModels) -
 
     A person who has named the model has answered that.
     """
-    said = [each for each in recovery.unproven if each.startswith(NOT_AS_BEFORE)]
-    newer = [each for each in newer if not any(each.partition(" was changed at ")[0] in doubt for doubt in said)]
+    doubts = [each for each in recovery.unproven if each.startswith(NOT_AS_BEFORE)]
+    newer = [each for each in newer if not any(each.partition(" was changed at ")[0] in doubt for doubt in doubts)]
     if not newer or models.named:
         return recovery
     more = f" and {len(newer) - _SHOWN} more" if newer[_SHOWN:] else ""

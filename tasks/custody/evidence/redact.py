@@ -75,7 +75,7 @@ _AFTER_NAME: Final = re.compile(
     rf"""(?P<name>(?i:{SECRET_WORD})[\w.-]{{0,60}}\s{{1,4}}(?:(?:is|was)\s{{1,4}})?["'`]?)(?!(?:\w{{1,20}}://)?\[redacted:)"""
     r"""(?P<value>(?<=["'`])[^"'`\n]{1,500}(?=["'`])|(?<!["'`])(?=[^\s\d]*\d)(?=[^\sA-Za-z]*[A-Za-z])[^\s"'`,;)]{6,200})"""
 )
-_RUN: Final = re.compile(r"\[redacted:[0-9a-f]{8}\]|\\.|[A-Za-z0-9_+.=~-]{6,}")
+_RUN: Final = re.compile(r"\[redacted:[0-9a-f]{8}\]|\\(?!\[redacted:[0-9a-f]{8}\]).|[A-Za-z0-9_+.=~-]{6,}")
 _USUAL: Final = re.compile(
     r"(?!\d+[A-Za-z]+\d+[A-Za-z]|[A-Za-z]+\d+[A-Za-z]+\d)[A-Za-z0-9]{1,7}|\d+[A-Za-z]{0,3}|0x[0-9a-f]{1,16}"
     r"|\d{8}T\d{6,12}Z?|(?=.*[aeiouy])[a-z]{2,24}(?:\d{1,4}[a-z]{2,18})?"

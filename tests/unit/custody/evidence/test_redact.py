@@ -301,6 +301,7 @@ def test_variables_that_were_once_let_through_are_hidden(name: str) -> None:
 @example("-u=password=password")
 @example("passwordbearer https://passwordDB_PASSWORD")
 @example("-u=[redacted:12345678]:password")
+@example("\\0000A^")
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     assert product.redact(product.redact(text)) == product.redact(text)
 
