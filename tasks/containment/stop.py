@@ -131,7 +131,7 @@ def stop(context: RunContext) -> Stop:
             stopping.ask_systemd()
         if context.run.policy == "graceful" and not context.cancelled:
             if processes and not context.run.dry_run:
-                context.state.files.write(list_files(context.workload, context.state.files.read()))
+                _note_files(context)
             stopping.ask()
             stopping.wait()
         stopping.kill()
@@ -156,6 +156,14 @@ def stop(context: RunContext) -> Stop:
     result = Stop(stopped_at, tuple(receipts), containers.result(), (*stopping.units.warnings, *stopping.warnings), gpu)
     context.first_try = FirstTry()
     return result
+
+
+def _note_files(context: RunContext) -> None:
+    """Note which files are there before the workload runs once more. That they cannot be listed delays no stop."""
+    try:
+        context.state.files.write(list_files(context.workload, context.state.files.read()))
+    except OSError as error:
+        context.losses.append(f"what was deleted during the stop is not known 停止中の削除は不明: {error}")
 
 
 class Stopping:

@@ -20,7 +20,10 @@ def find_deleted(block: Workload, state: IncidentState, evidence: Iterable[Evide
     """
     if not (before := state.files.read()) or state.recovered.read() or state.recovered_containers.read():
         return "", ""
-    deleted = select_deleted(block, before, {file.source for item in evidence for file in item.files})
+    try:
+        deleted = select_deleted(block, before, {file.source for item in evidence for file in item.files})
+    except OSError as error:
+        return f"what was deleted during the stop is not known 停止中の削除は不明: {error}", ""
     lost = [each for each in deleted if each.field and each.field not in block.may_be_missing]
     others = [each for each in deleted if each not in lost]
     return _describe(lost, "; policy kill lets it delete nothing 次回は policy=kill"), _describe(others, "")

@@ -1,19 +1,22 @@
 """What a workload deletes as it ends was there at the freeze: it is in the evidence, or it is named."""
 
+import errno
 from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
+from tasks.containment import files_before_stop
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
+from tasks.custody.containment.receipt import FileBefore
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.evidence.collect import collect
 from tasks.evidence.deleted_in_stop import find_deleted
 from tasks.runtime.context import Policy
-from tests.support.run_context import case_of
-from tests.support.workloads import SmallWorkload, wait_until
+from tests.support.run_context import case_of, made
+from tests.support.workloads import SmallWorkload, wait_until, words_of
 
 TIDY = """
 import pathlib, signal, sys, time
@@ -70,6 +73,26 @@ def test_what_nobody_names_is_told_and_no_loss(small: SmallWorkload) -> None:
     lost, others = evacuated(small, "pathlib.Path('run.pid').unlink()")
     assert lost == ""
     assert others.endswith(": run.pid")
+
+
+def test_files_that_cannot_be_listed_delay_no_stop_and_are_told(
+    small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    small.start(["setsid", "--fork", *small.training_command])
+    wait_until(lambda: any("src/train.py" in words_of(each) for each in small.living()), what="the training")
+    with case_of(small.block()) as context:
+        cordon.fn(context)
+        freeze.fn(context)
+        with monkeypatch.context() as patched:
+            patched.setattr(files_before_stop, "survey", broken)
+            assert made(stop.fn(context)).processes
+        assert [each for each in context.losses if "deleted during the stop is not known" in each]
+        context.state.files.write([FileBefore("models/gone.pkl", 1, "models")])
+        monkeypatch.setattr(files_before_stop, "survey", broken)
+        assert "deleted during the stop is not known" in find_deleted(context.workload, context.state, [])[0]
 
 
 @pytest.mark.parametrize(("act", "policy"), [("pass", "graceful"), (RENAMES, "graceful"), (DELETES, "kill")])
