@@ -60,7 +60,7 @@ def _is_member(case: Case) -> Judgement | None:
 def _matches_elsewhere(case: Case) -> Judgement | None:
     """Rows 4 and 5: another workload's, unless something may still lead to this one."""
     apart = case.description.tells_apart(case.process)
-    if case.process.is_rooted or not (case.fits or apart) or find_code(case) or find_held(case.process, case.handles):
+    if case.process.is_rooted or not (case.fits or apart) or find_code(case) or find_held(case, case.handles):
         return None
     if apart and not case.unread:
         return Judgement(Kind.TOLD, "the block's user or port says that it is another's")
@@ -84,11 +84,9 @@ def _only_reads(case: Case) -> Judgement | None:
 def _holds(case: Case) -> Judgement | None:
     """Row 8: it writes below the root, or holds a model, a GPU or a socket. A bystander's child may write for that."""
     handles = replace(case.handles, written=frozenset()) if case.in_excused_family else case.handles
-    fact = find_held(case.process, handles)
+    fact = find_held(case, handles)
     if not fact and (file := find_shared(case, sorted(handles.written))):
         fact = f"it has open for writing what is collected from a container: {visible(file)}"
-    if not fact and (sockets := handles.sockets & case.look.sockets):
-        fact = f"it has a socket at which the workload listened: {min(sockets)}"
     return case.suspect(fact) if fact else None
 
 

@@ -46,16 +46,21 @@ def _is_from_nowhere(process: Process, handles: Handles, description: WorkloadDe
     return handles.called[0] != "/" and not any(environment in path for path in handles.code)
 
 
-def find_held(process: Process, handles: Handles) -> str:
-    """Return what of the workload's a process holds; empty if nothing that ties it."""
+def find_held(case: Case, handles: Handles) -> str:
+    """Return what of the workload's a process holds, by all of its `handles` or some; empty if nothing that ties it."""
+    return next(_facts_of_hold(case, handles), "")
+
+
+def _facts_of_hold(case: Case, handles: Handles) -> Iterator[str]:
     if written := sorted(handles.written & handles.below):
-        return f"it holds a file below the root open for writing: {visible(written[0])}"
+        yield f"it holds a file below the root open for writing: {visible(written[0])}"
     if handles.listens:
-        return f"it answers at a socket below the root: {visible(handles.listens)}"
+        yield f"it answers at a socket below the root: {visible(handles.listens)}"
     if handles.model and handles.mapped_model:
-        return f"it has a model mapped: {visible(handles.model)}"
+        yield f"it has a model mapped: {visible(handles.model)}"
     if handles.model and handles.volatile:
-        return f"it reads a model, and its program lies in memory or is deleted: {visible(handles.model)}"
-    if handles.gpu and (process.is_rooted or handles.code & handles.below):
-        return f"it holds a GPU from inside the root: {visible(handles.gpu)}"
-    return ""
+        yield f"it reads a model, and its program lies in memory or is deleted: {visible(handles.model)}"
+    if handles.gpu and (case.process.is_rooted or handles.code & handles.below):
+        yield f"it holds a GPU from inside the root: {visible(handles.gpu)}"
+    if sockets := handles.sockets & case.look.sockets:
+        yield f"it has a socket at which the workload listened: {min(sockets)}"

@@ -870,6 +870,7 @@ LISTENED = replace(LOOK, sockets=frozenset({"socket:[8]"}))
 
 @table(
     Case("has a socket of the workload", one("x"), Kind.SUSPECT, "listened: socket:[8]", GIVEN, look=LISTENED),
+    Case("matches elsewhere, and has one", ELSEWHERE, Kind.SUSPECT, "listened: socket:[8]", GIVEN, look=LISTENED),
     Case("has sockets of its own", one("x"), None, handles=GIVEN),
     Case(
         "above this run, with such a socket",
