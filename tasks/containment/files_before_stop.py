@@ -2,49 +2,41 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from typing import Final
 
 from blocks.workload_fields import WorkloadFields
-from tasks.acquisition.matching import find_names
-from tasks.collectors.code import globs_of, survey
-from tasks.custody.containment.receipt import FileBefore
+from tasks.collectors.code import survey
 from tasks.custody.evidence.keys import quote, unquote
 from tasks.incident.directory import find_own_places
 
-
-def list_files(workload: WorkloadFields, known: Iterable[FileBefore]) -> list[FileBefore]:
-    """Return the files that collectors would take of the root now, after those that are `known` already."""
-    root = os.fsencode(workload.root)
-    by_field = reversed(globs_of(workload).items())  # a pattern's field before `folders`, which may have it too
-    fields = {name: field for field, globs in by_field for name in find_names(root, globs)[0]}
-    before = {each.name: each for each in known}
-    for name in sorted({*fields, *survey(workload, find_own_places(workload)).all_names}):
-        if inode := _inode_of(root, name):
-            before.setdefault(quote(name), FileBefore(quote(name), inode, fields.get(name, "")))
-    return [*before.values()]
+NOT_KNOWN: Final = "what was deleted during the stop is not known 停止中の削除は不明"
 
 
-def select_deleted(workload: WorkloadFields, before: Iterable[FileBefore], taken: Collection[str]) -> list[FileBefore]:
-    """Return which of these files are neither there, by whatever name, nor in the evidence by the sources `taken`."""
-    root = os.fsencode(workload.root)
-    gone = [each for each in before if each.name not in taken and not os.path.lexists(_path(root, unquote(each.name)))]
-    there = set(_inodes(workload, root)) if gone else set()
-    return [each for each in gone if each.inode not in there]
+def list_files(workload: WorkloadFields) -> dict[str, int]:
+    """Return the inodes of the files that collectors would take of the root now, by their quoted names below it.
 
-
-def _inodes(workload: WorkloadFields, root: bytes) -> Iterator[int]:
+    Raises OSError if the root cannot be read.
+    """
+    root, found = os.fsencode(workload.root), dict[str, int]()
     for name in survey(workload, find_own_places(workload)).all_names:
-        if inode := _inode_of(root, name):
-            yield inode
+        with suppress(OSError):
+            status = os.lstat(_path(root, name))
+            if stat.S_ISREG(status.st_mode):
+                found[quote(name)] = status.st_ino
+    return found
 
 
-def _inode_of(root: bytes, name: bytes) -> int:
-    """Return the inode of a regular file; 0 if there is none."""
-    with suppress(OSError):
-        status = os.lstat(_path(root, name))
-        return status.st_ino if stat.S_ISREG(status.st_mode) else 0
-    return 0
+def select_deleted(workload: WorkloadFields, before: Mapping[str, int], taken: Collection[str]) -> list[str]:
+    """Return which of these files are neither there, by whatever name, nor in the evidence by the sources `taken`.
+
+    Raises OSError if the root cannot be read.
+    """
+    root = os.fsencode(workload.root)
+    gone = [name for name in before if name not in taken and not os.path.lexists(_path(root, unquote(name)))]
+    there = {*list_files(workload).values()} if gone else set[int]()
+    return sorted(name for name in gone if before[name] not in there)
 
 
 def _path(root: bytes, name: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 from tasks.containment.containers.stop import stop_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import IncidentCordon
-from tasks.containment.files_before_stop import list_files
+from tasks.containment.files_before_stop import NOT_KNOWN, list_files
 from tasks.containment.freeze import halt
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import inside
@@ -161,9 +161,9 @@ def stop(context: RunContext) -> Stop:
 def _note_files(context: RunContext) -> None:
     """Note which files are there before the workload runs once more. That they cannot be listed delays no stop."""
     try:
-        context.state.files.write(list_files(context.workload, context.state.files.read()))
+        context.state.files.write({**list_files(context.workload), **context.state.files.read()})
     except OSError as error:
-        context.losses.append(f"what was deleted during the stop is not known 停止中の削除は不明: {error}")
+        context.losses.append(f"{NOT_KNOWN}: {error}")
 
 
 class Stopping:

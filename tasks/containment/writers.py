@@ -11,6 +11,7 @@ from tasks.containment.members import Membership
 from tasks.containment.suspects import account_of
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment
+from tasks.custody.visible import join_some
 from tasks.host.launch_files import on_terminal
 from tasks.host.process.known_programs import EVERYBODYS, HARMLESS, PROGRAMMED, SHELLS, is_one_of, program
 from tasks.host.process.newcomer import climb
@@ -154,17 +155,15 @@ def _tell_starters(membership: Membership, seen: Containment, heard: Sequence[Ma
     found = find_possible_starters(heard, snapshot, account_of(membership.workload))
     able = [each for each in found if each.identity not in unknown and each.pid not in spared]
     if able:
-        lines = [f"{each.pid} ({show(each)})" for each in able[:_NAMED]]
-        more = f" and {len(able) - _NAMED} more" if len(able) > _NAMED else ""
-        yield f"what may have started it 起動元の可能性: {', '.join(lines)}{more}"
+        lines = [f"{each.pid} ({show(each)})" for each in able]
+        yield f"what may have started it 起動元の可能性: {join_some(lines, _NAMED)}"
 
 
 def _tell(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the last of these changes, and which other files were changed."""
     last = rows[-1]
     others = [*dict.fromkeys(each["object"] for each in reversed(rows) if each["object"] != last["object"])]
-    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-    also = f" (so was {', '.join(others[:_NAMED])}{more})" if others else ""
+    also = f" (so was {join_some(others, _NAMED)})" if others else ""
     return f"{last['result']}{'' if last.get('unheard') else ', as an earlier run has heard'}{also}"
 
 

@@ -7,7 +7,7 @@ state's message, an artifact or a page. Standard library only, for guard and pre
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 TEXT_LIMIT: Final = 600
@@ -39,6 +39,12 @@ def visible(text: str, limit: int = TEXT_LIMIT) -> str:
             return f"{''.join(shown)}… (+{len(text) - place})"
         shown.append(sign)
     return "".join(shown) + (cut[0] if cut else "")
+
+
+def join_some(texts: Sequence[str], most: int, between: str = ", ") -> str:
+    """Return the first of these texts, at most so many, and how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return f"{between.join(texts[:most])}{more}"
 
 
 def visible_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,13 +1,16 @@
 """§8: name what was deleted after the freeze before anybody had taken it: the workload may do so as it ends."""
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from blocks.workload import Workload
-from tasks.containment.files_before_stop import select_deleted
-from tasks.custody.containment.receipt import FileBefore
+from tasks.collectors.code import globs_of
+from tasks.containment.files_before_stop import NOT_KNOWN, select_deleted
 from tasks.custody.evidence.acquisition import Evidence
-from tasks.custody.visible import visible
+from tasks.custody.evidence.keys import unquote
+from tasks.custody.evidence.pattern import matches_any
+from tasks.custody.visible import join_some, visible
 from tasks.runtime.state import IncidentState
 
 _SHOWN: Final = 5
@@ -23,15 +26,18 @@ def find_deleted(block: Workload, state: IncidentState, evidence: Iterable[Evide
     try:
         deleted = select_deleted(block, before, {file.source for item in evidence for file in item.files})
     except OSError as error:
-        return f"what was deleted during the stop is not known 停止中の削除は不明: {error}", ""
-    lost = [each for each in deleted if each.field and each.field not in block.may_be_missing]
-    others = [each for each in deleted if each not in lost]
+        return f"{NOT_KNOWN}: {error}", ""
+    lost = [name for name in deleted if _is_needed(block, os.fsdecode(unquote(name)))]
+    others = [name for name in deleted if name not in lost]
     return _describe(lost, "; policy kill lets it delete nothing 次回は policy=kill"), _describe(others, "")
 
 
-def _describe(files: Sequence[FileBefore], cure: str) -> str:
-    if not files:
-        return ""
-    shown = ", ".join(visible(each.name) for each in files[:_SHOWN])
-    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-    return f"there at the freeze, deleted before it was taken 凍結後、採取前に削除: {shown}{more}{cure}"
+def _is_needed(block: Workload, name: str) -> bool:
+    """Return whether a pattern names a file, or else a folder of the block has it, and that may not be missing."""
+    field = next((field for field, patterns in globs_of(block).items() if matches_any(name, patterns)), "")
+    return bool(field) and field not in block.may_be_missing
+
+
+def _describe(names: Sequence[str], cure: str) -> str:
+    shown = join_some([visible(each) for each in names], _SHOWN)
+    return f"there at the freeze, deleted before it was taken 凍結後、採取前に削除: {shown}{cure}" if names else ""

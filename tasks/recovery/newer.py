@@ -19,7 +19,7 @@ from tasks.custody.evidence.keys import NOT_TAKEN
 from tasks.custody.evidence.pattern import matches_any, patterns_of
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.models.inspection import holds_a_model, is_named_as_model
-from tasks.custody.visible import visible
+from tasks.custody.visible import join_some, visible
 from tasks.evidence.model_served import api_began, api_looks, find_change, tell_change
 from tasks.evidence.written_since import is_of_root
 from tasks.incident.directory import find_own_places
@@ -46,10 +46,10 @@ def find_touched(context: RunContext, models: SealedModels) -> dict[str, str]:
     if not spans or not (api_began(context) or _has_seen_api(context.state)):
         return {}
     lists = (path for home in context.directory.folders for path in home.glob(f"evidence*/{NOT_TAKEN}"))
-    left = {os.fsdecode(each.name) for path in lists for each in read_other_list(path)}
+    not_taken = {os.fsdecode(each.name) for path in lists for each in read_other_list(path)}
     sealed = {file.path for file in models.files.values() if is_of_root(file)}
     found, may_go = dict[str, str](), context.state.has_let_in
-    for name in sorted(sealed | left):
+    for name in sorted(sealed | not_taken):
         gone = f"{visible(name)} is gone since it was taken 採取後に消失"
         is_gone = name in sealed and not os.path.lexists(root / name) and (gone in reported or not may_go)
         change = gone if is_gone else _tell_touch(root, name, spans)
@@ -163,6 +163,5 @@ def with_newer(recovery: Recovery, newer: Sequence[str], models: SealedModels) -
     newer = [each for each in newer if not any(each.partition(" was changed at ")[0] in doubt for doubt in doubts)]
     if not newer or models.named:
         return recovery
-    more = f" and {len(newer) - _SHOWN} more" if newer[_SHOWN:] else ""
-    doubt = f"{NOT_AS_BEFORE}: what it reads is newer 新しいファイル: {'; '.join(newer[:_SHOWN])}{more} {_ANSWER}"
+    doubt = f"{NOT_AS_BEFORE}: what it reads is newer 新しいファイル: {join_some(newer, _SHOWN, '; ')} {_ANSWER}"
     return replace(recovery, unproven=(*recovery.unproven, doubt))

@@ -27,6 +27,7 @@ from tasks.custody.models.inspection import (
     why_none,
     why_unsound,
 )
+from tasks.custody.visible import join_some
 from tasks.evidence.seal import read_manifest
 from tasks.incident.paths import IncidentDirectory
 from tasks.models.findings import sealed_findings, sound_models
@@ -186,10 +187,9 @@ class SealedModels:
         if not (sound := sorted(self.last)):
             unjudged = "was judged: their formats are not read here 対応外の形式"
             return f"the manifest names none that {unjudged if why_none(self.findings) == NONE_JUDGED else 'is sound'}"
-        more = f" and {len(sound) - _SHOWN} more" if len(sound) > _SHOWN else ""
         return (
             f"its start names none of the sound ones of the manifest, and none was found where it runs: "
-            f"{', '.join(sound[:_SHOWN])}{more} "
+            f"{join_some(sound, _SHOWN)} "
             "健全なモデルは起動設定にも起動先にもなし (mount its folder there, or start the API as a process)"
         )
 

@@ -11,7 +11,6 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.custody.containment.answer import Answer
 from tasks.custody.containment.identity import ContainerIdentity, Held, Identity
 from tasks.custody.containment.receipt import (
-    FileBefore,
     Frozen,
     FrozenContainer,
     Returned,
@@ -109,7 +108,7 @@ class IncidentState:
         self.answers = journal(layout.ANSWERS, list[Answer])
         self.listened = journal(layout.LISTENED, bool)
         self.sockets = journal(layout.SOCKETS, list[str])
-        self.files = journal(layout.FILES, list[FileBefore])
+        self.files = journal(layout.FILES, dict[str, int])
         self.stopping = journal(layout.STOPPING, list[Stopped])
         self.stopping_units = journal(layout.STOPPING_UNITS, list[Identity])
         self.stopped = journal(layout.STOPPED, list[Stopped])

@@ -94,15 +94,6 @@ BETWEEN: Final = Source("generations that are not listed")
 
 
 @dataclass(frozen=True)
-class FileBefore:
-    """A file that was there before a stop: its quoted name below the root, its inode, and the block's field for it."""
-
-    name: str
-    inode: int
-    field: str
-
-
-@dataclass(frozen=True)
 class Frozen:
     """A process of the workload, as the freeze found it.
 

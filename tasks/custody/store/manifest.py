@@ -22,6 +22,7 @@ from tasks.custody.evidence.keys import MANIFEST
 from tasks.custody.evidence.part_sizes import Parts
 from tasks.custody.incident.incident import Origin
 from tasks.custody.store.rows import read_rows, spell_rows
+from tasks.custody.visible import join_some
 
 
 def digest(path: Path) -> str:
@@ -189,10 +190,9 @@ def _difference(file: StoredFile, path_of: Callable[[StoredFile], Path]) -> str:
 def require_intact(files: Iterable[StoredFile], folder: Path, path_of: Callable[[StoredFile], Path]) -> None:
     """Raise Tampered unless all files, in the folder and elsewhere, have their sealed content."""
     if found := differences(files, path_of):
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         state = "What is already in the store stays there; nothing changed is sent."
         cure = "Keep the folder as it is for the investigation and compare it with the store."
-        raise Tampered(f"the sealed files in {folder}", f"{'; '.join(found[:_SHOWN])}{more}", state, cure)
+        raise Tampered(f"the sealed files in {folder}", join_some(found, _SHOWN, "; "), state, cure)
 
 
 def item_of(file: StoredFile) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from tasks.host.process.table import place_of
+from tasks.host.process.table import list_open, place_of
 from tasks.system.kernel_tables import read_table
 
 _LISTENS: Final = {"unix": (3, "00010000", 6), "tcp": (3, "0A", 9), "tcp6": (3, "0A", 9)}
@@ -20,9 +20,7 @@ def listening_sockets(pids: Iterable[int]) -> frozenset[str]:
             network = os.stat(f"/proc/{where}/ns/net").st_ino
             if network not in known:
                 known[network] = frozenset(_read_listening(where))
-            for name in os.listdir(f"/proc/{where}/fd"):
-                with suppress(OSError):
-                    found.add(os.readlink(f"/proc/{where}/fd/{name}"))
+            found.update(list_open(where))
     return frozenset(found & frozenset[str]().union(*known.values()))
 
 

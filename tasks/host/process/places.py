@@ -384,6 +384,9 @@ class Places:
             os.stat(f"/proc/{view.where}")  # of one that has ended meanwhile there is nothing to guess
             self._guesses += 1
             return top[0] in self._devices
+        return self._shows_part(mount)
+
+    def _shows_part(self, mount: MountPoint) -> bool:
         return any(mount.device == one and mount.folder.is_relative_to(folder) for one, folder in self._mounted)
 
     def _mount_of(self, link: str, view: View) -> MountPoint | None:
@@ -437,7 +440,7 @@ class Places:
             for device, top in self._mounted
         )
 
-    def find_own_mount(self, view: View) -> str:
+    def find_mount_of_part(self, view: View) -> str:
         """Return where a process has a part of the folder in a mount of its own that may be written; empty if nowhere.
 
         What is mounted below the folder's own path is there for all.
@@ -445,15 +448,11 @@ class Places:
         if view.namespace in {0, self._namespace}:
             return ""
         if view.namespace not in self._own:
-            points = (each.point for each in mounts_of(view.process, self.budget).values() if self._may_write(each))
-            self._own[view.namespace] = next(points, "")
+            parts = (each for each in mounts_of(view.process, self.budget).values() if self._shows_part(each))
+            points = (each.point for each in parts if not each.read_only)
+            here = tuple(f"{path}/" for path in self.paths)
+            self._own[view.namespace] = next((each for each in points if not f"{each}/".startswith(here)), "")
         return self._own[view.namespace]
-
-    def _may_write(self, mount: MountPoint) -> bool:
-        """Return whether a mount, which is not at the folder's own path, shows a part of it and may be written."""
-        if mount.read_only or any(f"{mount.point}/".startswith(f"{path}/") for path in self.paths):
-            return False
-        return any(mount.device == one and mount.folder.is_relative_to(folder) for one, folder in self._mounted)
 
     def hides(self, view: View, text: str, link: str) -> bool:
         """Return whether only the name of what a link of /proc leads to is on a network's file system.

@@ -104,7 +104,7 @@ def owners(port: int) -> list[Listener]:
     sockets = {name: user for name, _, user in _listening(frozenset({port}))}
     found, seen = [], set[str]()
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit() and sockets):
-        if held := sockets.keys() & set(_files(place_of(pid))):
+        if held := sockets.keys() & set(list_open(place_of(pid))):
             seen |= held
             if process := read_process(pid):
                 found.append(Listener(process.user, process))
@@ -113,7 +113,7 @@ def owners(port: int) -> list[Listener]:
 
 def unseen_listeners() -> dict[int, int]:
     """Return the TCP ports, with the uid of their socket, on which a process listens whose files we may not read."""
-    seen = {name for pid in os.listdir("/proc") if pid.isdigit() for name in _files(place_of(int(pid)))}
+    seen = {name for pid in os.listdir("/proc") if pid.isdigit() for name in list_open(place_of(int(pid)))}
     return {port: user for name, port, user in _listening() if name not in seen}
 
 
@@ -362,7 +362,7 @@ def _bytes(pid: int | str, name: str, limit: int = _MOST_BYTES) -> bytes:
 
 
 def _ports(pid: int | str, listening: Mapping[str, int], check: Callable[[], object] = bool) -> frozenset[int]:
-    return frozenset(listening[file] for file in _files(pid, check) if file in listening)
+    return frozenset(listening[file] for file in list_open(pid, check) if file in listening)
 
 
 def _ports_within(
@@ -383,7 +383,7 @@ def _ports_within(
         return frozenset(listening.values())
 
 
-def _files(pid: int | str, check: Callable[[], object] = bool) -> Iterator[str]:
+def list_open(pid: int | str, check: Callable[[], object] = bool) -> Iterator[str]:
     """Yield what a process's open files are. `check` is called now and then, and may raise."""
     with suppress(OSError):
         folder = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -82,7 +82,7 @@ def find_waits(view: View, files: Iterable[tuple[str, str]], places: Places, *, 
                     return "it watches what happens in the root (inotify)"
             except ValueError:
                 return "it may watch what happens in the root (inotify), which has too many files to tell"
-    point = places.find_own_mount(view)
+    point = places.find_mount_of_part(view)
     return f"in its mounts a folder of the root is at {point}, where it may write" if point else ""
 
 

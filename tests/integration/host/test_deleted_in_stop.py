@@ -10,7 +10,6 @@ from tasks.containment import files_before_stop
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
-from tasks.custody.containment.receipt import FileBefore
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.evidence.collect import collect
 from tasks.evidence.deleted_in_stop import find_deleted
@@ -90,7 +89,7 @@ def test_files_that_cannot_be_listed_delay_no_stop_and_are_told(
             patched.setattr(files_before_stop, "survey", broken)
             assert made(stop.fn(context)).processes
         assert [each for each in context.losses if "deleted during the stop is not known" in each]
-        context.state.files.write([FileBefore("models/gone.pkl", 1, "models")])
+        context.state.files.write({"models/gone.pkl": 1})
         monkeypatch.setattr(files_before_stop, "survey", broken)
         assert "deleted during the stop is not known" in find_deleted(context.workload, context.state, [])[0]
 

@@ -120,13 +120,13 @@ def test_who_writes_into_a_container_s_volume_of_models_is_a_suspect_of_the_stat
     volume, block = tmp_path / "volume", small.block(containers=["name=api"], models=["models/*.pkl"])
     volume.mkdir()
     mount = {"Type": "bind", "Source": str(volume), "Destination": "/app/models", "RW": True}
-    about = {"Config": {"WorkingDir": "/app"}, "Mounts": [mount]}
+    details = {"Config": {"WorkingDir": "/app"}, "Mounts": [mount]}
     if container == "lives":
-        living = replace(API, folder="/app", mounts=find_mounts(about))
+        living = replace(API, folder="/app", mounts=find_mounts(details))
         monkeypatch.setattr(Engine, "containers", lambda *_, **__: [living])
     else:
         base_of(block).mkdir(parents=True)
-        (base_of(block) / f"container-{OURS}.json").write_text(json.dumps(about))
+        (base_of(block) / f"container-{OURS}.json").write_text(json.dumps(details))
     code = "import time; kept = open('new.pkl', 'w'); open('ready', 'w'); time.sleep(60)"
     with apart([sys.executable, "-c", code], volume, volume / "ready") as writer:
         seen = look(block, LinuxHost(root=small.root))
