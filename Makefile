@@ -37,7 +37,7 @@ fleet-drill: $(STAMP)  ## evacuate a fleet of three hosts on PostgreSQL and Redi
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest --tx '3*popen//python=tests/alone' --dist loadscope $(ARGS)
 
-test-fast: $(STAMP)  ## two cases of each quick unit test, drawn by SEED=1: about a minute
+test-fast: $(STAMP)  ## two cases of each quick unit test, drawn by SEED=1: under a minute
 	CASES=$(or $(CASES),2) $(BIN)/python -m pytest tests/unit -m "unit and not soak and not slow" --tx '2*popen//python=tests/alone' --dist load --hypothesis-profile=fast $(ARGS)
 
 simulate: $(STAMP)  ## whole evacuations on paper, with faults drawn by SEED=1 RUNS=100; SECONDS=3600 ends it, TELL=1 tells each, FAULT=name puts an old fault back first

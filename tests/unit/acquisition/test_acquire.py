@@ -343,6 +343,7 @@ def test_a_file_deeper_than_pythons_stack_costs_no_other(root: Path, folder: Pat
     assert {source: loss.outcome for source, loss in losses.items()} == {deep: Outcome.FAILED}
 
 
+@pytest.mark.slow
 def test_an_endless_chain_of_links_costs_no_other(root: Path, folder: Path) -> None:
     for number in range(1500):
         (root / f"logs/{number}.link").symlink_to(f"{number + 1}.link")

@@ -90,6 +90,7 @@ def read_so_far() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [True, False])
 @pytest.mark.parametrize("searched", [LIMIT, None])
 def test_a_file_is_hashed_divided_searched_and_copied_in_one_reading(

@@ -143,6 +143,7 @@ def test_a_model_that_does_not_fit_is_hashed_in_place_sent_and_proven(
     assert not (disk / "incidents" / context.incident.id / "reserve").exists()
 
 
+@pytest.mark.slow
 def test_a_file_in_place_that_changed_is_lost_and_all_the_rest_is_proven(small: SmallWorkload, block: Workload) -> None:
     with case_of(block, MemoryStore()) as context:
         seals = [sealed(context, evidence_of(context, "models", "logs"))]
@@ -163,6 +164,7 @@ def test_a_file_in_place_that_changed_is_lost_and_all_the_rest_is_proven(small: 
         assert all(receipt.proven for receipt in receipts.objects), "the next run tries again"
 
 
+@pytest.mark.slow
 def test_a_file_in_place_that_was_lost_is_collected_anew_by_the_next_run(small: SmallWorkload, block: Workload) -> None:
     with case_of(block, MemoryStore()) as context:
         seals = [sealed(context, evidence_of(context, "models", "logs"))]
@@ -202,6 +204,7 @@ def test_whatever_stands_in_its_place_is_not_read_and_hangs_nothing(
                 context.directory.locate(1, file)
 
 
+@pytest.mark.slow
 def test_what_was_sent_before_it_changed_is_proven_for_good(small: SmallWorkload, block: Workload) -> None:
     with case_of(block, MemoryStore()) as context:
         seals = [sealed(context, evidence_of(context, "models"))]
@@ -230,6 +233,7 @@ def test_a_store_that_fails_loses_nothing_that_is_still_there(block: Workload, m
         assert len(unproven(receipts.objects)) == len(receipts.objects)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_goes_to_the_fallback_disk_and_is_sealed_there(block: Workload, tmp_path: Path) -> None:
     (tmp_path / "other disk").mkdir()
     block = block.model_copy(update={"fallback_dir": tmp_path / "other disk"})
@@ -266,6 +270,7 @@ def test_a_file_that_is_planted_on_the_fallback_disk_breaks_the_seal(block: Work
             check_seal.fn(context, seals)
 
 
+@pytest.mark.slow
 def test_both_disks_full_leaves_it_in_place(block: Workload, tmp_path: Path) -> None:
     with small_disk(tmp_path / "other disk", 2) as other:
         block = block.model_copy(update={"fallback_dir": other})

@@ -317,6 +317,7 @@ def stripped(objects: dict[str, bytes], *names: str) -> dict[str, bytes]:
     return {key: data for key, data in objects.items() if key not in gone}
 
 
+@pytest.mark.slow
 def test_a_manifest_whose_signature_was_taken_away_is_not_covered_by_a_closing_that_names_it(
     tmp_path: Path, signing_key: SigningKey, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:
@@ -451,6 +452,7 @@ def test_a_signature_that_was_taken_away_is_open_and_the_closing_still_names_its
     assert "as its signer, and has no signature" in findings(audit, Severity.OPEN)["record/002/closing.json"]
 
 
+@pytest.mark.slow
 def test_an_incident_that_lost_something_and_says_so_is_proven(
     tmp_path: Path, signing_key: SigningKey, signers: tuple[AllowedSigner, ...]
 ) -> None:

@@ -39,6 +39,7 @@ def test_a_vector_is_judged_as_it_says(name: str, tmp_path: Path, capsys: pytest
     assert expected["object"] in told if "object" in expected else not told
 
 
+@pytest.mark.slow
 def test_there_are_enough_of_them_and_they_are_small() -> None:
     assert len(NAMES) >= 60
     assert sum(name.endswith("_fail") for name in NAMES) >= 40

@@ -110,6 +110,7 @@ def bucket(tmp_path: Path, objects: Objects, signing_key: SigningKey, allowed: s
     return Bucket(tmp_path, objects, signing_key, allowed)
 
 
+@pytest.mark.slow
 def test_a_fleet_is_proven_by_its_record_and_each_hosts_closing(bucket: Bucket) -> None:
     bucket.write(bucket.rows())
     found = bucket.audit()
@@ -218,6 +219,7 @@ def test_a_fleets_table_knows_how_the_host_stands_now(bucket: Bucket) -> None:
         }, "from before"
 
 
+@pytest.mark.slow
 def test_a_closing_older_than_the_fleet_or_of_another_run_is_broken(bucket: Bucket) -> None:
     rows = bucket.rows()
     bucket.write([rows[0], replace(rows[1], run="run-2")])
@@ -394,6 +396,7 @@ cp -r "$STORE/${from#s3://bucket/}" "$place"
 """
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_prints_what_the_page_says(bucket: Bucket, tmp_path_factory: Any) -> None:
     bucket.write(bucket.rows())
     commands = blocks_of(

@@ -12,6 +12,7 @@ VECTORS = Path(verify.__file__).parent
 NAMES = sorted(path.parent.name for path in VECTORS.glob("*/expected.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.sample(100)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_second_verifier_gives_the_word(name: str, capsys: pytest.CaptureFixture[str]) -> None:

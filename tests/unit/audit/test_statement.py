@@ -235,6 +235,7 @@ def test_without_a_key_and_in_a_rehearsal_there_is_no_statement(
         assert not (folder / "verdict.intoto.json").exists()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_verify_a_statement(objects: Objects, signing_key: SigningKey, tmp_path: Path) -> None:
     page = (PROJECT / "docs/audit.md").read_text().partition("\n### The statement\n")[2].partition("\n##")[0]
     (record := tmp_path / "record/001").mkdir(parents=True)

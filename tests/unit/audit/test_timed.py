@@ -210,6 +210,7 @@ def test_a_closing_whose_time_has_no_zone_is_compared_all_the_same(
     assert "it was sent late" in faults(found)[LAST]
 
 
+@pytest.mark.slow
 def test_the_command_takes_the_roots_from_a_file(
     stamped: Objects, allowed: str, time_authority: TimeAuthority, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

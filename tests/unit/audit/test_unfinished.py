@@ -86,6 +86,7 @@ def test_an_untouched_incident_that_ended_unverified_is_unfinished(
         assert audit.verdict.startswith("VERIFIED (record/002)")
 
 
+@pytest.mark.slow
 def test_what_an_unfinished_incident_has_is_what_was_sealed(tmp_path: Path, signing_key: SigningKey) -> None:
     store = Failing(99, "coverage.json")
     with SmallWorkload(tmp_path / "work load") as small:

@@ -93,6 +93,7 @@ def store_at(endpoint: str, retention: Retention = NOTHING) -> S3Store:
     return S3Store("evidence", "lab", credentials=keys, endpoint=endpoint, retention=retention)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", ["promises", "unfit", "head"])
 def test_every_client_tells_of_a_store_that_takes_connections_and_is_silent(
     ask: str, silent: str, clock: Clock, monkeypatch: pytest.MonkeyPatch

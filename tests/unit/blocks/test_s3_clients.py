@@ -7,6 +7,7 @@ from botocore.loaders import JSONFileLoader
 from blocks.s3.clients import boto3_client
 
 
+@pytest.mark.slow
 def test_a_second_client_reads_no_description_of_the_service_again(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = list[str]()
     load_file = JSONFileLoader.load_file

@@ -3,6 +3,7 @@
 from unittest.mock import patch
 from urllib.parse import quote
 
+import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
@@ -19,6 +20,7 @@ NAMES = some.sampled_from(
 DIGESTS = some.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
+@pytest.mark.slow
 @given(
     keys=some.builds(ReadOnlyCredentials, WORDS, WORDS, some.none() | WORDS),
     region=some.sampled_from(["us-east-1", "ap-northeast-1"]),

@@ -213,6 +213,7 @@ def test_status_needs_neither_docker_nor_a_store(file: Path) -> None:
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_before_the_freeze_nothing_of_others_is_imported() -> None:
     loaded = "print(*({name.split('.')[0] for name in sys.modules}))"
     program = f"import sys; import flows.cli, flows.command.freeze_before_import; {loaded}"
@@ -225,6 +226,7 @@ def test_before_the_freeze_nothing_of_others_is_imported() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_gets_no_traceback() -> None:
     read, write = os.pipe()
     os.close(read)
@@ -234,10 +236,12 @@ def test_a_reader_that_has_gone_gets_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+@pytest.mark.slow
 def test_colour_is_left_out_where_nobody_wants_it() -> None:
     assert "\x1b" not in typed("--help", NO_COLOR="1", FORCE_COLOR="").stdout
 
 
+@pytest.mark.slow
 def test_completion_is_written_for_a_shell(tmp_path: Path) -> None:
     done = typed("--install-completion", "--shell", "bash", "--output", str(tmp_path / "evacuation"))
     assert done.returncode == 0, done.stderr

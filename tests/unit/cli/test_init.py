@@ -804,6 +804,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_a_model_that_a_process_has_open_and_a_server_on_a_socket_are_seen(
     serving: SmallWorkload, tmp_path: Path
 ) -> None:
@@ -823,6 +824,7 @@ def test_a_model_that_a_process_has_open_and_a_server_on_a_socket_are_seen(
     assert re.search(rf"process {hub.pid}: .*it listens on \['hub.sock'\] and would be stopped", shown.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kenv", "tools/env 3"])
 def test_an_environment_of_any_name_is_known_by_what_runs_from_it(
     house: SmallWorkload, tmp_path: Path, name: str
@@ -838,6 +840,7 @@ def test_an_environment_of_any_name_is_known_by_what_runs_from_it(
     assert "packages" not in fields.get("may_be_missing", [])
 
 
+@pytest.mark.slow
 def test_an_environment_of_what_only_matches_a_default_and_works_elsewhere_is_not_the_roots(tmp_path: Path) -> None:
     """What ran from it would have been a suspect of a workload that had nothing of it."""
     (elsewhere := tmp_path / "else where/src").mkdir(parents=True)

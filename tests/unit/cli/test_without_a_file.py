@@ -321,6 +321,7 @@ def standing_terminal() -> Iterator[int]:
 SHOW = "from flows.command.freeze_before_import import _show; _show(iter(['x' * 100] * 100)); open({!r}, 'w').close()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", ["full", "closed"])
 def test_a_terminal_that_stands_delays_no_freeze(tmp_path: Path, lines: str) -> None:
     """Its other side may be the workload's, as where root's shell was begun in a terminal of that account."""

@@ -90,6 +90,7 @@ def context(root: Path) -> Iterator[RunContext]:
         yield context
 
 
+@pytest.mark.slow
 def test_every_file_is_copied_or_named_alone_or_by_a_folder_above_it(context: RunContext) -> None:
     found: Evidence = made(collect.fn(context, "code"))
     told = json.loads((context.directory.locate(1, found.files[-1])).read_bytes())["not_taken"]
@@ -103,6 +104,7 @@ def test_every_file_is_copied_or_named_alone_or_by_a_folder_above_it(context: Ru
     assert [loss.source for loss in found.losses] == [NOT_TAKEN]
 
 
+@pytest.mark.slow
 def test_no_secret_goes_along_though_nobody_asked_for_the_file(context: RunContext) -> None:
     found: Evidence = made(collect.fn(context, "code"))
     kept = b"".join(context.directory.locate(1, file).read_bytes() for file in found.files)
@@ -287,6 +289,7 @@ def test_nothing_outside_the_root_nor_our_own_is_read_or_named(root: Path, tmp_p
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theirs", [IN_OUR_FOLDERS, ()])
 def test_of_our_folders_in_the_root_all_that_is_not_ours_is_the_workloads(root: Path, theirs: tuple[str, ...]) -> None:
     for name in ("spare/", *theirs):

@@ -155,6 +155,7 @@ def test_a_planted_repository_runs_nothing(root: Path, place: Path, folder: Path
     assert ran_as(place / "ran").keys() >= {"fsmonitor", "clean"}, "without one that runs this test shows nothing"
 
 
+@pytest.mark.slow
 @am_root
 @pytest.mark.parametrize("group", [NOBODY, 0])
 @pytest.mark.parametrize("user", [NOBODY, 54321])
@@ -172,6 +173,7 @@ def test_a_planted_repository_of_another_user_runs_nothing_either(
     assert ran_as(place / "ran").keys() >= {"fsmonitor", "clean"}, "without one that runs this test shows nothing"
 
 
+@pytest.mark.slow
 @am_root
 @pytest.mark.parametrize("theirs", [".git", ".git/config"])
 def test_a_repository_of_another_in_a_folder_of_ours_runs_nothing(

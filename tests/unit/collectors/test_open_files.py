@@ -94,6 +94,7 @@ def not_taken_of(context: RunContext) -> dict[str, str]:
     return {row["name"]: row["reason"] for row in told}
 
 
+@pytest.mark.slow
 def test_each_file_is_taken_or_named_once_and_no_other(context: RunContext, away: Path) -> None:
     root = context.workload.root
     with writing(context, away) as pid:
@@ -160,6 +161,7 @@ def test_of_what_is_too_large_only_a_deleted_model_is_taken(
     assert names == {f"{root}/next.joblib (deleted)", f"{root}/held.pkl (deleted)"}
 
 
+@pytest.mark.slow
 def test_a_workload_that_writes_in_its_root_alone_leaves_nothing(context: RunContext, small: SmallWorkload) -> None:
     small.start_all()
     wait_until(small.healthy, what="the API")

@@ -210,6 +210,7 @@ def test_where_there_is_no_table_nothing_is_there(tmp_path: Path) -> None:
         scores.make(target(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [b"\n" + b"," * 7_900_000, b'x","\n' + b'","\n' * 1_500_000, b"a\n" + b"," * 3000])
 def test_a_table_that_is_too_wide_is_known_before_it_is_made(data: bytes) -> None:
     began = time.process_time()

@@ -41,6 +41,7 @@ def alive(run: RunContext) -> list[str]:
     return [each for each in made(prove_contained.fn(run)).alive if "GPU" in each]
 
 
+@pytest.mark.slow
 def test_what_was_submitted_may_finish_and_what_holds_on_is_a_survivor(run: RunContext) -> None:
     one = training(run)
     line = f"process {one.pid} still holds 8123 MiB of a GPU"
@@ -59,6 +60,7 @@ def test_what_was_submitted_may_finish_and_what_holds_on_is_a_survivor(run: RunC
     assert logged == [(moment, [line]) for moment in ("freeze", "stop", "watch", "check")]
 
 
+@pytest.mark.slow
 def test_what_lets_go_is_contained(run: RunContext) -> None:
     training(run)
     freeze.fn(run)
@@ -70,6 +72,7 @@ def test_what_lets_go_is_contained(run: RunContext) -> None:
     assert alive(run) == []
 
 
+@pytest.mark.slow
 def test_a_pid_that_another_has_now_is_no_survivor(run: RunContext) -> None:
     one = training(run)
     freeze.fn(run)
@@ -79,6 +82,7 @@ def test_a_pid_that_another_has_now_is_no_survivor(run: RunContext) -> None:
     assert alive(run) == []
 
 
+@pytest.mark.slow
 def test_without_nvidia_smi_nothing_is_said(run: RunContext) -> None:
     training(run)
     host_of(run).driver = None
@@ -90,6 +94,7 @@ def test_without_nvidia_smi_nothing_is_said(run: RunContext) -> None:
     assert [entry for entry in run.log.entries() if entry["action"] == "gpu"] == []
 
 
+@pytest.mark.slow
 def test_a_driver_that_hangs_is_a_note(run: RunContext) -> None:
     training(run)
     host_of(run).driver = ("", "nvidia-smi gave no answer within 2 s")

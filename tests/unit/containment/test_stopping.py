@@ -180,6 +180,7 @@ def test_the_guards_kill_stands_in_the_receipt_although_another_was_signalled(ru
     assert told == {str(killed.pid), str(living.pid)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["graceful", "kill"])
 def test_the_log_says_how_long_the_grace_let_one_run(run: RunContext, policy: Policy) -> None:
     run.run, run.workload.grace_seconds = replace(run.run, policy=policy), 0.3

@@ -211,6 +211,7 @@ def test_an_engine_that_hangs_costs_seconds_after_the_freeze_and_none_before(
     assert "no answer within 0.3 s" in note
 
 
+@pytest.mark.slow
 def test_an_engine_that_drips_is_left_behind(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of its answers is in time, and the last never comes."""
     monkeypatch.setattr(steps, "_SECONDS", 0.2)

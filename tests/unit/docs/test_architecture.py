@@ -43,6 +43,7 @@ def test_every_package_is_on_the_page() -> None:
     assert named == {each for _, package, *_ in rows("Packages") for each in linked(package)}
 
 
+@pytest.mark.slow
 def test_every_section_of_the_runbook_names_packages_and_modules_that_there_are() -> None:
     assert [section for section, *_ in rows("From the runbook to the code")] == [f"§{number}" for number in range(9)]
     for section, _, where in rows("From the runbook to the code"):
@@ -63,6 +64,7 @@ def steps() -> Iterator[tuple[str, str, str]]:
             yield from ((package, module, section) for title in titles for section in re.findall(r"§\d", title))
 
 
+@pytest.mark.slow
 def test_every_step_is_found_by_its_section() -> None:
     told = {section: where for section, _, where in rows("From the runbook to the code")}
     found = list(steps())
@@ -78,5 +80,6 @@ def test_every_package_says_in_two_sentences_what_lives_there_and_what_may_not(p
     assert len(re.findall(r"\.(?: (?=[A-Z§])|$)", told)) == 2, told
 
 
+@pytest.mark.slow
 def test_every_module_says_what_it_does() -> None:
     assert not [f"{package}.{name}" for package in packages() for name, line in modules(package).items() if not line]

@@ -5,6 +5,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid4
 
+import pytest
 from prefect import Task
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectConcurrentFuture
@@ -69,6 +70,7 @@ def test_each_edge_of_an_evacuation_is_drawn(small: SmallWorkload) -> None:
     assert {other for one, other, _ in edges if one == "challenge"} == {"watch"}
 
 
+@pytest.mark.slow
 def test_each_edge_that_is_drawn_is_one_of_an_evacuation_its_rehearsal_or_its_thaw(small: SmallWorkload) -> None:
     runs = ({"recover": True}, {"dry_run": True}, {"called_off": True})
     assert set().union(*(recorded(small, **wanted) for wanted in runs)) == drawn()

@@ -191,6 +191,7 @@ def test_a_forecast_names_no_condition_that_is_given_back(tmp_path: Path, how: d
         assert told == ["no_new_privs"]
 
 
+@pytest.mark.slow
 @am_root
 def test_its_place_in_the_choice_of_the_oom_killer_is_given_back(tmp_path: Path) -> None:
     with running(tmp_path, preexec_fn=lambda: Path("/proc/self/oom_score_adj").write_text("123")) as was:
@@ -210,6 +211,7 @@ def test_a_forecast_without_the_right_to_give_groups_back_names_them(
         assert "groups 4, 33" in lacking([was], NOBODY, block())
 
 
+@pytest.mark.slow
 @am_root
 def test_root_opens_no_log_that_another_account_could_replace(tmp_path: Path) -> None:
     open_the_way(tmp_path)
@@ -253,6 +255,7 @@ def test_another_account_writes_with_its_own_rights_and_nothing_of_its_variables
     assert {path.name for path in theirs.glob("ran*")} <= {f"ran{NOBODY}"}
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_run_is_told_and_leaves_no_process(tmp_path: Path) -> None:
     before = psutil.Process().children()
     for command, why in ((["venv/bin/gone"], "No such file"), ([str(tmp_path)], "Permission denied")):

@@ -251,6 +251,7 @@ def test_what_an_earlier_attempt_left_is_in_the_manifest_with_a_note(context: Ru
     assert check_seal.fn(context, [made]).data == made
 
 
+@pytest.mark.slow
 def test_a_seal_that_was_killed_half_way_is_made_whole_by_the_next(small: SmallWorkload) -> None:
     # Killed between its last two writes: the segment is there, the manifest not, and beside them half-written ones.
     with case_of(small.block()) as context:

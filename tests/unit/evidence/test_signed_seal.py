@@ -103,6 +103,7 @@ def test_a_signature_that_was_planted_stops_it_too(context: RunContext, plant: C
         check_seal.fn(context, [made])
 
 
+@pytest.mark.slow
 def test_killed_between_signature_and_manifest_it_is_sealed_anew(small: SmallWorkload, signing_key: SigningKey) -> None:
     for key in (signing_key, None):
         with case_of(small.block(), incident="IR-20260102T030405Z" + ("" if key else "-2")) as context:
@@ -168,6 +169,7 @@ def test_a_key_that_cannot_be_opened_leaves_the_store_usable_and_is_told_as_why_
         assert path.read_text().splitlines()[2] not in told
 
 
+@pytest.mark.slow
 def test_the_start_of_a_run_warns_of_a_key_that_cannot_be_opened_without_opening_it(tmp_path: Path) -> None:
     path = tmp_path / "locked"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "right word", "-f", path], check=True)

@@ -147,6 +147,7 @@ def test_the_list_is_written_down_with_the_host_that_is_not_deployed(server: Ser
     assert len(server.artifacts) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["read", "list", "claim"])
 def test_an_error_of_the_server_keeps_no_fleet_from_its_orders(server: Server, what: str) -> None:
     server.errors.add(what)

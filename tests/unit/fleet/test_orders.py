@@ -110,6 +110,7 @@ def test_one_hosts_error_stops_no_other_and_only_what_may_pass_is_repeated(serve
     assert set(server.made) == {f"{ID}:gpu{number}:1" for number in range(2, 6)}
 
 
+@pytest.mark.slow
 def test_an_error_that_does_not_pass_is_told_once_the_patience_ends(server: Server) -> None:
     locked, odd = HOSTS[1], HOSTS[2]
     server.errors[locked.deployment] = [http_error(503)]
@@ -130,6 +131,7 @@ def test_the_first_orders_make_the_limit_of_senders(server: Server) -> None:
     assert server.limits == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [ObjectAlreadyExists(Exception("409")), http_error(503)], ids=["another's", "busy"])
 def test_a_limit_that_another_trigger_makes_or_that_cannot_be_made_keeps_no_order_back(
     server: Server, error: Exception

@@ -52,6 +52,7 @@ def test_who_cannot_reach_systemd_starts_it_without(
     assert (launch.outliving(["guard"], "guard") != ["guard"]) == scope
 
 
+@pytest.mark.slow
 def test_how_a_child_ended_can_be_asked_again_and_again(tmp_path: Path) -> None:
     host = LinuxHost()
     log = tmp_path / "log"
@@ -61,6 +62,7 @@ def test_how_a_child_ended_can_be_asked_again_and_again(tmp_path: Path) -> None:
         assert [host.exit_code(started), host.exit_code(started)] == [code, code]
 
 
+@pytest.mark.slow
 def test_a_start_that_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The account may stop the process that becomes its program."""
     monkeypatch.setattr(launch, "_PATIENCE", 0.2)

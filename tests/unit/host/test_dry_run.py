@@ -92,6 +92,7 @@ def test_nothing_of_a_workload_that_goes_on_is_said_to_come_back(small: SmallWor
     assert [row for row in rows if row["act"] == "would SIGKILL"] == []
 
 
+@pytest.mark.slow
 def test_a_rehearsal_plans_the_launch_and_tells_of_none(small: SmallWorkload) -> None:
     small.start_all()
     command = [*small.training_command, "--api-key", "hunter22"]

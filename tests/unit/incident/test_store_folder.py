@@ -58,6 +58,7 @@ PLACES: dict[str, Callable[[SmallWorkload, Path], Path]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", PLACES.values(), ids=PLACES)
 def test_a_folder_that_another_can_change_proves_nothing(
     small: SmallWorkload, tmp_path: Path, signing_key: SigningKey, where: Callable[[SmallWorkload, Path], Path]
@@ -76,6 +77,7 @@ def test_a_folder_that_another_can_change_proves_nothing(
     assert [*DirectoryStore(folder).list("incidents/")], "rather there than nowhere"
 
 
+@pytest.mark.slow
 def test_a_folder_of_ours_alone_is_trusted(small: SmallWorkload, tmp_path: Path, signing_key: SigningKey) -> None:
     (folder := tmp_path / "vault").mkdir()
     theirs(folder / "lost+found")

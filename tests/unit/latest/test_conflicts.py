@@ -89,6 +89,7 @@ def require_partial(runs: Runs, key: str, foreign: bytes, ended: tuple[str, str]
     assert "other content lies here" in audit.findings[0].what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS)
 def test_foreign_bytes_at_one_key_cost_that_key(runs: Runs, key: str) -> None:
     runs.store._objects[key] = FOREIGN
@@ -104,6 +105,7 @@ def test_an_object_that_the_store_has_truncated_is_answered_by_the_next_run(runs
     require_partial(runs, key, short, runs.run())
 
 
+@pytest.mark.slow
 def test_where_the_place_beside_it_is_taken_too_the_object_alone_is_unproven(runs: Runs) -> None:
     key = f"{HOME}/evidence/{LOG}"
     runs.store._objects[key] = FOREIGN
@@ -119,6 +121,7 @@ def test_where_the_place_beside_it_is_taken_too_the_object_alone_is_unproven(run
 RECORD = ("verdict.json", "custody.jsonl", "postmortem.md", "closing.json", "closing.json.sig")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORD)
 def test_a_file_of_an_earlier_record_that_the_store_has_truncated_is_answered(runs: Runs, name: str) -> None:
     assert runs.run()[0] == "Verified"
@@ -139,6 +142,7 @@ def test_foreign_bytes_in_the_place_of_a_record_are_named_and_the_next_run_answe
     require_partial(runs, key, FOREIGN, runs.run())
 
 
+@pytest.mark.slow
 def test_nobody_touched_it(runs: Runs) -> None:
     assert runs.run()[0] == "Verified"
     assert not list(runs.store.list(f"{HOME}/conflicts/"))
@@ -146,6 +150,7 @@ def test_nobody_touched_it(runs: Runs) -> None:
     assert (audit.word, audit.findings) == (AuditWord.PROVEN, ())
 
 
+@pytest.mark.slow
 def test_a_forged_word_that_an_object_lies_beside_its_key_proves_nothing(runs: Runs) -> None:
     assert runs.run()[0] == "Verified"
     key = f"{HOME}/evidence/{LOG}"
@@ -161,6 +166,7 @@ def test_a_forged_word_that_an_object_lies_beside_its_key_proves_nothing(runs: R
     assert runs.audit().word is AuditWord.BROKEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [{"host": "gpu2"}, {"workload": "another"}])
 def test_a_claim_of_another_host_or_workload_lets_nothing_in(runs: Runs, other: dict[str, str]) -> None:
     ours = {"incident": INCIDENT, "host": "gpu1", "workload": "test"}
@@ -170,12 +176,14 @@ def test_a_claim_of_another_host_or_workload_lets_nothing_in(runs: Runs, other: 
     assert [each.key for each in runs.store.list("")] == [f"{HOME}/claim.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", [b"", b"{", b"[]", b'{"incident": 1}', FOREIGN])
 def test_what_is_no_claim_keeps_nobody_out(runs: Runs, claim: bytes) -> None:
     runs.store._objects[f"{HOME}/claim.json"] = claim
     assert runs.run()[0] == "Partial"
 
 
+@pytest.mark.slow
 def test_a_pull_brings_what_lies_beside(runs: Runs, tmp_path: Path) -> None:
     key = f"{HOME}/evidence/{LOG}"
     runs.store._objects[key] = FOREIGN

@@ -72,6 +72,7 @@ def promoted(
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", [word for word in Word if word is not Word.VERIFIED])
 def test_only_a_verified_incident_promotes(context: RunContext, place: MemoryStore, word: Word) -> None:
     done = promoted(context, sealed(context), verdict=Verdict(word, (), (), (), ""))
@@ -106,6 +107,7 @@ def test_an_incident_does_not_overtake_a_later_one_that_was_rolled_back_either(
     assert not place.head(OWN)
 
 
+@pytest.mark.slow
 def test_while_another_is_at_work_promotion_waits_for_the_next_run_and_is_not_cached(
     context: RunContext, place: MemoryStore
 ) -> None:
@@ -187,6 +189,7 @@ class _Deaf:
         """Hear nothing."""
 
 
+@pytest.mark.slow
 def test_where_nothing_goes_to_latest_plan_and_promotion_say_so(small: SmallWorkload, place: MemoryStore) -> None:
     (small.root / "models").rename(small.root / "elsewhere")
     block = small.block(models=["store/*.joblib"], artifacts=["elsewhere/*"], logs=[])

@@ -228,6 +228,7 @@ def test_by_hand_it_names_each_file_and_exits_by_what_came(
     assert "an incident id" in told.err
 
 
+@pytest.mark.slow
 def test_models_that_were_held_back_from_latest_are_named_where_none_comes(into: Path, tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     with SmallWorkload(tmp_path / "small") as small:
@@ -420,6 +421,7 @@ def recorded_in(store: Store, small: SmallWorkload, *, mode: int) -> None:
         one_run(context, evidence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["latest", INCIDENT.removeprefix("IR-"), INCIDENT])
 def test_a_new_file_has_no_more_rights_than_the_manifest_recorded_and_what_it_lacks_is_told(
     into: Path, tmp_path: Path, what: str
@@ -441,6 +443,7 @@ def test_a_new_file_has_no_more_rights_than_the_manifest_recorded_and_what_it_la
         assert os.geteuid() or f"owner {owner} not given: now 0:0" in told
 
 
+@pytest.mark.slow
 def test_by_hand_what_is_not_kept_is_named_with_what_to_do(
     into: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

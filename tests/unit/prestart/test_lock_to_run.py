@@ -77,6 +77,7 @@ def early(tmp_path: Path) -> EarlyFreeze:
     return made
 
 
+@pytest.mark.slow
 def test_the_run_gets_everything_and_the_lock_is_its_own_and_never_free(early: EarlyFreeze) -> None:
     evidence, facts = early.path.parent, {"run": {"parameters": {"reason": "x" * 300_000}}}
     hand_over = HandOver(facts, early)
@@ -240,6 +241,7 @@ def test_what_is_left_of_a_run_that_is_not_over_stays_frozen_written_down_and_wi
         assert not owner(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_no_disk_takes_is_told_to_the_run_and_forgotten_by_the_worker(tmp_path: Path) -> None:
     who, at = Identity(10**7, 5), datetime.now(UTC)
     early = EarlyFreeze(tmp_path / "early.json", (who,))

@@ -180,6 +180,7 @@ def test_an_api_of_another_account_comes_back_with_the_groups_it_had(tmp_path: P
             os.waitpid(api.identity.pid, 0)
 
 
+@pytest.mark.slow
 def test_an_incident_that_froze_no_api_names_the_earlier_one_that_has_kept_how_it_ran(
     frozen: tuple[RunContext, Path],
 ) -> None:

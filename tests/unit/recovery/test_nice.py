@@ -92,6 +92,7 @@ def usual(root: Path) -> Iterator[int]:
                 end_all(api.pid)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a process less nice")
 def test_each_recovery_gives_back_the_nice_values_of_the_freeze(root: Path, usual: int) -> None:
     """5 became 10, 15 and 19 from one recovery to the next, and the last one was green."""
@@ -105,6 +106,7 @@ def test_each_recovery_gives_back_the_nice_values_of_the_freeze(root: Path, usua
     end_all(running)
 
 
+@pytest.mark.slow
 def test_what_is_not_given_back_stays_a_doubt_until_it_is_mended(
     root: Path, usual: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ def test_what_is_not_given_back_stays_a_doubt_until_it_is_mended(
     end_all(running)
 
 
+@pytest.mark.slow
 def test_one_that_was_started_by_hand_since_counts_as_it_runs(
     root: Path, usual: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

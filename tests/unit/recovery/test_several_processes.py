@@ -71,6 +71,7 @@ def evacuated(root: Path, script: str, *, hub: bool = True, above: Sequence[str]
             os.waitpid(api.identity.pid, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "told"),
     [
@@ -126,6 +127,7 @@ def test_what_only_carried_the_command_is_not_missed_and_what_repeated_it_is(
         assert bool(told) is bool(api.find_doubt())
 
 
+@pytest.mark.slow
 def test_a_living_api_is_judged_by_the_start_that_it_had_whatever_the_block_says_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +163,7 @@ def test_a_living_api_is_judged_by_the_start_that_it_had_whatever_the_block_says
         assert again.find_doubt() == ""
 
 
+@pytest.mark.slow
 def test_what_was_frozen_and_could_not_be_read_is_named(tmp_path: Path) -> None:
     with evacuated(tmp_path / "root", f"{USUAL}\nexec sleep 600.25") as api:
         now, state = datetime.now(UTC), api.context.state

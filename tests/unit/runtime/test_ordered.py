@@ -74,6 +74,7 @@ def seconds_to_begin(run: RunContext) -> float:
         return time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_a_turn_is_waited_for_and_given_back(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     server = use(monkeypatch, Server(423, 423, 200))
     seconds_to_begin(run)

@@ -138,6 +138,7 @@ def run_all(context: RunContext) -> Ended:
 RETAINED = {"lock": "governance", "lock_days": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("more", "drips"), [({}, False), (RETAINED, False), ({}, True)])
 def test_a_silent_store_costs_one_time_in_all(
     small: SmallWorkload, short: float, more: dict[str, Any], *, drips: bool
@@ -155,6 +156,7 @@ def test_a_silent_store_costs_one_time_in_all(
     assert server.asked <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_the_end_that_is_told_while_it_waits_is_the_end_of_the_run(small: SmallWorkload) -> None:
     told = list[float]()
@@ -179,6 +181,7 @@ def test_the_end_that_is_told_while_it_waits_is_the_end_of_the_run(small: SmallW
     assert left - max(ends) < 8
 
 
+@pytest.mark.slow
 def test_a_cancel_ends_a_record_that_waits_for_the_store(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_patience, "SILENT_SECONDS", 600.0)
     monkeypatch.setattr(clients, "_CANARY", 100.0)
@@ -199,6 +202,7 @@ def test_a_cancel_ends_a_record_that_waits_for_the_store(small: SmallWorkload, m
     assert not recorded.lost
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_a_store_that_says_it_is_busy_keeps_its_patience(small: SmallWorkload) -> None:
     with served(BUSY) as server, case_of(small.block(), saved=saved_at(server.endpoint)) as context:

@@ -76,6 +76,7 @@ def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         yield run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", FIRST)
 def test_an_outage_of_a_minute_is_waited_out_in_whatever_step_it_comes(ended: Callable[[Busy], str], step: str) -> None:
     store = Busy(*FIRST[step], seconds=BUSY_SECONDS)
@@ -84,6 +85,7 @@ def test_an_outage_of_a_minute_is_waited_out_in_whatever_step_it_comes(ended: Ca
     assert sum(store.pauses) <= BUSY_SECONDS == 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["offload", "record"])
 def test_a_longer_one_costs_a_minute_in_all_and_no_more(ended: Callable[[Busy], str], step: str) -> None:
     store = Busy(*FIRST[step], seconds=10_000)
@@ -92,6 +94,7 @@ def test_a_longer_one_costs_a_minute_in_all_and_no_more(ended: Callable[[Busy], 
     assert sum(store.pauses) == BUSY_SECONDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [TransientStoreError, StoreError])
 def test_other_errors_of_a_store_are_not_waited_for(ended: Callable[[Busy], str], error: type[StoreError]) -> None:
     store = Busy(*FIRST["record"], seconds=10_000, error=error)
@@ -99,6 +102,7 @@ def test_other_errors_of_a_store_are_not_waited_for(ended: Callable[[Busy], str]
     assert store.pauses == []
 
 
+@pytest.mark.slow
 def test_a_store_that_is_never_busy_is_not_waited_for(ended: Callable[[Busy], str]) -> None:
     store = Busy("none", "", 0)
     assert ended(store) == "Verified"
@@ -161,6 +165,7 @@ def test_a_run_that_is_cancelled_while_its_store_answers_is_told_to_carry_on(sma
     assert "Next: to carry on 続行 (finished steps are not repeated): " in said
 
 
+@pytest.mark.slow
 def test_what_a_store_fails_by_is_told_once(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -263,6 +263,7 @@ def test_a_name_that_is_no_folder_of_the_root_is_refused(small: SmallWorkload, n
         small.block(folders=[name])
 
 
+@pytest.mark.slow
 def test_evidence_is_sent_before_what_goes_along(
     small: SmallWorkload, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

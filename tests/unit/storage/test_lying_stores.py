@@ -88,6 +88,7 @@ def state_of(context: RunContext, recorded: Record) -> tuple[str, str]:
     return str(state.name), str(state.message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("later", [False, True], ids=["keeps nothing", "truncates later"])
 @pytest.mark.parametrize("end", ENDS)
 def test_no_incident_is_verified_in_a_store_that_has_not_kept_each_object_of_it(
@@ -106,6 +107,7 @@ def test_no_incident_is_verified_in_a_store_that_has_not_kept_each_object_of_it(
     assert reached or not end.startswith("/record/")
 
 
+@pytest.mark.slow
 def test_the_same_incident_is_verified_in_a_store_that_keeps_what_it_takes(
     ended: Callable[[MemoryStore], tuple[str, str]],
 ) -> None:

@@ -148,6 +148,7 @@ def test_each_object_that_is_proven_counts_once_in_the_progress(
     assert progress.done_size == progress.size
 
 
+@pytest.mark.slow
 def test_what_a_folder_has_twice_is_sent_once(small: SmallWorkload) -> None:
     shutil.copyfile(small.root / "models/model_builtin.joblib", small.root / "models/model_copy.joblib")
     store = Counting()
@@ -159,6 +160,7 @@ def test_what_a_folder_has_twice_is_sent_once(small: SmallWorkload) -> None:
         assert proven(context, seals).is_complete
 
 
+@pytest.mark.slow
 def test_after_a_break_only_what_is_missing_is_sent(small: SmallWorkload) -> None:
     store = Counting()
     store.left = 3
@@ -187,6 +189,7 @@ def test_what_the_store_has_lost_is_sent_again_whatever_the_ledger_says(small: S
         assert proven(context, seals).is_complete
 
 
+@pytest.mark.slow
 def test_what_is_listed_is_not_asked_for_until_it_is_verified_nor_believed_once_it_was_doubted(
     small: SmallWorkload,
 ) -> None:
@@ -214,6 +217,7 @@ def test_where_retention_is_asked_each_object_is_asked_for(small: SmallWorkload)
         assert {each for each in store.looked if each.startswith("snapshots/")}
 
 
+@pytest.mark.slow
 def test_a_later_incident_with_the_same_content_sends_next_to_nothing(small: SmallWorkload) -> None:
     (small.root / "models/model_builtin.joblib").write_bytes(os.urandom(300_000))
     store = Counting()
@@ -228,6 +232,7 @@ def test_a_later_incident_with_the_same_content_sends_next_to_nothing(small: Sma
         assert proven(context, seals).is_complete
 
 
+@pytest.mark.slow
 def test_a_source_is_copied_only_if_the_store_itself_says_what_it_is(small: SmallWorkload) -> None:
     store = Counting()
     with run_of(small, store) as (context, seals):
@@ -240,6 +245,7 @@ def test_a_source_is_copied_only_if_the_store_itself_says_what_it_is(small: Smal
         assert proven(context, seals).is_complete
 
 
+@pytest.mark.slow
 def test_content_of_another_place_is_sent(small: SmallWorkload) -> None:
     with run_of(small, Counting()) as (context, seals):
         sent(context, seals)

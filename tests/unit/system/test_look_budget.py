@@ -105,6 +105,7 @@ def test_a_dear_process_is_held_against_itself_and_the_next_look_reads_it(
     assert not Matcher("api", "signal", port=8000).fits(second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "ports", "is_read"), [("files", [8000], True), ("threads", [], False)])
 def test_dear_processes_of_an_account_take_nothing_from_cheap_ones(
     root: Path, monkeypatch: pytest.MonkeyPatch, what: str, ports: list[int], *, is_read: bool

@@ -190,6 +190,7 @@ def test_a_frame_freezes_answers_once_and_is_used_once_also_by_a_worker_that_sta
     assert len(scene.frozen) == len(scene.answers) == 1
 
 
+@pytest.mark.slow
 def test_what_was_used_is_kept_within_bounds(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "_REMEMBERED", 3)
     scene.frames = scene.worker()
@@ -221,6 +222,7 @@ def test_a_late_frame_is_answered_with_its_times(scene: Scene) -> None:
     assert "it came at" in scene.answers[0]["why"]
 
 
+@pytest.mark.slow
 def test_what_is_frozen_is_thawed_once_the_server_says_that_its_run_is_over(scene: Scene) -> None:
     scene.play(signed(frame().text))
     looks = time.monotonic() + 0.1

@@ -117,6 +117,7 @@ def test_what_is_told_never_holds_the_value(rule: str) -> None:
     assert not [word for word in line.split() if len(word) > 12 and word in told]
 
 
+@pytest.mark.slow
 def test_lines_are_counted_over_the_pieces_in_which_a_file_is_read() -> None:
     lines = ["x" * 99] * 30_000
     for number in (1, 10_485, 10_486, 20_971, 30_000):
@@ -124,6 +125,7 @@ def test_lines_are_counted_over_the_pieces_in_which_a_file_is_read() -> None:
     assert [line for line, _ in found("\n".join(lines))] == [1, 10_485, 10_486, 20_971, 30_000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, (1 << 20) - 20, (1 << 20) - 4, 3 << 20])
 def test_a_secret_in_a_line_without_end_is_found_once(before: int) -> None:
     assert found(" " * before + PLANTED["GitHub token"] + " " * (1 << 20)) == [(1, "GitHub token")]
@@ -150,6 +152,7 @@ def test_hits_beyond_the_first_are_counted() -> None:
     assert notes_of([Search("y", unsearched="binary")]) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hole", [1, 5000, 3 << 20])
 def test_a_log_with_a_hole_is_a_text(hole: int) -> None:
     secret = ASSIGNED[0].encode()

@@ -72,6 +72,7 @@ def test_a_word_that_is_neither_text_nor_number_is_empty(word: object) -> None:
     assert alarm == Alarm()
 
 
+@pytest.mark.slow
 @given(st.dictionaries(fields | st.text(max_size=5), anything | st.dictionaries(told, anything), max_size=7))
 def test_whatever_is_handed_over_can_be_read_and_written_down(said: dict[str, Any]) -> None:
     alarm = Alarm.of(said)

@@ -233,6 +233,7 @@ print(take_ownership(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_does_not_get_to_write_while_the_first_does(tmp_path: Path) -> None:
     def second() -> str:
         command = [sys.executable, "-c", SECOND, str(tmp_path)]

@@ -303,6 +303,7 @@ def test_names_that_an_operator_allows_are_no_strangers() -> None:
     assert outcome(data, ("src.feat",)) is Soundness.SUSPECT
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200))
 @settings(max_examples=300)
 def test_random_bytes_are_judged_without_a_crash(data: bytes) -> None:

@@ -169,6 +169,7 @@ def test_the_member_that_may_be_a_pickle_is_named(tmp_path: Path) -> None:
     assert why(tmp_path / "bz2.zip") == "weights in it: it may be a pickle"
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(HELD)), st.data())
 @settings(max_examples=100)
 def test_damaged_files_are_looked_at_without_a_crash(name: str, data: st.DataObject) -> None:

@@ -89,6 +89,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+@pytest.mark.slow
 @given(contents)
 def test_what_is_read_back_has_the_same_bytes_again(of: list[StoredFile]) -> None:
     written = manifest(*of).to_bytes()
@@ -143,6 +144,7 @@ def test_sha256sum_accepts_the_sums_and_notices_a_change(folder: Path) -> None:
     assert check(folder).returncode == 1
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_any_single_flipped_bit_in_a_sealed_folder_is_named(

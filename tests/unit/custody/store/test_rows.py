@@ -32,6 +32,7 @@ def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
         yield data[start:end]
 
 
+@pytest.mark.slow
 @given(documents)
 def test_it_is_the_canonical_json_that_any_reader_parses(document: tuple[dict[str, Any], str, list[Any]]) -> None:
     fields, name, rows = document
@@ -46,6 +47,7 @@ def test_an_object_is_spelled_as_ever(value: Any) -> None:
     assert f"{spell(value)}\n".encode() == canonical(value)
 
 
+@pytest.mark.slow
 @given(documents, st.lists(st.integers(0, 1 << 16), max_size=8))
 def test_what_is_written_is_read_back_however_it_comes(
     document: tuple[dict[str, Any], str, list[Any]], places: list[int]
@@ -108,6 +110,7 @@ def test_no_more_is_read_than_its_limits(name: str, value: int, what: str, monke
         read_manifest(WRITTEN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endless", [b"x" * (1 << 16), b"\n" * (1 << 16), b"    {\n", b"{\n", b'  "items": [\n'])
 def test_what_never_ends_is_left(endless: bytes) -> None:
     given = 0

@@ -74,6 +74,7 @@ def test_nobody_is_moved_by_a_number_that_stands_for_ourselves(tmp_path: Path) -
     assert not (tmp_path / "cgroup.procs").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("comes", [True, False])
 def test_a_freeze_is_waited_for_until_the_kernel_says_so_or_the_time_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, comes: bool

@@ -81,6 +81,7 @@ def test_no_letter_more_matches(name: str, letter: str) -> None:
     assert not re.search(made, f"python {name}{letter} x")
 
 
+@pytest.mark.slow
 def test_a_line_of_any_length_is_told_at_once() -> None:
     """The account writes it: where one word stands very often before none of the other, a search is quadratic."""
     words = ("x", "serve:app", "-m", "jobs.fit", *["jobs.fit"] * 100_000)

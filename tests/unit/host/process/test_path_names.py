@@ -119,6 +119,7 @@ def working(folder: Path, *command: str, pwd: str = "") -> Iterator[Callable[[],
             child.kill()
 
 
+@pytest.mark.slow
 def test_a_processs_folder_has_had_its_name_since_before_unless_it_may_have_been_renamed(here: Path) -> None:
     wait_for_a_later_moment()
     with working(here / "x") as read:
@@ -128,6 +129,7 @@ def test_a_processs_folder_has_had_its_name_since_before_unless_it_may_have_been
         assert read().placed > moment
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a mount namespace")
 def test_one_that_has_mounts_of_its_own_has_its_names_by_these(here: Path) -> None:
     """As a service with a /tmp of its own has."""

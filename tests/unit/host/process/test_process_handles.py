@@ -270,6 +270,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_file_that_its_process_renames_or_closes_meanwhile_does_not_make_it_unknown(tmp_path: Path) -> None:
     """A stranger's programs do so all the time, and a healthy evacuation ended Unanswered."""
     (tmp_path / "root").mkdir()
