@@ -150,7 +150,7 @@ class CommandWords:
         """Return a value as it is shown after this option; empty for none."""
         if not word or len(word) > _LONGEST or _HEADER.fullmatch(option):
             return self._hide(word) if word else word
-        if re.search(r"\s", word) and not _PLAIN.fullmatch(word):
+        if re.search(r"\s", word) and not _PLAIN.fullmatch(word) and not exists(word, self._folder):
             return re.sub(r"\S+", lambda found: self.value(found[0], "-"), word)
         if "://" in word:
             return self._url(word) or self._hide(word)

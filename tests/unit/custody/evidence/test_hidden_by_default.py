@@ -320,6 +320,16 @@ def test_what_names_a_file_that_exists_is_shown_and_no_other_name(tmp_path: Path
     assert gone not in "".join(redact_command(["loader", gone, f"--in={gone}"], str(tmp_path)))
 
 
+def test_a_file_whose_name_has_a_blank_is_shown_as_one_word(tmp_path: Path) -> None:
+    program = tmp_path / "Zq7canaryX of ours/Kx9 python"
+    program.parent.mkdir()
+    program.touch()
+    command = [str(program), "loader", f"--in={program}"]
+    assert redact_command(command) == command
+    program.unlink()
+    assert not any("Kx9" in word for word in redact_command(command))
+
+
 @pytest.fixture
 def salted() -> Iterator[None]:
     """What is set for this process is set back."""
