@@ -4,6 +4,7 @@ See docs/adr/0048.
 """
 
 import os
+import re
 import resource
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +38,10 @@ _CONDITIONS: Final = "conditions"
 _MOST: Final = 16
 _SHELLS_OWN: Final = frozenset({"_", "OLDPWD", "PWD", "SHLVL"})
 _GROUP: Final = "limits of its control group"
+_OF_EACH_START: Final = re.compile(
+    r"INVOCATION_ID|JOURNAL_STREAM|(SYSTEMD_EXEC_|MAIN|MANAGER|LISTEN_|WATCHDOG_)PID|.*PIDFDID|TRIGGER_\w+"
+)
+"""Variables of which systemd.exec(5) says that they name this one start."""
 
 
 def read_starts(members: Mapping[Identity, Member | Frozen], moved: Sequence[Held] = ()) -> list[dict[str, Any]]:
@@ -202,9 +207,20 @@ def differing(was: Mapping[str, Any], now: Mapping[str, Any], block: Workload, *
     before, after = was["variables"], now["variables"]
     gone = before.keys() - after.keys() if is_given else {name for name in before if before[name] != after.get(name)}
     gone -= block.api_environment.keys()
-    limits = [name for (name, *values), row in zip(was["limits"], now["limits"], strict=True) if [*row[1:]] != values]
     folder = ["folder"] if was["command"] == block.api_command and was["folder"] != now["folder"] else []
-    return [*map(redact, sorted(gone)), *limits, *folder, *_other_conditions(was, now)]
+    return [*map(redact, sorted(gone)), *_other_limits(was, now), *folder, *_other_conditions(was, now)]
+
+
+def differing_in_unit(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return by name, and no secret value, what systemd has started otherwise than it was kept: its unit was changed.
+
+    What systemd gives anew to each start does not count.
+    """
+    before, after = was["variables"], now["variables"]
+    others = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    names = sorted(name for name in others if not _OF_EACH_START.fullmatch(name))
+    folder = ["folder"] if was["folder"] != now["folder"] else []
+    return [*map(redact, names), *_other_limits(was, now), *folder, *_other_conditions(was, now)]
 
 
 def differing_beside(was: Mapping[str, Any], now: Mapping[str, Any], block: Workload) -> list[str]:
@@ -218,6 +234,10 @@ def differing_beside(was: Mapping[str, Any], now: Mapping[str, Any], block: Work
     lost = [visible(f"output {redact(path)}") for path in outputs if path != os.devnull]
     names = differing({**was, "variables": variables}, now, block, is_given=False)
     return [*dict.fromkeys([*names, *folder, *lost])]
+
+
+def _other_limits(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [name for (name, *values), row in zip(was["limits"], now["limits"], strict=True) if [*row[1:]] != values]
 
 
 def _other_conditions(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

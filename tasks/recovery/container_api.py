@@ -21,6 +21,7 @@ from tasks.host.container.mounts import paths_inside, place_outside, real_mounts
 from tasks.host.process.process import ancestry
 from tasks.host.process.table import start_of
 from tasks.recovery.models_folder import HostFolder
+from tasks.recovery.outside_files import find_mounted
 from tasks.recovery.process_api import is_no_api, listening_ports, tell_others
 from tasks.runtime.context import RunContext
 
@@ -86,6 +87,10 @@ class ContainerApi:
         """Command and environment of the container."""
         config = self.config
         return [config["Path"], *config["Args"], *(config["Config"].get("Env") or [])]
+
+    def find_outside(self) -> set[str]:
+        """Return the files outside the root that the container mounts."""
+        return find_mounted((each.source for each in self.mounts), self.context.workload.root)
 
     @property
     def folder(self) -> Self:

@@ -20,7 +20,7 @@ from tasks.custody.evidence.pattern import matches_any, patterns_of
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.models.inspection import holds_a_model, is_named_as_model
 from tasks.custody.visible import join_some, visible
-from tasks.evidence.model_served import api_began, api_looks, find_change, tell_change
+from tasks.evidence.model_served import Began, api_began, api_looks, find_change, tell_change
 from tasks.evidence.written_since import is_of_root
 from tasks.incident.directory import find_own_places
 from tasks.recovery.served_model import SealedModels
@@ -58,8 +58,12 @@ def find_touched(context: RunContext, models: SealedModels) -> dict[str, str]:
     return found
 
 
-def find_newer(context: RunContext, models: SealedModels, seals: Iterable[Seal]) -> dict[str, str]:
+def find_newer(
+    context: RunContext, models: SealedModels, seals: Iterable[Seal], outside: Collection[str] = ()
+) -> dict[str, str]:
     """Return what was changed after the frozen API had started, by path: the next one may read it as something else.
+
+    `outside` are files outside the root that count too, by their full paths.
 
     What the block's patterns name, or the API writes, counts only if it is code or a model, or was changed while all
     stood. What Python has compiled of a file stands for it.
@@ -68,10 +72,10 @@ def find_newer(context: RunContext, models: SealedModels, seals: Iterable[Seal])
     if not began and not _has_seen_api(context.state):
         return {}
     able, written, changes = models.models_of(files), _find_written(context, seals), dict[str, str]()
-    for name in sorted({*_find_names(context.workload), *files}):
+    for name in sorted({*_find_names(context.workload), *files, *outside}):
         if change := _tell_touch(root, name, spans):
             changes[name] = change
-        elif began and (change := tell_change(root, name, began)) and (root / name).is_file():
+        elif began and (change := _tell_newer(root, name, began, outside)) and (root / name).is_file():
             is_own = name not in able and (name in written or _is_output(context.workload, name))
             changes |= {} if is_own else {name: visible(change)}
     compiled = {
@@ -131,6 +135,13 @@ def _tell_touch(root: Path, name: str, spans: Spans) -> str:
     return ""
 
 
+def _tell_newer(root: Path, name: str, began: Began, outside: Collection[str]) -> str:
+    if name not in outside:
+        return tell_change(root, name, began)
+    change = tell_change(Path("/"), name.removeprefix("/"), began)
+    return change and f"/{change}"
+
+
 def _find_names(workload: Workload) -> Iterator[str]:
     """Yield the files of the root, without version control and environments; of caches the models alone."""
     walk, root = survey(workload, find_own_places(workload)), str(workload.root)
@@ -150,7 +161,7 @@ def _find_written(context: RunContext, seals: Iterable[Seal]) -> set[str]:
     rows = [row.get("open_files") for look in api_looks(context, [each.volume for each in seals]) for row in look]
     files = [each for row in rows if isinstance(row, list) for each in row if each.get("flags")]
     paths = (each["to"] for each in files if int(each["flags"], 8) & os.O_ACCMODE)
-    names = {os.path.relpath(path, context.directory.root) for path in paths if path.startswith("/")}
+    names = {path.removeprefix(f"{context.directory.root}/") for path in paths if path.startswith("/")}
     return {name for name in names if not _is_code(name)}
 
 

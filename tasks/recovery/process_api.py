@@ -37,6 +37,7 @@ from tasks.incident.directory import homes
 from tasks.incident.layout import STARTS
 from tasks.recovery.api_client import NotRecovered, failure
 from tasks.recovery.models_folder import HostFolder
+from tasks.recovery.outside_files import find_named
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_before
 from tasks.runtime.state import IncidentState
@@ -51,7 +52,7 @@ _GONE_SECONDS: Final = 10.0
 _KILL_ROUNDS: Final = 10
 _COMING_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.2
-_LINE: Final = 100
+LINE: Final = 100
 _SUBREAPER: Final = 36  # prctl(2): orphans among our descendants become our children
 
 
@@ -116,7 +117,7 @@ class ProcessApi:
         names = ", ".join(differing(was, runs, block, is_given=bool(self.was)))
         lines, pairs = [f"by: {names}"] if names else [], pair(beside, (each for each in now if each is not runs))
         for start, there in pairs:
-            command = command_line(start["command"], _LINE, start["folder"])
+            command = command_line(start["command"], LINE, start["folder"])
             others = ", ".join(differing_beside(start, there, block)) if there else ""
             lines += [f"{command} beside it, by: {others}"] if others else []
             lines += [] if there else [f"{command} beside it is missing 復旧後に不在"]
@@ -185,7 +186,7 @@ class ProcessApi:
         lines |= {each.command for each in frozen if each.identity.pid in known}
         starters = {source for each, line in above.items() if each.pid == was.get("pid") for source in line}
         own = (each for each in frozen if each.frozen_at and not above[each.identity] & above.keys())
-        return [each.command[:_LINE] for each in own if each.command not in lines and each.identity not in starters]
+        return [each.command[:LINE] for each in own if each.command not in lines and each.identity not in starters]
 
     def _doubt_unkept(self) -> str:
         before, why_not = find_kept_before(self.context.workload, self.context.directory.path)
@@ -211,6 +212,14 @@ class ProcessApi:
         """Command and environment of the API as the block names them: what it ran with is the account's own word."""
         block = self.context.workload
         return [*block.api_command, *map(self.meant, block.api_environment.values())]
+
+    def find_outside(self) -> set[str]:
+        """Return the files outside the root that the API's start names, as the block says it or as it was kept."""
+        block, found = self.context.workload, set[str]()
+        for each in [{}, *self._starts]:
+            words = [*each.get("command", block.api_command), *each.get("variables", block.api_environment).values()]
+            found |= find_named(words, Path(each.get("folder", block.root)), block.root)
+        return found
 
     def meant(self, name: str) -> str:
         """Return the one file that a relative name in the environment may mean, where the API works or models lie."""
@@ -332,7 +341,7 @@ def tell_others(own: Iterable[Process], apis: Iterable[Process], block: Workload
     fit = {pid for pid, each in there.items() if is_no_api(each, block)}
     others = fit | (there.keys() - known if known else set())
     tops = (there[pid] for pid in sorted(others) if there[pid].parent not in others)
-    return tuple(f"{each.pid}: {process_line(each, _LINE)}" for each in tops)
+    return tuple(f"{each.pid}: {process_line(each, LINE)}" for each in tops)
 
 
 def _add_nice(pid: int, change: int) -> None:

@@ -89,7 +89,7 @@ def recover(  # noqa: PLR0913, PLR0917
         context.end_joins()
         touched = find_touched(context, restart.models)
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
-        newer = find_newer(context, restart.models, seals)
+        newer = find_newer(context, restart.models, seals, way.find_outside())
         root, began = context.workload.root, datetime.now(UTC)
         files = {name: root / name for name in newer}
         with restart.watch(before) as opened, restart.watch_files(files) as read:

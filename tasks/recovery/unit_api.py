@@ -5,10 +5,13 @@ from collections.abc import Iterable
 from blocks.workload import Workload
 from tasks.containment.units import Units
 from tasks.custody.containment.receipt import Frozen
+from tasks.custody.evidence.redact import command_line
+from tasks.evidence.other_starts import pair
+from tasks.evidence.process_start import differing_in_unit
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.unit.kept_down import wakers
 from tasks.recovery.api_client import failure
-from tasks.recovery.process_api import ProcessApi, tell_others
+from tasks.recovery.process_api import LINE, ProcessApi, tell_others
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_before
 from tasks.runtime.state import IncidentState
@@ -64,8 +67,20 @@ class UnitApi(ProcessApi):
             raise failure(f"systemd to start {self.unit}", failed or "a unit without a process")
 
     def find_doubt(self) -> str:
-        """Return nothing: what the service runs with is its unit's."""
-        return ""
+        """Return by name what the service does not have as it was kept: its unit, or what that reads, was changed.
+
+        What the service's first process has started is left out: it has what that has.
+        """
+        kept = self._starts
+        pids = {each["pid"] for each in kept}
+        first = [each for each in kept if each.get("parent") not in pids]
+        lines = [] if first else ["how it ran was not read at the freeze: api_pattern has to match it"]
+        for start, there in pair(first, self._read_now(first)):
+            names = ", ".join(differing_in_unit(start, there)) if there else "missing 復旧後に不在"
+            lines += [f"{command_line(start['command'], LINE, start['folder'])}: {names}"] if names else []
+        self.context.state.unlike.write([each.identity for each in self._family()] if lines else [])
+        how = f"if it is to run so, `systemctl restart {self.unit}`; ユニット変更の可能性"
+        return f"that it runs as it ran, {'; '.join(lines)} 元の実行条件と異なる ({how})" if lines else ""
 
     def find_brought(self) -> tuple[str, ...]:
         """Return what of training and workers runs in the service."""

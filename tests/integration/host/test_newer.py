@@ -21,6 +21,8 @@ from tasks.host.process.table import start_of, ticks
 from tasks.models.inspect import judge_models
 from tasks.recovery.newer import find_newer, find_spans, find_touched, pick_read
 from tasks.recovery.opened import watch_opens
+from tasks.recovery.outside_files import find_mounted
+from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tests.support.run_context import case_of, made
@@ -53,6 +55,7 @@ CONF = {
     "requirements.txt": b"numpy\n",
     "feature.py": b"SIZE = 1\n",
 }
+OUTSIDE = "../etc of it/app.yaml"
 RESULTS = {"artifacts/summary_1.json": b"{}", "models/metrics.json": b"{}", "logs/train-1.log": b"step 1\n"}
 
 
@@ -60,7 +63,7 @@ RESULTS = {"artifacts/summary_1.json": b"{}", "models/metrics.json": b"{}", "log
 def ran(small: SmallWorkload) -> Iterator[subprocess.Popen[bytes]]:
     """An API that has read all of it, and what a link leads to."""
     (small.root / "ready").unlink(missing_ok=True)
-    api = small.start([sys.executable, "-c", READS, *CONF, *RESULTS, "now/rules.json"])
+    api = small.start([sys.executable, "-c", READS, *CONF, *RESULTS, "now/rules.json", OUTSIDE])
     wait_until((small.root / "ready").exists, what="the API")
     yield api
     api.kill()
@@ -70,7 +73,7 @@ def ran(small: SmallWorkload) -> Iterator[subprocess.Popen[bytes]]:
 @contextmanager
 def stopped(small: SmallWorkload, *late: str) -> Iterator[tuple[RunContext, list[Seal], SealedModels]]:
     """An incident that has frozen the API, ended it and sealed what the root has, after these files were changed."""
-    with case_of(small.block()) as context, ran(small) as api:
+    with case_of(small.block(api_environment={"CONFIG": OUTSIDE})) as context, ran(small) as api:
         now, started = datetime.now(UTC), ticks()
         context.state.frozen.write([Frozen(Identity(api.pid, start_of(api.pid)), "api", "api", 0, now, now)])
         wait_until(lambda: ticks() > started + 1, what="a later time of changes")
@@ -106,6 +109,8 @@ def house(small: SmallWorkload) -> SmallWorkload:
     for name, content in (CONF | RESULTS).items():
         (small.root / name).parent.mkdir(exist_ok=True)
         (small.root / name).write_bytes(content)
+    (small.root / OUTSIDE).parent.mkdir()
+    (small.root / OUTSIDE).write_text("threshold: 1")
     for folder in (".git", "__pycache__"):
         (small.root / folder).mkdir(exist_ok=True)
     with closing(sqlite3.connect(small.root / "state.db")) as state, state:
@@ -125,7 +130,7 @@ def tell(small: SmallWorkload, context: RunContext, seals: list[Seal], models: S
     """What a recovery that starts the API tells."""
     touched = find_touched(context, models)
     context.log.write("uncordoned", "")
-    newer, since = find_newer(context, models, seals), datetime.now(UTC)
+    newer, since = find_newer(context, models, seals, ProcessApi(context).find_outside()), datetime.now(UTC)
     files = {name: small.root / name for name in newer}
     pids = set[int]()
     with watch_opens(files, lambda: pids) as opened, ran(small) as api:
@@ -163,6 +168,24 @@ def test_what_was_changed_after_the_start_of_the_api_and_before_the_freeze_is_to
         told = tell(house, context, seals, models)
     assert "after the API had started" in " ".join(told.values())
     assert {each.replace("__pycache__/feature.cpython-311.pyc", "feature.py") for each in told} == {name}
+
+
+@pytest.mark.parametrize("late", [(OUTSIDE,), ()], ids=["before", "after"])
+def test_a_file_outside_the_root_that_the_start_names_counts_too(house: SmallWorkload, late: tuple[str, ...]) -> None:
+    with stopped(house, *late) as (context, seals, models):
+        if not late:
+            change(house.root / OUTSIDE)
+        ((name, told),) = tell(house, context, seals, models).items()
+    assert name == os.path.normpath(house.root / OUTSIDE)
+    assert told.startswith(f"{name} was changed at ")
+
+
+def test_what_a_container_mounts_from_outside_the_root_counts_and_what_has_the_root_in_it_does_not(
+    house: SmallWorkload,
+) -> None:
+    folder, file = house.root.parent / "etc of it", os.path.normpath(house.root / OUTSIDE)
+    assert find_mounted([str(folder), "", "/", str(house.root.parent), str(house.root)], house.root) == {file}
+    assert find_mounted([file], house.root) == {file}
 
 
 @pytest.mark.parametrize("name", ["conf/settings.json", "feature.py"])
