@@ -401,6 +401,7 @@ def test_what_came_or_was_written_between_two_runs_is_taken_by_the_second(
     assert not (scene.home / "evidence.3").exists()
 
 
+@pytest.mark.soak
 def test_a_torn_model_that_stays_as_it_was_is_not_taken_again(scene: Scene) -> None:
     (scene.small.root / "models/torn.pkl").write_bytes(pickle.dumps([*range(99)])[:-9])
     state = scene.evacuate()

@@ -126,6 +126,7 @@ def run_of(subject: str, body: str, state: State[Any]) -> UUID:
         return run.id
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("state", "sent"),
     [

@@ -105,6 +105,7 @@ def a_script() -> Script:
     return script_of(asked, {"run": RUN, "deployment": DEPLOYMENT, "name": "real1"}, frozenset({FLOW}))
 
 
+@pytest.mark.soak
 def test_a_script_begins_with_the_question_that_found_the_run() -> None:
     assert [each.path for each in a_script().asked[:3]] == [POLL, f"/flow_runs/{RUN}/set_state", BLOCK]
     assert a_script().before_freeze == 3

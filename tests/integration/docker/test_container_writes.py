@@ -41,6 +41,7 @@ def heard(small: SmallWorkload, containers: Containers, script: str, **changes: 
     return found
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("script", [SHORT, LONG, CHILDREN])
 def test_what_runs_in_a_container_of_the_block_writes_no_more_after_the_stop(
     small: SmallWorkload, containers: Containers, monkeypatch: pytest.MonkeyPatch, script: str

@@ -135,6 +135,7 @@ def test_what_a_real_process_served_is_brought_back_and_goes_on_record(
     assert (entry["object"], entry["result"]) == (wanted, models.before.summary)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("environment", "answer"),
     [

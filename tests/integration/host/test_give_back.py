@@ -121,6 +121,7 @@ def begun(small: SmallWorkload) -> EarlyFreeze:
     return early
 
 
+@pytest.mark.sample(3)
 @each_wrapper
 def test_after_a_thaw_the_training_really_goes_on(small: SmallWorkload, name: str, *, in_shell: bool) -> None:
     with wrapped(small, name, in_shell=in_shell) as one:
@@ -135,6 +136,7 @@ def test_after_a_thaw_the_training_really_goes_on(small: SmallWorkload, name: st
             assert context.state.above.read() == []
 
 
+@pytest.mark.sample(3)
 @each_wrapper
 def test_a_refused_start_gives_it_back_as_well(small: SmallWorkload, name: str, *, in_shell: bool) -> None:
     with wrapped(small, name, in_shell=in_shell) as one:
@@ -173,6 +175,7 @@ def test_after_a_finished_run_no_wrapper_is_left(
             wait_until(lambda: b"it is 42" in one.terminal.output, 10, "the answer of the shell")
 
 
+@pytest.mark.sample(3)
 @each_wrapper
 def test_a_newcomer_that_an_uncordon_ends_leaves_no_wrapper(small: SmallWorkload, name: str, *, in_shell: bool) -> None:
     block = small.block()

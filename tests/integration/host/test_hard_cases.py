@@ -385,7 +385,7 @@ ANY_PROGRAM = r"-u src/train\.py .*--mode full"
 BORROWED = ["bash", "-zsh", "vim", "tail", "sudo", "prefect", "sshd: x", "tmux: server", "systemd"]
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("program", "name"),
     [

@@ -208,6 +208,7 @@ def test_a_recovery_offers_the_line_that_has_the_model_proven(small: SmallWorklo
     assert json.loads(line) == [".ubj", ".npz", ".onnx"]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("name", "fields", "line"),
     [

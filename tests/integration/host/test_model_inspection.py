@@ -268,6 +268,7 @@ def test_the_operator_s_own_classes_can_be_allowed(small: SmallWorkload) -> None
             assert outcomes(judged(context)) == {"builtin": expected}
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("beside", "outcome"),
     [

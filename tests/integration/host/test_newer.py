@@ -150,6 +150,7 @@ def test_a_training_and_an_api_that_write_their_own_files_make_no_doubt(house: S
         assert tell(house, context, seals, models) == {}
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", CONF)
 def test_what_was_changed_after_the_stop_is_told(house: SmallWorkload, name: str) -> None:
     """Configuration, code with a password, and a second model were changed, and the word was Recovered."""
@@ -160,6 +161,7 @@ def test_what_was_changed_after_the_stop_is_told(house: SmallWorkload, name: str
         assert "after the stop" in told[name]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", CONF)
 def test_what_was_changed_after_the_start_of_the_api_and_before_the_freeze_is_told(
     house: SmallWorkload, name: str

@@ -49,6 +49,7 @@ def test_a_sound_host_is_ready_and_nothing_is_touched(world: World) -> None:
     assert patient.writer.head(patient.seen.key)
 
 
+@pytest.mark.sample(30)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_each_fault_is_named(world: World, fault: Fault) -> None:
     if any(name.startswith("workload/") for name in fault.weights):

@@ -263,6 +263,7 @@ def test_a_shared_writable_mapping_is_open_for_writing(small: SmallWorkload, tmp
 WATCH = "libc = ctypes.CDLL(None); f = libc.inotify_init(); libc.inotify_add_watch(f, {}.encode(), 0x100)"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("code", "words"),
     [

@@ -72,6 +72,7 @@ def test_a_model_that_the_answer_names_and_nobody_takes_is_told_with_a_line(
     assert 'model_at = ""' in sentence
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("names", "models", "field"),
     [

@@ -267,12 +267,13 @@ def _play(play: Any, case: Case, folder: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("case", _params(case for kind, scene in WORKLOADS for case in _cases(kind, scene)))
 def test_no_word_about_a_workload_is_false(case: Case, tmp_path: Path) -> None:
     _play(play_workload, case, tmp_path)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "case", _params(case for kind in ("alone", "beside") for scene in HARMLESS for case in _cases(kind, scene))
 )

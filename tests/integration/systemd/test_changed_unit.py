@@ -13,6 +13,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("changed", CHANGES)
 def test_a_service_whose_unit_or_its_file_was_changed_comes_back_otherwise_than_it_ran(
     host: BootedHost, tmp_path: Path, changed: str

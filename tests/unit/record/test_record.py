@@ -390,6 +390,7 @@ def test_the_state_tells_the_verdict_in_japanese_as_well(context: RunContext, wo
     )
 
 
+@pytest.mark.sample(18)
 @pytest.mark.parametrize("recovery", [None, "no answer from /health", Recovery(NOW, WHO, "HTTP 200", "0" * 64)])
 @pytest.mark.parametrize("word", Word)
 @pytest.mark.parametrize("reached", [False, True])

@@ -71,6 +71,7 @@ def evacuated(root: Path, script: str, *, hub: bool = True, above: Sequence[str]
             os.waitpid(api.identity.pid, 0)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "told"),
