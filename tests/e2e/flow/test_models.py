@@ -78,7 +78,7 @@ def test_a_judge_that_fails_stops_neither_the_seal_nor_the_upload(
 
 
 @pytest.mark.soak
-def test_recovery_brings_back_the_model_that_the_block_names_and_no_newer_one(hostile: Scene) -> None:
+def test_recovery_brings_back_the_model_that_was_served_not_the_blocks_and_no_newer_one(hostile: Scene) -> None:
     hostile.save(workload=hostile.small.block(api_environment={"MODEL_PATH": "models/model_sound.joblib"}))
     models = hostile.small.root / "models"
     for number, kind in enumerate(("sound", "builtin", "torn", "evil", "bomb")):
@@ -88,7 +88,7 @@ def test_recovery_brings_back_the_model_that_the_block_names_and_no_newer_one(ho
     assert state.name == "Verified", state.message
     entries = [json.loads(line) for line in (hostile.home / "custody.jsonl").read_text().splitlines()]
     (proven,) = [entry for entry in entries if entry["action"] == "model proven"]
-    assert proven["object"] == "models/model_sound.joblib"
+    assert proven["object"] == "models/model_builtin.joblib"
 
 
 @pytest.mark.soak
