@@ -102,6 +102,7 @@ def _copying(target: Target, room: Room) -> Copying:
 
 
 def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
+    """Copy what patterns name. What changed meanwhile is kept, and is a loss too, here as below."""
     patterns = source.patterns or target.globs[source.field]
     names, losses = find_names(os.fsencode(target.root), patterns)
     yield from losses
@@ -110,7 +111,7 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Los
     for name in names:
         if item := copying.take(name):
             nothing = False
-            yield item
+            yield from _with_unsteady(item)
     if nothing and source.field not in target.elsewhere:
         more = f" or {len(patterns) - _NAMED} other patterns" if len(patterns) > _NAMED else ""
         inside = _IN_CONTAINERS if target.container_selectors and not source.patterns else ""
@@ -118,7 +119,7 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Los
 
 
 def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
-    """Copy what no pattern names and is not the evacuation's own. What changed meanwhile is kept, and is a loss too."""
+    """Copy what no pattern names and is not the evacuation's own."""
     beside = [each for field in source.beside for each in target.globs[field]]
     names, losses = left_over(os.fsencode(target.root), target.globs[source.field], beside)
     yield from losses
@@ -131,11 +132,15 @@ def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken
         if any(place.is_relative_to(each) for each in target.apart):
             continue
         if item := _left_out(target, name, place) or copying.take(name):
-            yield item
-        if isinstance(item, Taken) and (why := unsteady(item.file.stored, item.file.note)):
-            yield Loss(item.file.source, Outcome.FAILED, f"{why}; what is kept of it mixes several moments")
+            yield from _with_unsteady(item)
     if len(names) > source.max_files:
         yield Loss(source.field, Outcome.TRUNCATED, f"the first {source.max_files} of {len(names)} files")
+
+
+def _with_unsteady(item: Taken | Loss) -> Iterator[Taken | Loss]:
+    yield item
+    if isinstance(item, Taken) and (why := unsteady(item.file.stored, item.file.note)):
+        yield Loss(item.file.source, Outcome.FAILED, f"{why}; what is kept of it mixes several moments")
 
 
 def _left_out(target: Target, name: bytes, place: Path) -> Loss | None:

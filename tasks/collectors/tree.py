@@ -57,7 +57,8 @@ def _open_files(pid: int) -> Iterator[dict[str, Any]]:
     for number, to in descriptors(pid):
         with suppress(FileNotFoundError):
             info = fields(text(pid, f"fdinfo/{number}"))
-            yield {"descriptor": number, "to": to, "position": info.get("pos"), "flags": info.get("flags")}
+            state = {"position": info.get("pos"), "flags": info.get("flags"), "inode": info.get("ino")}  # of Linux 5.14
+            yield {"descriptor": number, "to": to, **state}
 
 
 def _threads(pid: int) -> Iterator[dict[str, Any]]:

@@ -6,19 +6,30 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
+from tasks.containment.containers.pause import WorkloadContainers
 from tasks.custody.audit.facts import read_coverage
-from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.artifact import unsteady
-from tasks.custody.evidence.keys import COVERAGE, LATEST, claim_key, latest_key
+from tasks.custody.evidence.keys import CONTAINERS, COVERAGE, IN_CONTAINER, LATEST, claim_key, latest_key
+from tasks.custody.incident.description import leads_to
 from tasks.custody.incident.incident import is_ahead
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import Act, LatestPolicy, ObjectRef, Promotion
 from tasks.custody.store.latest_plan import surplus_of, unsure_of
 from tasks.custody.store.objects import latest_held
+from tasks.evidence.being_written import BEING_WRITTEN, find_being_written
 from tasks.evidence.seal import read_manifest
 from tasks.latest.history import History, history
 from tasks.latest.transaction import ChangeRequest, LatestBusy, NotOurs, change_latest
-from tasks.models.findings import EMPTY, held_back, is_model, is_result, latest_place
+from tasks.models.findings import (
+    EMPTY,
+    held_back,
+    is_model,
+    is_result,
+    latest_place,
+    sealed_findings,
+    sound_models,
+)
 from tasks.runtime.context import RunContext
 from tasks.runtime.step import step
 from tasks.runtime.store_access import StoreAccess
@@ -104,12 +115,17 @@ def _select_objects(
     Where everything stood since the first of the seals, a model that has changed since was changed by nobody known.
     """
     directory, block, store = context.directory, context.workload, context.store.latest
-    stood = not context.state.has_let_in
+    stood, is_half = not context.state.has_let_in, find_being_written(context)
     objects, held, has, taken = dict[str, ObjectRef](), dict[str, str](), set[str](), dict[str, str]()
     for sealed in seals:
         manifest = read_manifest(directory, sealed.volume)
         back = held_back(directory, sealed.volume, manifest.files, block)
         places = {file.stored: place for file in manifest.files if (place := latest_place(file, block))}
+        sound = {file.stored for file in sound_models(manifest.files, sealed_findings(directory, sealed.volume))}
+        going = (file for file in manifest.files if file.stored in places.keys() - sound - back.keys())
+        back |= {file.stored: BEING_WRITTEN for file in going if is_half(file)}
+        rivals = _find_rivals(context, manifest.files)
+        back |= {stored: why for stored, why in rivals.items() if stored in places}
         for file in manifest.files:
             free = back.get(file.stored) == EMPTY and not is_result(file, block)
             if free and not ((there := store.head(latest_key(places[file.stored]))) and there.size):
@@ -124,6 +140,23 @@ def _select_objects(
         objects |= latest_held(manifest, context.incident.snapshot, passed)
         has |= {latest_key(places.get(file.stored, file.stored)) for file in manifest.files}
     return objects, held, frozenset(has)
+
+
+def _find_rivals(context: RunContext, files: Sequence[StoredFile]) -> dict[str, str]:
+    """Return which files of a container another container has otherwise, each with why it is held back.
+
+    The name in latest/ is that of whose turn came first. What the API's container has is what was served.
+    """
+    api = WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1])
+    own = f"{IN_CONTAINER}{api.name}" if api else None
+    others = [file for file in files if file.stored.startswith(f"{CONTAINERS}/")]
+    rivals = {file.stored.split("/", 2)[2]: file for file in others}
+    return {
+        file.stored: f"{IN_CONTAINER}{rival.stored.split('/')[1]} it is another コンテナごとに異なる"
+        for file in files
+        if file.note.startswith(IN_CONTAINER) and file.note != own
+        if (rival := rivals.get(file.stored)) and rival.sha256 != file.sha256
+    }
 
 
 def _describe_held(held: dict[str, str]) -> str:

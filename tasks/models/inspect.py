@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -30,6 +30,7 @@ from tasks.custody.models.inspection import (
     plain_all,
 )
 from tasks.custody.store.manifest import digest
+from tasks.evidence.being_written import BEING_WRITTEN, find_being_written
 from tasks.evidence.left_alone import left_alone, steady
 from tasks.evidence.model_served import doubts_since_start, model_served
 from tasks.host.workload import interpreter_of
@@ -70,7 +71,8 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     files = {file.stored: file for item in ours for file in item.files}
     models = {file for file in files.values() if is_model(directory, volume, file, block)}
     since = min((item.started_at for item in ours if not models.isdisjoint(item.files)), default=None)
-    found = Inspection(tuple(_judge_all(_Judge(directory, volume, block, context.cancelled, since), models)))
+    judge = _Judge(directory, volume, block, context.cancelled, find_being_written(context), since)
+    found = Inspection(tuple(_judge_all(judge, models)))
     if models:
         directory.write(directory.evidence_dir(volume) / MODELS, found.to_bytes())
     for finding in found.findings:
@@ -98,7 +100,7 @@ def judge_again(
     once.
     """
     named, directory, block = {file.stored: file for file in files}, context.directory, context.workload
-    judge = _Judge(directory, volume, block, context.cancelled)
+    judge = _Judge(directory, volume, block, context.cancelled, find_being_written(context))
 
     def again(finding: ModelFinding) -> ModelFinding:
         context.cancelled.check()
@@ -152,12 +154,16 @@ def _unknown(reason: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Judge:
-    """Judges the models of one evidence folder, within a time for all. `since` is before they were hashed."""
+    """Judges the models of one evidence folder, within a time for all. `since` is before they were hashed.
+
+    `is_half` says of which a writer was frozen.
+    """
 
     directory: IncidentDirectory
     volume: int
     block: Workload
     cancelled: Cancellation
+    is_half: Callable[[StoredFile], bool]
     since: datetime | None = None
     until: float = field(default_factory=lambda: time.monotonic() + _ALL_SECONDS)
 
@@ -179,6 +185,8 @@ class _Judge:
         path = self.directory.locate(self.volume, file)
         with path.open("rb") as opened:
             fields = read_model(file.path, opened, seconds, self.block)
+            if fields["reason"] == TRUSTED_FORMAT and self.is_half(file):
+                return _unknown(f"nobody reads its format, and {BEING_WRITTEN}")
             alone = self.since and left_alone(path, file, 0, self.since.timestamp())
             if file.in_place and not alone and digest(path) != file.sha256:
                 return {"outcome": Soundness.TORN, "reason": "it changed while it was judged"}

@@ -11,6 +11,11 @@ _LOG: Final = re.compile(r".*\.(err|log|out)([.-][\d.-]+)?", re.IGNORECASE | re.
 _UNSTEADY: Final = ("it changed while it was read", "it was truncated while it was read", "it grew while it was read")
 
 
+def is_log(stored: str) -> bool:
+    """Return whether a stored file is a log, which is of use at any length."""
+    return bool(_LOG.fullmatch(stored)) or stored.startswith("logs/")
+
+
 def unsteady(stored: str, note: str) -> str:
     """Return why a copy may mix several moments; empty if it is consistent. A log that only grew is consistent."""
     matches = [words for words in _UNSTEADY if words in note]

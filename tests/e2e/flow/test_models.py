@@ -9,12 +9,29 @@ import joblib
 import numpy as np
 import pytest
 
+from tasks.evidence.being_written import BEING_WRITTEN
 from tasks.models import inspect as inspect_models
 from tests.integration.host.test_model_inspection import Calls, bomb, estimator, read_endless_ones_briefly
 from tests.support.scenes import Scene, steps_of
+from tests.support.workloads import wait_until
 
 SECRET = "ghp" + "_" + "Z9y8X7w6V5u4T3s2R1q0P9o8N7m6L5k4J3i2"
 BOMB_MIB = 256
+
+HALF = """
+import time
+held = []
+for name in ("artifacts/whole.csv", "models/whole.safetensors"):
+    with open(name, "w") as file:
+        file.write("x,y\\n1,2\\n")
+for name in ("artifacts/cv.csv", "models/net.safetensors", "logs/fit.log"):
+    file = open(name, "a")
+    file.write("x,y\\n1,")
+    file.flush()
+    held.append(file)
+open("ready", "w").close()
+time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -61,6 +78,23 @@ def test_all_models_are_evidence_only_the_sound_one_is_promoted_and_a_run_that_c
         for words in ("joblib is torn", "model_evil.joblib is suspect: would import posix.mknod", "is unknown"):
             assert words in told
         assert "sklearn.linear_model._logistic.LogisticRegression" in told
+
+
+def test_what_a_writer_was_at_when_it_was_frozen_is_evidence_and_does_not_replace_what_is_whole(scene: Scene) -> None:
+    """Half a table, and half a model that nobody reads, were put over whole ones."""
+    root = scene.small.root
+    (root / "src/train.py").write_text(HALF)
+    scene.save(workload=scene.small.block(models=["models/*"], model_formats=[".safetensors"]))
+    scene.small.start()
+    wait_until((root / "ready").exists, what="what it writes")
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert names(scene, "snapshots/") >= {"cv.csv", "net.safetensors", "whole.csv", "whole.safetensors", "fit.log"}
+    for kind, held, there in (("artifacts", "cv.csv", "whole.csv"), ("models", "net.safetensors", "whole.safetensors")):
+        assert there in names(scene, f"latest/{kind}/")
+        assert held not in names(scene, f"latest/{kind}/")
+    assert "fit.log" in names(scene, "latest/logs/")
+    assert f"artifacts/cv.csv ({BEING_WRITTEN})" in json.dumps(verdict(scene, 1), ensure_ascii=False)
 
 
 def test_a_judge_that_fails_stops_neither_the_seal_nor_the_upload(

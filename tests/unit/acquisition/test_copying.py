@@ -206,8 +206,10 @@ def test_a_file_whose_time_is_set_back_after_a_change_is_still_known_to_have_cha
         os.utime(log, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     during(monkeypatch, forge)
-    (file,) = taken(FILES, target(root), folder)[0].values()
+    files, losses = taken(FILES, target(root), folder)
+    (file,), (loss,) = files.values(), losses.values()
     assert file.note == "it changed while it was read"
+    assert "mixes several moments" in loss
     assert file.sha256 == digest(folder / "logs/a.log")
 
 

@@ -3,6 +3,7 @@
 import pickle
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 from blocks.directory import DirectoryStore
 from blocks.rehearsal import RehearsalStore
 from tasks.custody.errors import Denied
-from tasks.custody.evidence.acquisition import Seal
+from tasks.custody.evidence.acquisition import Seal, StoredFile
 from tasks.custody.evidence.keys import snapshot_folder
 from tasks.custody.incident.verdict import Verdict, Word
 from tasks.custody.store.latest import LatestPolicy, Promotion
+from tasks.custody.store.manifest import digest_bytes
 from tasks.evidence.collect import collect
 from tasks.evidence.seal import read_manifest, seal
 from tasks.latest.history import read_transaction
@@ -79,6 +81,29 @@ def test_only_a_verified_incident_promotes(context: RunContext, place: MemorySto
     assert done.summary == f"latest/ was left as it is: the incident is {word}"
     assert done.is_complete
     assert not [*place.list("latest/"), *place.list("promotions/")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", ["a,b\n3,4\n", "a,b\n1,2\n"])
+def test_what_two_containers_have_otherwise_under_one_name_is_in_latest_from_neither(
+    context: RunContext, place: MemoryStore, other: str
+) -> None:
+    folder = context.directory.evidence_dir(1)
+    texts = {"artifacts/scores.csv": "a,b\n1,2\n", "containers/web/artifacts/scores.csv": other}
+    files = []
+    for stored, text in texts.items():
+        (folder / stored).parent.mkdir(parents=True)
+        (folder / stored).write_text(text)
+        note = "in container web" if stored.startswith("containers/") else "in container fit"
+        sha256 = digest_bytes(text.encode())
+        files.append(StoredFile(stored, "/app/artifacts/scores.csv", len(text), sha256, None, note=note))
+    evidence = replace(made(collect.fn(context, "logs")), collector="container_files", files=tuple(files))
+    one: Seal = made(seal.fn(context, 1, (evidence,)))
+    offload.fn(context, (one,), one)
+    done = promoted(context, one)
+    is_same = len({*texts.values()}) == 1
+    assert bool(place.head("latest/artifacts/scores.csv")) == is_same
+    assert ("artifacts/scores.csv (in container web it is another" in done.summary) == (not is_same)
 
 
 @pytest.mark.slow
