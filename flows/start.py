@@ -1,5 +1,6 @@
 """Begin the command `evacuation`: a Ctrl-C during its first imports is answered like any later one."""
 
+import os
 import signal
 
 
@@ -8,6 +9,9 @@ def main() -> None:
     early = list[int]()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda number, _: early.append(number))
+    from tasks.system.programs import trusted_path
+
+    os.environ["PATH"] = trusted_path()
     from flows.cli import main as run_typed
 
     run_typed(early)

@@ -15,6 +15,7 @@ from tasks.acquisition.collector import Incomplete, NothingThere, ProgramOutput,
 from tasks.custody.evidence.acquisition import Outcome, worst
 from tasks.custody.evidence.redact import redact
 from tasks.system.accounts import NOGROUP, groups_of
+from tasks.system.programs import trusted_path
 
 _WORDS: Final = 300
 _COMPLAINT: Final = 4096
@@ -31,7 +32,7 @@ _PARTLY: Final = "not seeing messages from other users"  # journalctl shows what
 
 def run(command: ProgramOutput, target: Target) -> bytes:
     """Return the program's output, redacted. What is only a part raises Incomplete with all that it lacks."""
-    if not shutil.which(command.argv[0]):
+    if not shutil.which(command.argv[0], path=trusted_path()):
         raise NothingThere(f"{command.argv[0]} is not installed")
     with _start(command, target) as process:
         output, complaint, cut = _listen(process, command, target.limit)
@@ -57,9 +58,8 @@ def _start(command: ProgramOutput, target: Target) -> subprocess.Popen[bytes]:
     user = owner(target) if command.as_owner and os.geteuid() == 0 else None
     return subprocess.Popen(
         command.argv,
-        cwd=target.root,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
-        | dict(command.environment),
+        cwd=target.root if command.as_owner else "/",
+        env={"PATH": trusted_path(), "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"} | dict(command.environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from tasks.system.files.open_beneath import real_name
+from tasks.system.files.open_beneath import open_regular_at, real_name
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BLOCK: Final = 1 << 20
@@ -75,9 +75,9 @@ def digest_in_time(descriptor: int, until: float) -> str | None:
 def digest_of(path: Path, until: float) -> str | None:
     """Return the SHA-256 of a path that may be a link; None also if it is no regular file or unreadable."""
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_regular_at(path, follow=True)
         try:
-            return digest_in_time(descriptor, until) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+            return digest_in_time(descriptor, until)
         finally:
             os.close(descriptor)
     return None

@@ -20,6 +20,7 @@ from tasks.acquisition.searching import search_items
 from tasks.collectors import find_collector
 from tasks.custody.evidence.acquisition import Loss, StoredFile
 from tasks.custody.evidence.secrets_in_files import Search
+from tasks.system.programs import trusted_path
 from tasks.system.redaction import redact_for
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def main(find: Callable[[str], Collector] = find_collector) -> None:
     name, folder = sys.argv[1:]
     target = Target(**json.load(sys.stdin))
     os.umask(0o077)
+    os.environ["PATH"] = trusted_path()
     redact_for(Path(target.salt), target.patterns)
     limit_memory()
     what = find(name)

@@ -17,8 +17,8 @@ from typing import Final
 
 from tasks.host.process.process import Process
 from tasks.host.starter import Names, Starter, StarterKind, entry
+from tasks.system.files.open_beneath import open_regular_at
 
-_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _MOST: Final = 1 << 16
 _SCRIPT: Final = 1 << 14
 _FILES: Final = 500
@@ -121,10 +121,10 @@ def _account(path: Path) -> int:
 
 def _text(path: str, owners: Collection[int], anybody: int = 0) -> str:
     """Return the beginning of a regular file of these accounts, or of one with a bit of `anybody` in its mode."""
-    descriptor = os.open(path, _FLAGS)
+    descriptor = open_regular_at(path)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or not (status.st_uid in owners or status.st_mode & anybody):
+        if not (status.st_uid in owners or status.st_mode & anybody):
             raise PermissionError(path)
         return file.read(_MOST).decode(errors="replace")
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from tasks.host.unit.kept_down import UNANSWERED, condition
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
+from tasks.system.programs import trusted_path
 from tasks.system.unit_files import BOOTED
 
 _SECONDS: Final = 10.0
@@ -204,6 +205,14 @@ def _failure(command: Sequence[str], seconds: float) -> str:
 
 
 def _run(command: Sequence[str], seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # found by PATH, as a person's shell would
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False
+    around = {**os.environ, "PATH": trusted_path()}
+    return subprocess.run(
+        command,
+        cwd="/",
+        env=around,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )

@@ -48,7 +48,15 @@ def open_below(root: bytes, name: bytes) -> int:
     Its type is checked before it is opened: opening a FIFO unblocks its writer, and opening some devices has effects.
     """
     with opened_parent(root, os.fsdecode(name)) as (folder, last):
-        seen = os.open(last, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        return open_regular_at(last, folder)
+
+
+def open_regular_at(name: str | Path, folder: int | None = None, *, follow: bool = False) -> int:
+    """Open a regular file. Raises NoFile for other types, which are not opened, and OSError for a link.
+
+    With `follow` a link is followed.
+    """
+    seen = os.open(name, os.O_PATH | (0 if follow else os.O_NOFOLLOW) | os.O_CLOEXEC, dir_fd=folder)
     try:
         mode = os.fstat(seen).st_mode
         if stat.S_ISLNK(mode):
