@@ -25,10 +25,11 @@ from tasks.acquisition.copying import Copying
 from tasks.acquisition.matching import find_names, left_over
 from tasks.acquisition.procfs import still
 from tasks.acquisition.room import Room
+from tasks.acquisition.searching import why_withheld, withhold
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.artifact import unsteady
 from tasks.custody.evidence.keys import quote
-from tasks.custody.evidence.pattern import patterns_of
+from tasks.custody.evidence.pattern import matches_any, patterns_of
 from tasks.custody.store.manifest import digest_bytes
 
 _IN_CONTAINERS: Final = (
@@ -36,6 +37,7 @@ _IN_CONTAINERS: Final = (
     "コンテナの root からなら / で始める"
 )
 _NAMED: Final = 6
+_WITHHELD: Final = "withheld, as no pattern of the block names it"
 NO_SUCH_FOLDER: Final = "the block names it in folders, and the root has none of that name"
 
 
@@ -109,13 +111,22 @@ def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Los
     nothing = not losses
     copying = _copying(target, room)
     for name in names:
-        if item := copying.take(name):
+        item = copying.take(name)
+        if isinstance(item, Taken) and source.patterns and not is_named(target, name):
+            why = why_withheld(item, target, room.folder)
+            item = withhold(item, room.folder, _WITHHELD, why) if why else item
+        if item:
             nothing = False
             yield from _with_unsteady(item)
     if nothing and source.field not in target.elsewhere:
         more = f" or {len(patterns) - _NAMED} other patterns" if len(patterns) > _NAMED else ""
         inside = _IN_CONTAINERS if target.container_selectors and not source.patterns else ""
         raise NothingThere(f"no file matches {', '.join(patterns[:_NAMED])}{more}{inside}")
+
+
+def is_named(target: Target, name: bytes) -> bool:
+    """Return whether a pattern or folder of the block names this file of the root."""
+    return matches_any(os.fsdecode(name), patterns_of(target.globs))
 
 
 def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:

@@ -1,6 +1,7 @@
 """Find what no pattern or folder of the block names, in the root above all: what to copy, what is left, and why."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.acquisition.matching import INSTEAD, UNREAD, build_loss, find_names, is_hidden, names_a_secret, read_link
+from tasks.acquisition.reading import read_inside
 from tasks.acquisition.room import size_on_disk
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, NOT_TAKEN, SNAPSHOT_FOLDERS, quote, unquote, volume_order
 from tasks.custody.evidence.pattern import patterns_of
+from tasks.custody.evidence.public_text import why_private
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import visible
 from tasks.system.files.atomic_files import HALF_WRITTEN
@@ -241,6 +244,19 @@ def why_unread(name: str, size: int = 0) -> str:
     if is_named_as_model(name):
         return "a model by its name, which `models` does not name"
     return f"above the {LARGEST >> 20} MiB that a file may have unnamed" if size > LARGEST else ""
+
+
+def judge(root: Path, name: bytes) -> Remainder | None:
+    """Read a file of the root. Return it as left, with its digest, if it is not known to be public; else None."""
+    path = root / os.fsdecode(name)
+    try:
+        size, data = path.stat().st_size, read_inside(root, path, LARGEST + 1)
+    except OSError as error:
+        return Remainder(name, 1, 0, f"withheld unread: {error.strerror or error}")
+    if why := why_unread(path.name, size) or why_private(path.name, data):
+        digest = f"; {size} bytes, sha256 {hashlib.sha256(data).hexdigest()}" if len(data) <= LARGEST else ""
+        return Remainder(name, 1, size, f"{why if why.startswith('withheld') else f'withheld: {why}'}{digest}")
+    return None
 
 
 def document(remainders: Sequence[Remainder]) -> dict[str, Any]:

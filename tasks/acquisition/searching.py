@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from tasks.acquisition.collector import Item, Taken, Target
+from tasks.acquisition.reading import read_below
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.public_text import MOST_READ, why_private
 from tasks.custody.evidence.secrets_in_files import Search, search
 
 _ALL: Final = "all of it"
@@ -47,16 +49,28 @@ def _copy(file: StoredFile, folder: Path) -> Path:
 
 
 def is_sensitive(search_result: Search) -> bool:
-    """Return whether a file holds what looks like a secret, or was not searched."""
+    """Return whether a file that the block names holds what looks like a secret, or was not searched."""
     return bool(search_result.hits) or search_result.unsearched.startswith(_ALL)
 
 
-def withhold(taken: Taken, folder: Path, reason: str = "withheld") -> Loss:
+def why_withheld(taken: Taken, target: Target, folder: Path) -> str:
+    """Return why a file that the block does not name is not known to be public; empty if it is, and may be kept."""
+    file = taken.file
+    try:
+        if file.in_place:
+            return why_private(file.stored, read_below(Path(target.root), file.path, MOST_READ + 1))
+        with _copy(file, folder).open("rb") as copy:
+            return why_private(file.stored, copy.read(MOST_READ + 1))
+    except OSError as error:
+        return f"not searched, {error.strerror or error}"
+
+
+def withhold(taken: Taken, folder: Path, reason: str = "withheld", why: str = "") -> Loss:
     """Remove a file from the evidence; the loss has its digest and size, by which its owner can recognise it."""
     file = taken.file
     if not file.in_place:
         with suppress(FileNotFoundError):
             _copy(file, folder).unlink()
-    why = taken.search.summary or f"not searched, {taken.search.unsearched}"
+    why = why or taken.search.summary or f"not searched, {taken.search.unsearched}"
     reason = f"{reason}: {why}; {file.size} bytes, sha256 {file.sha256}"
     return Loss(file.source or file.stored, Outcome.WITHHELD, reason)

@@ -1,6 +1,7 @@
 """Collect what no pattern or folder of the block names: code and configuration. Name what is left, and why.
 
-Nobody asked for these files, so what may hold a secret is withheld, whatever the block says of the files that it names.
+Nobody asked for these files, so what is not known to be public is withheld, whatever the block says of the files that
+it names. So it is with those that the collector lockfiles takes; what that withholds is named here too.
 
 See docs/adr/0052.
 """
@@ -13,12 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.acquisition.acquire import owners_of, take
+from tasks.acquisition.acquire import is_named, owners_of, take
 from tasks.acquisition.collector import MIB, Collector, FunctionItems, FunctionOutput, Item, Taken, Target
 from tasks.acquisition.copying import Copying
-from tasks.acquisition.remainder import Remainder, RootWalk, document, in_a_line, read_other_list
+from tasks.acquisition.matching import find_names
+from tasks.acquisition.remainder import Remainder, RootWalk, document, in_a_line, judge, read_other_list
 from tasks.acquisition.room import Room
-from tasks.acquisition.searching import is_sensitive, withhold
+from tasks.acquisition.searching import why_withheld, withhold
 from tasks.collectors.lockfiles import PATTERNS
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import CODE, CONTAINERS, FOLDERS, NOT_TAKEN, unquote
@@ -48,6 +50,8 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     remainders = [*walk.remainders, *(Remainder(unquote(each.source), 1, 0, each.reason) for each in walk.losses)]
     yield from walk.losses
     remainders += _too_large(target, walk.left_over)
+    found_by_lockfiles = [name for name in find_names(walk.root, PATTERNS)[0] if not is_named(target, name)]
+    remainders += filter(None, (judge(Path(target.root), name) for name in found_by_lockfiles))
     for each in map(Path, target.other_lists):
         try:
             remainders += read_other_list(each)
@@ -57,8 +61,8 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     copying = Copying(walk.root, room, max(0, target.limit - MIB), owners_of(target), searched=None)
     for name in walk.names:
         match copying.take(name):
-            case Taken() as item if is_sensitive(item.search):
-                reason = withhold(item, folder).reason
+            case Taken() as item if why := why_withheld(item, target, folder):
+                reason = withhold(item, folder, why=why).reason
                 with suppress(OSError):
                     reason += walk.tell_other((Path(target.root) / os.fsdecode(name)).lstat())
                 remainders.append(Remainder(name, 1, item.file.size, reason))

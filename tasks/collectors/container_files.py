@@ -1,7 +1,8 @@
 """Collect logs and files of the paused containers (layer, volumes, mounts). `docker run --rm` loses both.
 
 What a container changed in its own layer and no pattern names is taken if it is small, else listed with its reason.
-Nobody asked for these files, so what may hold a secret is withheld, whatever the block says of the files that it names.
+Nobody asked for these files, so what is not known to be public is withheld, whatever the block says of the files that
+it names.
 """
 
 import os
@@ -21,7 +22,7 @@ from tasks.acquisition.matching import UNREAD, is_hidden
 from tasks.acquisition.pouring import blocks
 from tasks.acquisition.remainder import NO_CONTENT, document, why_unread
 from tasks.acquisition.room import Room
-from tasks.acquisition.searching import is_sensitive, withhold
+from tasks.acquisition.searching import why_withheld, withhold
 from tasks.collectors.containers import place, store, to_look_into
 from tasks.custody.errors import ContainerGone, EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
@@ -197,8 +198,8 @@ class Taking:
         self.taken.add(stored)
         self.changed_room -= member.size
         match self._take(one, path, tar, member, stored):
-            case Taken() as item if is_sensitive(item.search):
-                layer.leave(path, 1, item.file.size, withhold(item, self.space.folder).reason)
+            case Taken() as item if why := why_withheld(item, self.target, self.space.folder):
+                layer.leave(path, 1, item.file.size, withhold(item, self.space.folder, why=why).reason)
             case Taken() as item:
                 yield item
             case Loss() as loss:

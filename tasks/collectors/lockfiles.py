@@ -1,6 +1,10 @@
-"""Collect the files from which environment and image were made, byte for byte, so that the run can be rebuilt."""
+"""Collect the files from which environment and image were made, byte for byte, so that the run can be rebuilt.
+
+What no pattern of the block names and is not known to be public is withheld.
+"""
 
 from tasks.acquisition.collector import Collector, Files
+from tasks.custody.evidence.keys import LOCKFILES
 
 PATTERNS = (
     *("requirements*.txt", "requirements*.in", "requirements/*.txt", "constraints*.txt"),
@@ -10,8 +14,8 @@ PATTERNS = (
 )
 
 COLLECTOR = Collector(
-    name="lockfiles",
+    name=LOCKFILES,
     answers="From what were the environment and the image made?",
     order=53,
-    sources=(Files("lockfiles", PATTERNS),),
+    sources=(Files(LOCKFILES, PATTERNS),),
 )

@@ -1,14 +1,16 @@
 """Copy what the frozen processes have open and no other collector takes: for writing out of the root, or deleted.
 
 A deleted file ends with its last process; of those that are only read the ones that lay in the root count. Nobody asked
-for these files, so small ones are taken, and models that are deleted; what may hold a secret is withheld, and what is
-left is listed with its reason, as is memory that is shared without a file's name. What only a process sees in the
-root, by mounts of its own, is lost, and told.
+for these files, so small ones are taken if they are known to be public, and models that are deleted. What is withheld
+or left is listed with its reason, as is memory that is shared without a file's name. A deleted file that the block's
+patterns name is taken unless it may hold a secret. What only a process sees in the root, by mounts of its own, is
+lost, and told.
 """
 
 import os
 import re
 import stat
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,10 +25,11 @@ from tasks.acquisition.pouring import Endless, blocks
 from tasks.acquisition.procfs import each_namespace, fields, numbers, still, text
 from tasks.acquisition.remainder import LARGEST, Remainder, document
 from tasks.acquisition.room import Room, size_on_disk
-from tasks.acquisition.searching import is_sensitive, withhold
+from tasks.acquisition.searching import is_sensitive, why_withheld, withhold
 from tasks.collectors.containers import store
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import NOT_TAKEN, OPEN, quote, stored_name
+from tasks.custody.evidence.pattern import matches_any, patterns_of
 from tasks.custody.evidence.room import places
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
@@ -36,6 +39,7 @@ from tasks.host.process.open_files import mapped_files
 _MOST_FILES: Final = 1_000
 _MOST_BYTES: Final = 64 << 20
 _MOST_OF_MODELS: Final = 4 << 30
+_SECONDS: Final = 10.0
 _DELETED: Final = b" (deleted)"
 _NO_FILE: Final = re.compile(rb"/(proc|sys)/.*|/dev/zero|/dev/shm/sem\..*", re.DOTALL)
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
@@ -137,6 +141,7 @@ def _is_there(name: bytes, key: tuple[int, int]) -> bool:
 def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Copy the small files, then write the list of the others. Yields nothing if there are none."""
     room, remainders, files, taken = Room.of(target, folder), list[Remainder](), 0, Counter[bool]()
+    until = time.monotonic() + _SECONDS
     yield from _find_lost(target)
     for each in find(target):
         if isinstance(each, Loss):
@@ -147,12 +152,13 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
         largest, most = (_MOST_OF_MODELS, _MOST_OF_MODELS) if last else (LARGEST, _MOST_BYTES)
         why = UNREAD if names_a_secret(name) else "" if size <= largest else f"above {largest >> 20} MiB"
         why = "no file, and no collector takes memory" if each.is_memory else why
-        if not why and (files >= _MOST_FILES or size > most - taken[last]):
-            why = f"after the first {_MOST_FILES} files or {most >> 20} MiB that no pattern names"
+        late = not last and time.monotonic() > until
+        if not why and (late or files >= _MOST_FILES or size > most - taken[last]):
+            why = f"after the first {_MOST_FILES} files, {most >> 20} MiB or {_SECONDS:g} s that no pattern names"
         if not why:
             match _take(each, room, most - taken[last]):
-                case Taken() as item if is_sensitive(item.search):
-                    why = withhold(item, folder).reason
+                case Taken() as item if private := _why_withheld(each, item, target, folder, last=last):
+                    why = withhold(item, folder, why=private).reason
                 case Taken() as item:
                     files += 1
                     taken[last] += item.file.size
@@ -164,6 +170,17 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
             remainders.append(Remainder(each.source, 1, size, f"{_tell(each)}: {why}", elsewhere=True))
     if remainders:
         yield store(room, f"{OPEN}/{NOT_TAKEN}", canonical(document(remainders)))
+
+
+def _why_withheld(file: OpenFile, item: Taken, target: Target, folder: Path, *, last: bool) -> str:
+    """Return why one is withheld; empty if it is not. What a pattern names, and the last of a model, may be binary."""
+    name = PurePath(os.fsdecode(file.name))
+    root = os.path.realpath(target.root)
+    inside = str(name.relative_to(root)) if name.is_relative_to(root) else ""
+    if last or (inside and matches_any(inside, patterns_of(target.globs))):
+        found = item.search
+        return (found.summary or f"not searched, {found.unsearched}") if is_sensitive(found) else ""
+    return why_withheld(item, target, folder)
 
 
 def _find_lost(target: Target) -> Iterator[Loss]:

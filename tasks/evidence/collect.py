@@ -24,6 +24,7 @@ from tasks.custody.evidence.keys import (
     CONTAINER_FILES,
     CONTAINERS,
     FOLDERS,
+    LOCKFILES,
     NOT_TAKEN,
     OPEN,
     unquote,
@@ -89,7 +90,7 @@ def _other_settings(block: Workload, what: Collector) -> str:
         "may be missing": not what.while_frozen and what.name in block.may_be_missing,
         "units": what.of_units and block.units,
         "folders": what.name == FOLDERS and (globs_of(block), block.folder_file_mb),
-        "beside": what.name == CODE and (globs_of(block), block.folder_file_mb),
+        "beside": what.name in {CODE, LOCKFILES} and (globs_of(block), block.folder_file_mb),
         "interpreter": what.of_interpreter and block.interpreter != usual and block.interpreter,
     }
     return "".join(f":{name}={value}" for name, value in differs.items() if value)

@@ -64,6 +64,7 @@ OPEN: Final = "open.files"
 SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
 FOLDERS: Final = "folders"  # the block's field, and the collector of what no pattern names in them
 CONTAINER_FILES: Final = "container_files"  # the collector of files in containers
+LOCKFILES: Final = "lockfiles"  # the collector of that from which the environment was made
 CODE: Final = "code"  # the collector of what no pattern or folder names in the root
 
 

@@ -8,7 +8,10 @@ LETTERS: Final = 13
 ARMOUR: Final = b"-----BEGIN "
 """The beginning of a private key."""
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
-    "private key": (r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----",),
+    "private key": (
+        r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----",
+        r"PuTTY-User-Key-File-\d",
+    ),
     "AWS access key": (r"AKIA[A-Z2-7]{16}(?![A-Za-z0-9])", r"ASIA[A-Z2-7]{16}(?![A-Za-z0-9])"),
     "GitHub token": (r"gh[pousr]_[A-Za-z0-9]{36,}+", r"github_pat_[A-Za-z0-9_]{36,}+"),
     "GitLab token": (r"glpat-[A-Za-z0-9_-]{20,}+",),

@@ -1,10 +1,13 @@
 """What no pattern names in the root is saved or named: no byte of it is passed over in silence."""
 
+import gzip
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,60 @@ def test_no_secret_goes_along_though_nobody_asked_for_the_file(context: RunConte
     rows = {row["name"]: row["reason"] for row in json.loads(kept[kept.rindex(b'{\n  "not_taken"') :])["not_taken"]}
     assert rows["settings.py"].startswith("withheld: value of a secret-looking name in line 1; 24 bytes, sha256 ")
     assert rows[".env"].startswith("withheld unread")
+
+
+def listed(context: RunContext, found: Evidence) -> dict[str, str]:
+    rows = json.loads((context.directory.locate(1, found.files[-1])).read_bytes())["not_taken"]
+    return {row["name"]: row["reason"] for row in rows}
+
+
+UNKNOWN = {
+    ".bash_history": b"mysql -u root -pZq7canary!X db\n",
+    "conf/rclone.conf": b"[x]\npass = Zq7canary!X\n",
+    "src/connect.py": b'engine = connect("bob", "Zq7canary!X")\n',
+    "backup.tgz": gzip.compress(b"harmless"),
+    "access.db": b"SQLite format 3\0" + bytes(range(32)) * 64,
+    "docker-compose.yml": b"environment:\n  POSTGRES_PASSWORD: Zq7canary!X\n",
+    "requirements/dev.txt": b"--extra-index-url https://bob:Zq7canary!X@pypi.example.org/simple\nnumpy\n",
+    "Dockerfile": b'CMD ["login", "-p", "Zq7canary!X"]\n',
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("in_place", [False, True])
+def test_what_nobody_named_and_is_not_known_to_be_public_is_named_and_not_kept(root: Path, *, in_place: bool) -> None:
+    for name, content in UNKNOWN.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(content)
+    with SmallWorkload(root) as small, case_of(small.block(**GLOBS)) as context:
+        if in_place:
+            context.directory = replace(context.directory, volatile=True)
+        code, locks = (made(collect.fn(context, name)) for name in ("code", "lockfiles"))
+        rows, saved = listed(context, code), {file.path for file in (*code.files, *locks.files)}
+        kept = b"".join(path.read_bytes() for path in context.directory.path.rglob("*") if path.is_file())
+    assert rows.keys() >= UNKNOWN.keys()
+    for name, content in UNKNOWN.items():
+        assert rows[name].endswith(f"{len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
+    assert saved >= {*SAVED, "requirements.txt"}
+    assert not saved & UNKNOWN.keys()
+    assert {file.in_place for file in (*code.files, *locks.files) if file.path in SAVED} == {in_place}
+    assert {each.source for each in locks.losses} == {"docker-compose.yml", "requirements/dev.txt", "Dockerfile"}
+    assert (code.lost, locks.lost) == (False, False)
+    assert b"Zq7canary!X" not in kept
+
+
+@pytest.mark.slow
+def test_what_a_pattern_names_is_taken_as_the_block_says_whoever_else_would_take_it(root: Path) -> None:
+    for name, content in UNKNOWN.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(content)
+    globs = {**GLOBS, "artifacts": [*UNKNOWN]}
+    with SmallWorkload(root) as small, case_of(small.block(**globs)) as context:
+        code, locks, artifacts = (made(collect.fn(context, name)) for name in ("code", "lockfiles", "artifacts"))
+        rows = listed(context, code)
+    assert {file.path for file in artifacts.files} == UNKNOWN.keys()
+    assert not rows.keys() & UNKNOWN.keys()
+    assert locks.losses == ()
 
 
 def test_what_a_named_folder_holds_above_the_size_that_goes_along_is_named(root: Path) -> None:

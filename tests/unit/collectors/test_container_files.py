@@ -1,5 +1,6 @@
 """What is taken from the files of containers, by an engine that answers from memory."""
 
+import hashlib
 import io
 import json
 import posixpath
@@ -160,6 +161,28 @@ def test_of_what_a_container_changed_no_more_is_taken_than_bounds_allow_and_the_
     assert engine.left["containers/a/new/b"] == (2, "after the first 64 MiB that no pattern names")
     assert engine.left["containers/a/new/d"][1].startswith("after the 1000 files and 30 s")
     assert "sha256:0" in engine.left["containers/a/image"][1]
+    assert lost == {}
+
+
+def test_what_a_container_changed_is_taken_only_if_it_is_known_to_be_public(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "/root/.bash_history": b"mysql -pZq7canary!X db\n",
+        "/root/.docker/config.json": b'{"auths":{"x":{"auth":"Ym9iOlpxN2NhbmFyeTIwMjY="}}}',
+        "/var/cache.db": bytes(range(32)) * 9,
+        "/app/state.json": b'{"epoch": 7}',
+    }
+    engine = FilesEngine(a=files)
+    engine.changes = [*files]
+    taken, lost = gathered(engine, tmp_path, monkeypatch)
+    assert set(taken) == {"containers/a/container.log", "containers/a/changed/app/state.json"}
+    sha256 = hashlib.sha256(files["/root/.bash_history"]).hexdigest()
+    assert engine.left["containers/a/root/.bash_history"] == (
+        len(files["/root/.bash_history"]),
+        f"withheld: not known to be public, line 1; 23 bytes, sha256 {sha256}",
+    )
+    assert engine.left.keys() > {f"containers/a{name}" for name in files if name != "/app/state.json"}
     assert lost == {}
 
 

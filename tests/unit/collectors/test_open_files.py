@@ -41,7 +41,7 @@ for place in (root, away):
     kept.append(open(f"{place}/held.pkl", "rb"))
     os.unlink(f"{place}/held.pkl")
 new(f"{root}/swapped.txt", b"another, which lies there").close()
-with new(f"{away}/mapped.bin", b"m" * 4096) as mapped:
+with new(f"{away}/mapped.bin", b" " * 4096) as mapped:
     memory = mmap.mmap(mapped.fileno(), 4096)
 memory[:5] = b"by it"
 kept += [os.memfd_create("own"), mmap.mmap(-1, 4096), open("/dev/null", "wb"), open("/proc/self/oom_score_adj", "w")]
@@ -103,7 +103,7 @@ def test_each_file_is_taken_or_named_once_and_no_other(context: RunContext, away
         f"{away}/state.txt": b"epoch 7",
         f"{away}/twice.txt": b"once",
         f"{away}/large.bin": b"9" * 3000,
-        f"{away}/mapped.bin": b"by it" + b"m" * 4091,
+        f"{away}/mapped.bin": b"by it" + b" " * 4091,
         f"{root}/ghost.tmp (deleted)": b"ghost.tmp",
         f"{root}/swapped.txt (deleted)": b"swapped.txt",
         f"{root}/next.joblib (deleted)": b"next.joblib",
@@ -159,6 +159,38 @@ def test_of_what_is_too_large_only_a_deleted_model_is_taken(
     names = {item.file.path for item in found if isinstance(item, Taken)}
     root = context.workload.root
     assert names == {f"{root}/next.joblib (deleted)", f"{root}/held.pkl (deleted)"}
+
+
+LOGS = """
+import os, sys
+away, root = sys.argv[1:]
+places = [f"{root}/{name}" for name in ("logs/gone.log", "logs/key.log", "scratch.tmp")]
+places += [f"{away}/away.log", f"{away}/plain.log"]
+texts = ["run 81HqDtbqAywKSOumSha3BhWN", "password=Zq7canaryX9", "p Zq7canary!X", "p Zq7canary!X", "epoch 7 loss 0.25"]
+kept = [open(place, "w") for place in places]
+for file, text in zip(kept, texts):
+    file.write(text); file.flush()
+for place in places[:3]:
+    os.unlink(place)
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_deleted_file_that_a_pattern_names_is_taken_unless_it_may_hold_a_secret(
+    context: RunContext, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody named has to be known to be public."""
+    monkeypatch.setitem(globals(), "WRITER", LOGS)
+    root = context.workload.root
+    with writing(context, away):
+        found: Evidence = made(collect.fn(context, "open_files"))
+    assert taken(context, found).keys() == {f"{root}/logs/gone.log (deleted)", f"{away}/plain.log"}
+    rows = not_taken_of(context)
+    assert "value of a secret-looking name in line 1" in rows[quote(f"{root}/logs/key.log (deleted)".encode())]
+    for name in (f"{root}/scratch.tmp (deleted)", f"{away}/away.log"):
+        assert "withheld: not known to be public, line 1; 13 bytes, sha256" in rows[quote(name.encode())]
+    assert not found.lost
 
 
 @pytest.mark.slow
