@@ -30,8 +30,8 @@ _NOT_THERE: Final = (
 _PARTLY: Final = "not seeing messages from other users"  # journalctl shows what it may and exits with 0
 
 
-def run(command: ProgramOutput, target: Target) -> bytes:
-    """Return the program's output, redacted. What is only a part raises Incomplete with all that it lacks."""
+def output_of(command: ProgramOutput, target: Target) -> tuple[bytes, str, bool]:
+    """Return the program's output as it is, what it complained of, and whether the limit has cut the output."""
     if not shutil.which(command.argv[0], path=trusted_path()):
         raise NothingThere(f"{command.argv[0]} is not installed")
     with _start(command, target) as process:
@@ -39,6 +39,12 @@ def run(command: ProgramOutput, target: Target) -> bytes:
     complained = complaint.decode(errors="replace").strip()
     if process.returncode and not cut:
         raise _refusal((complained or output.decode(errors="replace").strip()).partition("\n")[0][:_WORDS])
+    return output, complained, cut
+
+
+def run(command: ProgramOutput, target: Target) -> bytes:
+    """Return the program's output, redacted. What is only a part raises Incomplete with all that it lacks."""
+    output, complained, cut = output_of(command, target)
     if cut:
         output = output[: output.rfind(b"\n") + 1] if command.keep == "first" else output.partition(b"\n")[2]
     text = redact(output.decode(errors="backslashreplace"), digests=command.argv[0] != "journalctl")

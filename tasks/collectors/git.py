@@ -4,7 +4,9 @@ A repository's configuration can make git run programs (fsmonitor, hooks, filter
 submodules), and a filter cannot be switched off by name. So git never sees that configuration: it gets ours, a copy of
 the index, and read access to the workload's objects and files. As root it runs with the owner's rights.
 
-See docs/adr/0014.
+The difference has the lines of those changed files alone that the collector `code` would take; the others are listed.
+
+See docs/adr/0014 and docs/adr/0052.
 """
 
 import os
@@ -14,6 +16,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -23,23 +26,31 @@ from tasks.acquisition.collector import (
     Collector,
     FunctionItems,
     FunctionOutput,
+    Incomplete,
     Item,
     NothingThere,
     ProgramOutput,
     Target,
 )
-from tasks.acquisition.command import group_of, owner
+from tasks.acquisition.command import group_of, output_of, owner, run
 from tasks.acquisition.reading import read_below
+from tasks.acquisition.remainder import Remainder, document, judge
 from tasks.collectors.environment import commit, head
+from tasks.custody.evidence.acquisition import Loss, Outcome
+from tasks.custody.evidence.redact import redact
 from tasks.custody.store.manifest import canonical
 
 _INDEX_BYTES: Final = 256 * MIB
 _SHA256_LETTERS: Final = 64
 _BRANCH: Final = re.compile(r"refs/heads/[A-Za-z0-9_][\w./+@-]*")
+_DIFF: Final = ("diff", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all")
+_DIFF_FILE: Final = "git_diff.txt"
+_LEFT_FILE: Final = "git_diff_not_taken.json"
+_NAMES_BYTES: Final = MIB
+_INDEX_LINE: Final = re.compile(r"^(index [0-9a-f]{40,64}\.\.[0-9a-f]{40,64}(?: \d+)?\n)", re.MULTILINE)
 _QUESTIONS: Final = {
     "git_commit.txt": ("log", "-1", "--no-show-signature", "--no-mailmap", "--format=fuller"),
     "git_status.txt": ("status", "--porcelain=v1", "--branch", "--ignore-submodules=all"),
-    "git_diff.txt": ("diff", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all", "--full-index", "HEAD"),
     "git_untracked.txt": ("ls-files", "--others", "--exclude-standard"),
     "git_tree.txt": ("ls-files", "--stage"),
 }
@@ -48,7 +59,14 @@ _QUESTIONS: Final = {
 def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Run each git command, then list the submodules without git: it would run git in them."""
     with _own_repository(target, folder) as (place, objects):
-        words = ("git", f"--git-dir={place}", "--work-tree=.", "--no-optional-locks", "--no-pager")
+        words = (
+            "git",
+            f"--git-dir={place}",
+            "--work-tree=.",
+            "--no-optional-locks",
+            "--no-pager",
+            "--literal-pathspecs",
+        )
         around = (
             *(("GIT_OBJECT_DIRECTORY", objects), ("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", os.devnull)),
             *(("GIT_ATTR_NOSYSTEM", "1"), ("GIT_NO_LAZY_FETCH", "1")),
@@ -57,7 +75,46 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
             ProgramOutput((*words, *question), stored, as_owner=True, environment=around)
             for stored, question in _QUESTIONS.items()
         ]
-        yield from take([*commands, FunctionOutput(submodules, "git_submodules.json")], target, folder)
+        left = list[Remainder]()
+        ask = ProgramOutput(words, _DIFF_FILE, as_owner=True, environment=around)
+        others = (
+            FunctionOutput(lambda now: _diff(ask, now, left), _DIFF_FILE),
+            FunctionOutput(submodules, "git_submodules.json"),
+        )
+        yield from take([*commands, *others], target, folder)
+        if left:
+            yield from take([FunctionOutput(lambda _: canonical(document(left)), _LEFT_FILE)], target, folder)
+            files = f"{len(left)} changed file{'s'[: len(left) != 1]}"
+            reason = f"written without the lines of {files}, which {_LEFT_FILE} names"
+            yield Loss(_DIFF_FILE, Outcome.WITHHELD, reason)
+
+
+def _diff(ask: ProgramOutput, target: Target, left: list[Remainder]) -> bytes:
+    """Return the difference of the files that are known to be public; the other changed ones are `left`."""
+    found, _, cut = output_of(replace(ask, argv=(*ask.argv, *_DIFF, "--name-only", "-z", "HEAD")), target)
+    names, room = found.split(b"\0")[:-1], _NAMES_BYTES
+    shown = list[str]()
+    for name in names:
+        room -= len(name) + 1
+        if room < 0:
+            left.append(Remainder(name, 1, 0, f"after the first {_NAMES_BYTES} bytes of names"))
+        elif private := judge(Path(target.root), name):
+            left.append(private)
+        else:
+            shown.append(os.fsdecode(name))
+    lost = "the names of further changed files: the limit is reached" if cut else ""
+    data = b""
+    try:
+        if shown:  # without a name git would show all
+            data = run(replace(ask, argv=(*ask.argv, *_DIFF, "--full-index", "HEAD", "--", *shown)), target)
+    except Incomplete as part:
+        data, lost = part.data, f"{part}; {lost}".removesuffix("; ")
+    # what is left of secrets that were taken out of a file; no line of content begins like the line of the two digests
+    pieces = _INDEX_LINE.split(data.decode())
+    data = "".join(each if at % 2 else redact(each) for at, each in enumerate(pieces)).encode()
+    if lost:
+        raise Incomplete(data, Outcome.TRUNCATED, lost)
+    return data
 
 
 @contextmanager

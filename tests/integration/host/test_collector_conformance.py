@@ -175,7 +175,8 @@ def test_the_secrets_were_there_to_be_found(world: World) -> None:
     """Else the test before would show nothing."""
     shown = {file.stored for evidence in world.evidence.values() for file in generated(evidence)}
     hidden = {name for name in shown if b"[redacted:" in (world.folder / name).read_bytes()}
-    assert hidden >= {"tree.json", "git_diff.txt", "traceback.txt", "scores.json", "datasets.json", "ps_top.txt"}
+    assert hidden >= {"tree.json", "traceback.txt", "scores.json", "datasets.json", "ps_top.txt"}
+    assert "git_diff_not_taken.json" in shown
 
 
 def test_together_they_store_every_name_once_and_nothing_else(world: World) -> None:

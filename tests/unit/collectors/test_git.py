@@ -1,7 +1,9 @@
 """The repository as evidence: told of in full, and whatever is planted in it runs nothing."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -11,7 +13,8 @@ import pytest
 
 from tasks.collectors import discover
 from tasks.collectors.environment import commit
-from tasks.custody.evidence.acquisition import Outcome
+from tasks.custody.evidence.acquisition import Loss, Outcome
+from tasks.custody.evidence.keys import quote
 from tests.unit.acquisition.test_acquire import NOBODY, am_root, folder, place, root, taken, target
 
 __all__ = ["folder", "place", "root"]  # fixtures
@@ -100,6 +103,76 @@ def test_the_repository_is_told_of(root: Path, folder: Path) -> None:
     assert "the first commit" in (folder / "git_commit.txt").read_text()
     assert "train.py" in (folder / "git_status.txt").read_text()
     assert "+print('two')" in (folder / "git_diff.txt").read_text()
+
+
+CANARY = "Zq7canary!2026"
+
+
+def collected(root: Path, folder: Path) -> tuple[str, dict[str, str], dict[str, Loss]]:
+    """The difference, the changed files that it leaves out, and the losses."""
+    files, losses = taken(COLLECT_GIT, target(root), folder)
+    path = folder / "git_diff_not_taken.json"
+    rows = json.loads(path.read_bytes())["not_taken"] if path.name in files else []
+    return (folder / "git_diff.txt").read_text(), {row["name"]: row["reason"] for row in rows}, losses
+
+
+def test_the_difference_has_no_line_of_a_file_that_would_be_withheld(root: Path, folder: Path) -> None:
+    secret = {
+        ".env": f"MODE=dev\nSMTP_LOGIN=bob:{CANARY}\nSALT=9f8e7d6c5b4a39281706f5e4d3c2b1a0\n",
+        "conf/secrets.yaml": f"smtp: {CANARY}\n",
+        "conf/db.yaml": f"db:\n  password:\n    {CANARY}\nuser: bob\n",
+        "a*.yaml": "salt: 9f8e7d6c5b4a39281706f5e4d3c2b1a0\n",
+        "data.bin": "\x01\x02\x03\0",
+    }
+    public = {"train.py": "print('two')\n", "ab.yaml": "seed: 2\n", "-odd name.yaml": "seed: 3\n"}
+    repository(root)
+    (root / "conf").mkdir()
+    for name in (*secret, *public, "gone.txt"):
+        (root / name).write_text(f"before {name.encode().hex()}\n")
+    git(root, "add", ".")
+    git(root, "commit", "-m", "all")
+    (root / "gone.txt").unlink()
+    for name, text in {**secret, **public}.items():
+        (root / name).write_text(text)
+    diff, rows, losses = collected(root, folder)
+    assert rows.keys() == {*map(quote_name, secret), "gone.txt"}
+    assert {line[6:].rstrip() for line in diff.splitlines() if line.startswith("--- ")} == {*public}
+    for text in public.values():
+        assert f"+{text}" in diff
+    assert len(re.findall(r"\nindex [0-9a-f]{40}\.\.[0-9a-f]{40}", diff)) == len(public)
+    assert rows[".env"].startswith("withheld unread: by its name")
+    sha256 = hashlib.sha256(secret["conf/db.yaml"].encode()).hexdigest()
+    assert rows["conf/db.yaml"].endswith(f"line 3; {len(secret['conf/db.yaml'])} bytes, sha256 {sha256}")
+    assert losses["git_diff.txt"].outcome is Outcome.WITHHELD
+    assert "6 changed files" in losses["git_diff.txt"].reason
+    kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert CANARY.encode() not in kept
+    assert b"9f8e7d6c" not in kept
+
+
+def quote_name(name: str) -> str:
+    return quote(name.encode())
+
+
+def test_a_secret_that_was_taken_out_of_a_file_is_hidden_in_the_difference(root: Path, folder: Path) -> None:
+    repository(root)
+    (root / "conf.yaml").write_text(f"rate: 3\nlogin: bob:{CANARY}\nsalt: 9f8e7d6c5b4a39281706f5e4d3c2b1a0\n")
+    git(root, "add", ".")
+    git(root, "commit", "-m", "with it")
+    (root / "conf.yaml").write_text("rate: 4\n")
+    diff, rows, losses = collected(root, folder)
+    assert (rows, losses) == ({}, {})
+    assert "-rate: 3\n" in diff
+    assert "+rate: 4\n" in diff
+    assert CANARY not in diff
+    assert "9f8e7d6c" not in diff
+
+
+def test_where_every_changed_file_is_withheld_none_is_shown(root: Path, folder: Path) -> None:
+    repository(root)
+    (root / "train.py").write_text(f"connect('{CANARY}')\n")
+    diff, rows, _ = collected(root, folder)
+    assert (diff, [*rows]) == ("", ["train.py"])
 
 
 @pytest.mark.slow
