@@ -1,7 +1,7 @@
 """Decide whether a file that nobody named is known to be public: text that was searched whole, with nothing to hide.
 
 What is not known to be public is hidden, so a secret of unknown shape stays out too. Of source code what would be
-hidden counts where it is a string with a digit and no blank: code is full of names that look drawn at random, and of
+hidden counts where it is a word with a digit in a string: code is full of names that look drawn at random, and of
 `password=password`. Digests that say so, packages by version, files of public indexes and formats of dates are public.
 
 See docs/adr/0052.
@@ -9,6 +9,7 @@ See docs/adr/0052.
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from io import BytesIO
 from itertools import zip_longest
 from typing import Final
@@ -17,9 +18,11 @@ from tasks.custody.evidence.redact import redact
 from tasks.custody.evidence.secrets_in_files import search
 
 MOST_READ: Final = 4 << 20
+_LONGEST_LINE: Final = 1 << 16  # the redactor takes a line of systemd apart in quadratic time
 _SOURCE: Final = re.compile(r".*\.(py[ix]?|pxd|c|cc|cpp|cuh?|h|hpp|go|rs|java|jl|[jt]s)", re.IGNORECASE | re.DOTALL)
-_STRING: Final = re.compile(r"""(?:\"\"\"|''')|"[^"\n]*"|'[^'\n]*'""")
-_TOKEN: Final = re.compile(r"(?=.*\d)\S{8,}")
+_STRING: Final = re.compile(r"""(?:\"\"\"|''')|"[^"\n]*"|'[^'\n]*'|`[^`\n]*`""")
+_WORD: Final = re.compile(r"""[^\s"'`]{6,}+""")
+_DIGIT: Final = re.compile(r"\d")
 _PUBLIC: Final = re.compile(
     r"""\b(?P<label>(?:sha(?:1|224|256|384|512)|md5|content-hash)["']?[ ]?[:=][ ]?["']?)[0-9a-f]{32,128}\b"""
     r"""|https://(?:files\.pythonhosted\.org|conda\.anaconda\.org|repo\.anaconda\.com)/[\w./+-]+"""
@@ -32,6 +35,8 @@ def why_private(name: str, data: bytes) -> str:
     """Return why a file is not known to be public, by its name and content; empty if it is. In linear time."""
     if len(data) > MOST_READ:
         return f"not searched, above the {MOST_READ >> 20} MiB that are looked through unnamed"
+    if max(map(len, data.split(b"\n"))) > _LONGEST_LINE:
+        return f"not searched, a line above {_LONGEST_LINE >> 10} KiB"
     found = search(BytesIO(data), name)
     if found.hits or found.unsearched:
         return found.summary or f"not searched, {found.unsearched}"
@@ -53,7 +58,10 @@ def _first_hidden(text: str, *, is_source: bool) -> int:
     lines = enumerate(zip_longest(text.split("\n"), shown.split("\n"), fillvalue=""), 1)
     if not is_source:
         return next(number for number, (before, after) in lines if before != after)
-    hidden = {
-        each for each in Counter(_STRING.findall(text)) - Counter(_STRING.findall(shown)) if _TOKEN.fullmatch(each)
-    }
-    return next((number for number, (before, _) in lines if not hidden.isdisjoint(_STRING.findall(before))), 0)
+    hidden = Counter(_words(text)) - Counter(_words(shown))
+    return next((number for number, (before, _) in lines if not hidden.keys().isdisjoint(_words(before))), 0)
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yield the words with a digit of all strings that begin and end in one line."""
+    return (word for string in _STRING.findall(text) for word in _WORD.findall(string) if _DIGIT.search(word))
