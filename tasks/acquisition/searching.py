@@ -53,9 +53,14 @@ def is_sensitive(search_result: Search) -> bool:
     return bool(search_result.hits) or search_result.unsearched.startswith(_ALL)
 
 
-def why_withheld(taken: Taken, target: Target, folder: Path) -> str:
-    """Return why a file that the block does not name is not known to be public; empty if it is, and may be kept."""
+def why_withheld(taken: Taken, target: Target, folder: Path, *, named: bool = False) -> str:
+    """Return why a file that the block does not name is not known to be public; empty if it is, and may be kept.
+
+    One that is `named` all the same may be kept unless a secret is found in it.
+    """
     file = taken.file
+    if named:
+        return _tell(taken.search) if is_sensitive(taken.search) else ""
     try:
         if file.in_place:
             return why_private(file.stored, read_below(Path(target.root), file.path, MOST_READ + 1))
@@ -71,6 +76,9 @@ def withhold(taken: Taken, folder: Path, reason: str = "withheld", why: str = ""
     if not file.in_place:
         with suppress(FileNotFoundError):
             _copy(file, folder).unlink()
-    why = why or taken.search.summary or f"not searched, {taken.search.unsearched}"
-    reason = f"{reason}: {why}; {file.size} bytes, sha256 {file.sha256}"
+    reason = f"{reason}: {why or _tell(taken.search)}; {file.size} bytes, sha256 {file.sha256}"
     return Loss(file.source or file.stored, Outcome.WITHHELD, reason)
+
+
+def _tell(search_result: Search) -> str:
+    return search_result.summary or f"not searched, {search_result.unsearched}"

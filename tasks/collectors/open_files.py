@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
+from tasks.acquisition.acquire import is_named
 from tasks.acquisition.collector import Collector, FunctionItems, Item, Taken, Target
 from tasks.acquisition.content import FileContent, read_once
 from tasks.acquisition.matching import UNREAD, names_a_secret
@@ -25,11 +26,10 @@ from tasks.acquisition.pouring import Endless, blocks
 from tasks.acquisition.procfs import each_namespace, fields, numbers, still, text
 from tasks.acquisition.remainder import LARGEST, Remainder, document
 from tasks.acquisition.room import Room, size_on_disk
-from tasks.acquisition.searching import is_sensitive, why_withheld, withhold
+from tasks.acquisition.searching import why_withheld, withhold
 from tasks.collectors.containers import store
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import NOT_TAKEN, OPEN, quote, stored_name
-from tasks.custody.evidence.pattern import matches_any, patterns_of
 from tasks.custody.evidence.room import places
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
@@ -152,12 +152,13 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
         largest, most = (_MOST_OF_MODELS, _MOST_OF_MODELS) if last else (LARGEST, _MOST_BYTES)
         why = UNREAD if names_a_secret(name) else "" if size <= largest else f"above {largest >> 20} MiB"
         why = "no file, and no collector takes memory" if each.is_memory else why
-        late = not last and time.monotonic() > until
+        named = last or _is_named(each, target)
+        late = not named and time.monotonic() > until
         if not why and (late or files >= _MOST_FILES or size > most - taken[last]):
             why = f"after the first {_MOST_FILES} files, {most >> 20} MiB or {_SECONDS:g} s that no pattern names"
         if not why:
             match _take(each, room, most - taken[last]):
-                case Taken() as item if private := _why_withheld(each, item, target, folder, last=last):
+                case Taken() as item if private := why_withheld(item, target, folder, named=named):
                     why = withhold(item, folder, why=private).reason
                 case Taken() as item:
                     files += 1
@@ -172,15 +173,10 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
         yield store(room, f"{OPEN}/{NOT_TAKEN}", canonical(document(remainders)))
 
 
-def _why_withheld(file: OpenFile, item: Taken, target: Target, folder: Path, *, last: bool) -> str:
-    """Return why one is withheld; empty if it is not. What a pattern names, and the last of a model, may be binary."""
-    name = PurePath(os.fsdecode(file.name))
-    root = os.path.realpath(target.root)
-    inside = str(name.relative_to(root)) if name.is_relative_to(root) else ""
-    if last or (inside and matches_any(inside, patterns_of(target.globs))):
-        found = item.search
-        return (found.summary or f"not searched, {found.unsearched}") if is_sensitive(found) else ""
-    return why_withheld(item, target, folder)
+def _is_named(file: OpenFile, target: Target) -> bool:
+    """Return whether the name that it had in the root is one that the block names."""
+    name, root = PurePath(os.fsdecode(file.name)), os.path.realpath(target.root)
+    return name.is_relative_to(root) and is_named(target, os.fsencode(name.relative_to(root)))
 
 
 def _find_lost(target: Target) -> Iterator[Loss]:
