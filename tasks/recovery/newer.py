@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from glob import escape
@@ -13,6 +14,7 @@ from typing import Final, TypeAlias
 from blocks.workload import Workload
 from tasks.acquisition.remainder import CACHE, MOST_ENTRIES, read_other_list
 from tasks.collectors.code import globs_of, survey
+from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import NOT_AS_BEFORE, Recovery
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import NOT_TAKEN
@@ -22,7 +24,10 @@ from tasks.custody.models.inspection import holds_a_model, is_named_as_model
 from tasks.custody.visible import join_some, visible
 from tasks.evidence.model_served import Began, api_began, api_looks, find_change, tell_change
 from tasks.evidence.written_since import is_of_root
+from tasks.host.process.process import family
 from tasks.incident.directory import find_own_places
+from tasks.recovery.opened import Opened, watch_reads
+from tasks.recovery.process_api import is_no_api
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_before
@@ -84,6 +89,25 @@ def find_newer(
         for each in (root / name).parent.glob(f"__pycache__/{escape(PurePath(name).stem)}.*.pyc")
     }
     return changes | compiled
+
+
+def watch_newer(
+    context: RunContext, newer: Iterable[str], api: Callable[[], Identity]
+) -> AbstractContextManager[Opened]:
+    """Watch which of the newer files the start of the API opens: whoever has come since may have done it for the API.
+
+    Not so who stood before and still does, and the trainings and workers that live, unless they are of the API's own.
+    """
+    host, root, block = context.adapters.host, context.workload.root, context.workload
+    before = host.snapshot()
+
+    def find_others() -> set[int]:
+        now = host.snapshot()
+        stood = {pid for pid, each in now.items() if pid in before and before[pid].identity == each.identity}
+        others = {each.identity for each in now.values() if is_no_api(each, block)}
+        return (stood | family(now, others)) - family(now, {api()})
+
+    return watch_reads({name: root / name for name in newer}, find_others)
 
 
 def pick_read(root: Path, newer: Mapping[str, str], opened: Collection[str], since: datetime) -> dict[str, str]:

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from blocks.workload import Workload
@@ -34,7 +33,7 @@ from tasks.recovery.container_api import ContainerApi, restore_restart_policies
 from tasks.recovery.health import wait_healthy
 from tasks.recovery.image_api import ImageApi
 from tasks.recovery.models_folder import HostFolder
-from tasks.recovery.newer import find_newer, find_touched, pick_read, with_newer
+from tasks.recovery.newer import find_newer, find_touched, pick_read, watch_newer, with_newer
 from tasks.recovery.opened import Opened, watch_opens
 from tasks.recovery.prediction import try_prediction
 from tasks.recovery.process_api import ProcessApi
@@ -91,8 +90,7 @@ def recover(  # noqa: PLR0913, PLR0917
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
         newer = find_newer(context, restart.models, seals, way.find_outside())
         root, began = context.workload.root, datetime.now(UTC)
-        files = {name: root / name for name in newer}
-        with restart.watch(before) as opened, restart.watch_files(files) as read:
+        with restart.watch(before) as opened, watch_newer(context, newer, lambda: way.identity) as read:
             way.start()
             recovery = restart.prove(before, opened)
             changes = pick_read(root, newer, read(), began) | touched
@@ -215,14 +213,9 @@ class _Restart:
 
     def watch(self, before: _Before) -> AbstractContextManager[Opened]:
         """Watch which of the models below the root the API opens, also from a container that mounts them."""
-        real = ProcessApi(self.context).folder.real
-        return self.watch_files(
-            {name: file for name in {*before.names, *before.changed, self.models.chosen} if (file := real(name))}
-        )
-
-    def watch_files(self, files: Mapping[str, Path]) -> AbstractContextManager[Opened]:
-        """Watch which of these files, by name, the API opens."""
-        host = self.context.adapters.host
+        real, host = ProcessApi(self.context).folder.real, self.context.adapters.host
+        names = {*before.names, *before.changed, self.models.chosen}
+        files = {name: file for name in names if (file := real(name))}
         return watch_opens(files, lambda: family(host.snapshot(), {self.way.identity}))
 
     def require_named(self) -> None:

@@ -1,11 +1,12 @@
 """What the API that is started may read is as it was: real files, a real API of before, and the kernel's word."""
 
+import errno
 import os
 import pickle
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +20,12 @@ from tasks.custody.evidence.acquisition import Seal
 from tasks.evidence.collect import collect
 from tasks.host.process.table import start_of, ticks
 from tasks.models.inspect import judge_models
-from tasks.recovery.newer import find_newer, find_spans, find_touched, pick_read
-from tasks.recovery.opened import watch_opens
+from tasks.recovery.newer import find_newer, find_spans, find_touched, pick_read, watch_newer
 from tasks.recovery.outside_files import find_mounted
 from tasks.recovery.process_api import ProcessApi
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
+from tasks.silence.events import call
 from tests.support.run_context import case_of, made
 from tests.support.sealed_runs import seal_volumes
 from tests.support.workloads import SmallWorkload, wait_until
@@ -45,6 +46,19 @@ with sqlite3.connect("state.db") as state:
 open("ready", "w").close()
 import time; time.sleep(600)
 """
+BY_CHILDREN = """
+import subprocess, time
+subprocess.run(["sh", "-c", "T=$(cat conf/settings.json); (. ./.env; true)"], check=True)
+open("ready", "w").close()
+time.sleep(600)
+"""
+AGAIN = """
+import sys, time
+while not open(sys.argv[1]).close():
+    open(sys.argv[2], "w").close()
+    time.sleep(0.1)
+"""
+IDLE = "open('ready', 'w').close(); import time; time.sleep(600)"
 CONF = {
     "conf/settings.json": b'{"scale": 1}',
     "conf/settings.py": b'PASSWORD = "cAnArY-7f1d-Xq9"\nSCALE = 1\n',
@@ -60,10 +74,10 @@ RESULTS = {"artifacts/summary_1.json": b"{}", "models/metrics.json": b"{}", "log
 
 
 @contextmanager
-def ran(small: SmallWorkload) -> Iterator[subprocess.Popen[bytes]]:
+def ran(small: SmallWorkload, code: str = READS) -> Iterator[subprocess.Popen[bytes]]:
     """An API that has read all of it, and what a link leads to."""
     (small.root / "ready").unlink(missing_ok=True)
-    api = small.start([sys.executable, "-c", READS, *CONF, *RESULTS, "now/rules.json", OUTSIDE])
+    api = small.start([sys.executable, "-c", code, *CONF, *RESULTS, "now/rules.json", OUTSIDE])
     wait_until((small.root / "ready").exists, what="the API")
     yield api
     api.kill()
@@ -122,19 +136,26 @@ def house(small: SmallWorkload) -> SmallWorkload:
         (small.root / name / "rules.json").write_text(name)
     (small.root / "now").symlink_to("v1")
     made_at = ticks()
-    wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
+    wait_until(lambda: ticks() > made_at + 20, what="a later time of starts, also if two clocks are read late")
     return small
 
 
-def tell(small: SmallWorkload, context: RunContext, seals: list[Seal], models: SealedModels) -> dict[str, str]:
+def tell(  # noqa: PLR0913, PLR0917  what a recovery has, and what its start does
+    small: SmallWorkload,
+    context: RunContext,
+    seals: list[Seal],
+    models: SealedModels,
+    code: str = READS,
+    meanwhile: Callable[[], object] = bool,
+) -> dict[str, str]:
     """What a recovery that starts the API tells."""
     touched = find_touched(context, models)
     context.log.write("uncordoned", "")
     newer, since = find_newer(context, models, seals, ProcessApi(context).find_outside()), datetime.now(UTC)
-    files = {name: small.root / name for name in newer}
-    pids = set[int]()
-    with watch_opens(files, lambda: pids) as opened, ran(small) as api:
-        pids.add(api.pid)
+    started = list[Identity]()
+    with watch_newer(context, newer, lambda: started[0]) as opened, ran(small, code) as api:
+        started.append(Identity(api.pid, start_of(api.pid)))
+        meanwhile()
         return pick_read(small.root, newer, opened(), since) | touched
 
 
@@ -188,6 +209,71 @@ def test_what_a_container_mounts_from_outside_the_root_counts_and_what_has_the_r
     folder, file = house.root.parent / "etc of it", os.path.normpath(house.root / OUTSIDE)
     assert find_mounted([str(folder), "", "/", str(house.root.parent), str(house.root)], house.root) == {file}
     assert find_mounted([file], house.root) == {file}
+
+
+@pytest.mark.parametrize("late", [("conf/settings.json",), (".env",), ()], ids=["read by cat", "by a shell", "none"])
+def test_what_a_child_of_the_start_has_read_and_ended_counts(house: SmallWorkload, late: tuple[str, ...]) -> None:
+    with stopped(house, *late, "data/scaler.pkl") as (context, seals, models):
+        assert {*tell(house, context, seals, models, BY_CHILDREN)} == {*late}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only to root the kernel names who opens a file")
+def test_who_stood_before_and_a_training_that_was_let_in_are_not_the_api_and_a_backup_may_be(
+    house: SmallWorkload,
+) -> None:
+    late = ["conf/settings.json", "data/thresholds.json", "data/scaler.pkl"]
+
+    def read(name: str, *words: str) -> None:
+        (house.root / "reader.log").unlink(missing_ok=True)
+        house.start([sys.executable, "-c", AGAIN, name, "reader.log", *words])
+        wait_until((house.root / "reader.log").exists, what="a reader")
+
+    def read_meanwhile() -> None:
+        read(late[1], *house.training_command)
+        subprocess.run(["sha256sum", "data/scaler.pkl", "feature.py"], cwd=house.root, check=True)
+
+    with stopped(house, *late) as (context, seals, models):
+        read(late[0])
+        assert {*tell(house, context, seals, models, IDLE, read_meanwhile)} == {late[2]}
+
+
+@contextmanager
+def on_overlay(root: Path) -> Iterator[None]:
+    """The root with all that is in it lies on an overlay, as in a container."""
+    parts = {name: root.parent / f"overlay-{name}" for name in ("lowerdir", "upperdir", "workdir")}
+    for each in parts.values():
+        each.mkdir()
+    subprocess.run(["cp", "-a", f"{root}/.", parts["upperdir"]], check=True)
+    options = ",".join(f"{name}={path}" for name, path in parts.items())
+    if subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", root], check=False).returncode:
+        pytest.skip("no overlay can be mounted here")
+    made_at = ticks()
+    wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", root], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it mounts")
+@pytest.mark.parametrize("late", [("conf/settings.json",), ()], ids=["edited", "as it was"])
+def test_what_the_api_reads_on_an_overlay_counts_too(house: SmallWorkload, late: tuple[str, ...]) -> None:
+    with on_overlay(house.root), stopped(house, *late) as (context, seals, models):
+        assert {*tell(house, context, seals, models)} == {*late}
+
+
+@pytest.mark.parametrize("late", [("conf/settings.json",), ()], ids=["edited", "as it was"])
+def test_where_the_kernel_watches_no_file_a_newer_one_counts_as_read(
+    house: SmallWorkload, monkeypatch: pytest.MonkeyPatch, late: tuple[str, ...]
+) -> None:
+    def refuse(name: str, *given: object) -> int:
+        if name == "fanotify_mark":
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return call(name, *given)
+
+    monkeypatch.setattr("tasks.recovery.opened.call", refuse)
+    with stopped(house, *late) as (context, seals, models):
+        assert {*tell(house, context, seals, models)} - {"venv/late.json"} == {*late}
 
 
 @pytest.mark.parametrize("name", ["conf/settings.json", "feature.py"])
