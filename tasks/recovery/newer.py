@@ -2,37 +2,34 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
-from glob import escape
-from itertools import islice
 from pathlib import Path, PurePath
 from typing import Final, TypeAlias
 
 from blocks.workload import Workload
-from tasks.acquisition.remainder import CACHE, MOST_ENTRIES, read_other_list
-from tasks.collectors.code import globs_of, survey
+from tasks.acquisition.remainder import MOST_ENTRIES, read_other_list
+from tasks.collectors.code import globs_of
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import NOT_AS_BEFORE, Recovery
 from tasks.custody.evidence.acquisition import Seal
 from tasks.custody.evidence.keys import NOT_TAKEN
 from tasks.custody.evidence.pattern import matches_any, patterns_of
 from tasks.custody.incident.log import CustodyLog
-from tasks.custody.models.inspection import holds_a_model, is_named_as_model
+from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import join_some, visible
 from tasks.evidence.model_served import Began, api_began, api_looks, find_change, tell_change
 from tasks.evidence.written_since import is_of_root
 from tasks.host.process.process import family
-from tasks.incident.directory import find_own_places
+from tasks.recovery.inside_files import find_names
 from tasks.recovery.opened import Opened, watch_reads
 from tasks.recovery.process_api import is_no_api
 from tasks.recovery.served_model import SealedModels
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_before
 from tasks.runtime.state import IncidentState
-from tasks.system.files.open_beneath import real_name
 
 Spans: TypeAlias = Sequence[tuple[datetime, datetime]]
 _CODE: Final = frozenset({".py", ".pyc", ".so"})
@@ -71,24 +68,33 @@ def find_newer(
     `outside` are files outside the root that count too, by their full paths.
 
     What the block's patterns name, or the API writes, counts only if it is code or a model, or was changed while all
-    stood. What Python has compiled of a file stands for it.
+    stood. What Python has compiled of a file stands for it. A folder of packages, whose name ends in a slash, is told
+    if it has more files than are looked at.
     """
     root, files, spans, began = context.workload.root, models.files, find_spans(context.log), api_began(context)
-    if not began and not _has_seen_api(context.state):
+    if not began and not (spans and _has_seen_api(context.state)):
         return {}
+    since = min([*(at for at, _ in spans), *([began.at] if began else [])])
+    names, unseen = find_names(context.workload, since)
     able, written, changes = models.models_of(files), _find_written(context, seals), dict[str, str]()
-    for name in sorted({*_find_names(context.workload), *files, *outside}):
+    for name in sorted({*names, *files, *outside}):
         if change := _tell_touch(root, name, spans):
             changes[name] = change
         elif began and (change := _tell_newer(root, name, began, outside)) and (root / name).is_file():
             is_own = name not in able and (name in written or _is_output(context.workload, name))
             changes |= {} if is_own else {name: visible(change)}
-    compiled = {
-        str(each.relative_to(root)): change
-        for name, change in changes.items()
-        for each in (root / name).parent.glob(f"__pycache__/{escape(PurePath(name).stem)}.*.pyc")
+    more = {
+        name: f"{visible(name)} has more than {MOST_ENTRIES:,} files, and the rest was not looked at" for name in unseen
     }
-    return changes | compiled
+    return changes | _find_compiled(root, changes) | more
+
+
+def _find_compiled(root: Path, changes: Mapping[str, str]) -> dict[str, str]:
+    """Return what Python has compiled of changed files, each with the change of its source."""
+    folders = {PurePath(name).parent for name in changes if name.endswith(".py")}
+    compiled = [(each, path.name) for each in folders for path in (root / each).glob("__pycache__/*.pyc")]
+    sources = {str(at / "__pycache__" / name): str(at / f"{name.partition('.')[0]}.py") for at, name in compiled}
+    return {name: changes[source] for name, source in sources.items() if source in changes}
 
 
 def watch_newer(
@@ -111,9 +117,13 @@ def watch_newer(
 
 
 def pick_read(root: Path, newer: Mapping[str, str], opened: Collection[str], since: datetime) -> dict[str, str]:
-    """Return those of the newer files that the API has opened, without what it has written itself `since` its start."""
+    """Return those of the newer files that the API has opened, without what it has written itself `since` its start.
+
+    A folder that was not looked through counts in any case.
+    """
     own = {name for name in opened if not _is_code(name) and find_change(str(root), name, since, held=True)}
-    return {name: newer[name] for name in {*opened} - own}
+    unseen = {name for name in newer if name.endswith("/")}
+    return {name: newer[name] for name in {*opened} - own | unseen}
 
 
 def find_spans(log: CustodyLog) -> Spans:
@@ -164,20 +174,6 @@ def _tell_newer(root: Path, name: str, began: Began, outside: Collection[str]) -
         return tell_change(root, name, began)
     change = tell_change(Path("/"), name.removeprefix("/"), began)
     return change and f"/{change}"
-
-
-def _find_names(workload: Workload) -> Iterator[str]:
-    """Yield the files of the root, without version control and environments; of caches the models alone."""
-    walk, root = survey(workload, find_own_places(workload)), str(workload.root)
-    yield from map(os.fsdecode, walk.all_names)
-    for each in walk.remainders:
-        name, is_cache = os.fsdecode(each.name), each.reason == CACHE
-        if not Path(root, name).is_dir():
-            yield name
-        elif real_name(os.fsencode(root), each.name) is not None and (is_cache or not each.reproducible):
-            below = (f"{at}/{file}" for at, _, files in os.walk(f"{root}/{name}") for file in files)
-            names = (os.path.relpath(path, root) for path in islice(below, MOST_ENTRIES))
-            yield from (file for file in names if holds_a_model(file) or not is_cache)
 
 
 def _find_written(context: RunContext, seals: Iterable[Seal]) -> set[str]:

@@ -136,7 +136,7 @@ def house(small: SmallWorkload) -> SmallWorkload:
         (small.root / name / "rules.json").write_text(name)
     (small.root / "now").symlink_to("v1")
     made_at = ticks()
-    wait_until(lambda: ticks() > made_at + 20, what="a later time of starts, also if two clocks are read late")
+    wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
     return small
 
 
@@ -235,6 +235,80 @@ def test_who_stood_before_and_a_training_that_was_let_in_are_not_the_api_and_a_b
     with stopped(house, *late) as (context, seals, models):
         read(late[0])
         assert {*tell(house, context, seals, models, IDLE, read_meanwhile)} == {late[2]}
+
+
+PACKAGES = {
+    "venv/lib/python3/site-packages/lib/core.py": b"SCALE = 1\n",
+    "web/node_modules/scale/index.js": b"scale = 1\n",
+    "web/.venv/conda-meta/scale.json": b"[1]\n",
+}
+IMPORTS = """
+import sys, time
+sys.path.insert(0, "venv/lib/python3/site-packages")
+import lib.core
+for name in sys.argv[1:]:
+    open(name, "rb").close()
+open("ready", "w").close()
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def furnished(house: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> SmallWorkload:
+    """A workload with packages, which its API has read."""
+    (house.root / "venv/pyvenv.cfg").write_text("home = /usr/bin\n")
+    for name, content in PACKAGES.items():
+        (house.root / name).parent.mkdir(parents=True)
+        (house.root / name).write_bytes(content)
+        monkeypatch.setitem(CONF, name, content)
+    made_at = ticks()
+    wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
+    return house
+
+
+@pytest.mark.parametrize("late", [(), *((each,) for each in PACKAGES)], ids=["none", *PACKAGES])
+def test_a_package_that_was_upgraded_after_the_start_of_the_api_is_told(
+    furnished: SmallWorkload, late: tuple[str, ...]
+) -> None:
+    with stopped(furnished, *late) as (context, seals, models):
+        assert {*tell(furnished, context, seals, models)} == {*late}
+
+
+@pytest.mark.parametrize("is_upgraded", [True, False])
+def test_what_was_compiled_since_the_start_counts_only_if_its_source_was_changed(
+    furnished: SmallWorkload, monkeypatch: pytest.MonkeyPatch, *, is_upgraded: bool
+) -> None:
+    (source,) = (each for each in PACKAGES if each.endswith("core.py"))
+    for name in [*CONF]:
+        monkeypatch.delitem(CONF, name)
+    with stopped(furnished, *[source] * is_upgraded) as (context, seals, models):
+        subprocess.run([sys.executable, "-m", "compileall", "-q", furnished.root / "venv"], check=True)
+        told = tell(furnished, context, seals, models, IMPORTS)
+    compiled = f"{Path(source).parent}/__pycache__/core.{sys.implementation.cache_tag}.pyc"
+    assert {*told} == ({compiled} if is_upgraded else set())
+
+
+def test_an_environment_that_was_put_in_the_place_of_another_is_told_and_one_beside_it_is_not(
+    furnished: SmallWorkload,
+) -> None:
+    root = furnished.root
+    subprocess.run(["cp", "-a", root / "venv", root / "venv.new"], check=True)
+    made_at = ticks()
+    wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
+    with stopped(furnished) as (context, seals, models):
+        subprocess.run(["cp", "-a", root / "venv", root / "venv.train"], check=True)
+        assert {*tell(furnished, context, seals, models)} == set()
+        (root / "venv").rename(root / "venv.old")
+        (root / "venv.new").rename(root / "venv")
+        assert {*tell(furnished, context, seals, models)} == {each for each in PACKAGES if each.startswith("venv/")}
+
+
+def test_a_folder_of_packages_that_is_too_large_to_be_looked_at_is_told(
+    furnished: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.recovery.inside_files.MOST_ENTRIES", 5)
+    with stopped(furnished) as (context, seals, models):
+        assert {*tell(furnished, context, seals, models)} == {"venv/"}
 
 
 @contextmanager

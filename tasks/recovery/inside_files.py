@@ -1,0 +1,73 @@
+"""§7: find the files of the root that the API may read: all, but of folders that go whole those changed since."""
+
+import os
+from contextlib import suppress
+from datetime import datetime
+from itertools import islice
+from math import inf
+from pathlib import PurePath
+from typing import Final
+
+from blocks.workload import Workload
+from tasks.acquisition.remainder import MOST_ENTRIES, is_cache
+from tasks.collectors.code import survey
+from tasks.custody.models.inspection import holds_a_model
+from tasks.evidence.model_served import find_change
+from tasks.incident.directory import find_own_places
+from tasks.system.files.open_beneath import real_name
+
+_VERSIONS: Final = frozenset({".git", ".hg", ".svn"})
+_PACKAGES: Final = frozenset({"node_modules", ".tox", ".nox", ".eggs"})
+"""Caches by their names, whose files programs run."""
+
+
+def find_names(workload: Workload, since: datetime) -> tuple[set[str], list[str]]:
+    """Return files of the root, of caches the models alone, and the folders of packages that have more than was seen.
+
+    Of folders that go whole, such as an environment, only what was changed since. Version control is left out.
+    """
+    walk, root, unseen = survey(workload, find_own_places(workload)), workload.root, list[str]()
+    names = {*map(os.fsdecode, walk.all_names)}
+    for each in walk.remainders:
+        name = os.fsdecode(each.name).rstrip("/")
+        if not (root / name).is_dir():
+            names.add(name)
+        elif PurePath(name).name not in _VERSIONS and real_name(os.fsencode(root), each.name) is not None:
+            found, is_whole = _find_changed(str(root), name, since)
+            names |= {file for file in found if holds_a_model(file) or not _is_cached(file)}
+            unseen += [] if is_whole or not each.reproducible or _is_cached(name) else [f"{name}/"]
+    return names, unseen
+
+
+def _find_changed(root: str, name: str, since: datetime) -> tuple[list[str], bool]:
+    """Return the files below a folder that were changed since, by name, and whether that are all."""
+    found, folders, left = list[str](), [name], MOST_ENTRIES
+    while folders and left > 0:
+        at, entries = folders.pop(), list[os.DirEntry[str]]()
+        with suppress(OSError), os.scandir(f"{root}/{at}") as listed:
+            entries = [*islice(listed, left + 1)]
+        left -= len(entries)
+        is_moved = find_change(root, at, since)
+        for each in entries:
+            if each.is_dir(follow_symlinks=False):
+                folders.append(f"{at}/{each.name}")
+            elif _changed_at(root, each, is_moved=bool(is_moved)) > since.timestamp():
+                found.append(f"{at}/{each.name}")
+    return found, left >= 0 and not folders
+
+
+def _changed_at(root: str, entry: os.DirEntry[str], *, is_moved: bool) -> float:
+    """Return when a file, or a link to one, was changed; of a link out of the root, as to Python, when that file was.
+
+    Another environment has such a link too, and nobody sees by which of them the file was opened.
+    """
+    times = [0.0]
+    with suppress(OSError):
+        times.append(entry.stat().st_ctime)
+        if not entry.is_symlink() or real_name(os.fsencode(root), os.fsencode(os.path.relpath(entry.path, root))):
+            times += [entry.stat(follow_symlinks=False).st_ctime, *[inf] * is_moved]
+    return max(times)
+
+
+def _is_cached(name: str) -> bool:
+    return any(is_cache(part) and part not in _PACKAGES for part in PurePath(name).parts)
