@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePath
 from stat import S_ISDIR
@@ -31,16 +31,24 @@ from tasks.runtime.frozen import frozen_before, load_frozen
 _LINKS: Final = 40
 _LONGEST: Final = 4096
 """As many links as the kernel follows, in as long a path."""
+UNKNOWN: Final = datetime.fromtimestamp(0, UTC)
+_HALF_A_SECOND: Final = 0.5
+"""To which the log rounds how long a process had run."""
 
 
 class Began(NamedTuple):
-    """When an API had started, or, if that is not known because it `was_forked` by one that has ended, the boot."""
+    """When an API had started, or, if that is not known because it `was_forked` by one that has ended, the boot.
+
+    `UNKNOWN` if it was frozen before a reboot, and the log does not tell how long it had run.
+    """
 
     at: datetime
     was_forked: bool = False
 
     def __str__(self) -> str:
         """Return how that is told after a change."""
+        if self.at == UNKNOWN:
+            return "and when the API had started is not known 起動時刻不明"
         if self.was_forked:
             return "and the API was forked by a process that has ended: when it read it is not known"
         return f"after the API had started ({self.at:%H:%M:%S}Z)"
@@ -97,13 +105,15 @@ def tell_doubt(context: RunContext, name: str, began: Began, *, answered: bool, 
     """Return why an API that began then may serve another than the file that is at a path; empty if nothing says so.
 
     A mount over a folder, and a reload, leave no trace but what systemd tells of the one, and the API of the other.
+    After a reboot all mounts are new, and tell nothing.
     `own` are the folders at which it had mounts of its own.
     """
     block, root = context.workload, str(context.workload.root)
     if change := _tell_own_change(context, name, began):
         return _may_be_former(change)
     if not name.startswith("/"):  # else it is a container's
-        if mount := find_late_mount(root, name, began.at, context.adapters.host.systemd.mounted_at):
+        mounted_at, is_of_boot = context.adapters.host.systemd.mounted_at, began.at >= began_at(0)
+        if is_of_boot and (mount := find_late_mount(root, name, began.at, mounted_at)):
             return f"{mount}: it may have read what the mount covers マウント前の可能性"
         if point := find_point(own, root, name):
             return f"it had a mount of its own at {point}, and may have read another file there 独自マウントの可能性"
@@ -177,14 +187,27 @@ def find_change(root: str, name: str, since: datetime, *, held: bool = False) ->
 
 
 def api_began(context: RunContext) -> Began | None:
-    """Return when the first process of the API that was frozen in this boot had started; None if none is known."""
+    """Return when the first process of the API that was frozen, in any boot, had started; None if there was none."""
     if was := WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1]):
         with suppress(ValueError):
             return Began(datetime.fromisoformat(was.identity.started_at))
-    since = evacuated_again_at(context.log)
-    apis = _apis(each for each in load_frozen(context.state).values() if not since or each.seen_at > since)
-    start = min((each.since or each.identity.start for each in apis), default=None)
-    return None if start is None else Began(began_at(start), was_forked=start <= BOOT)
+    since, here = evacuated_again_at(context.log), [*load_frozen(context.state).values()]
+    apis = _apis(each for each in frozen_before(context.state) if not since or each.seen_at > since)
+    return min((_began(each, None if each in here else context.log) for each in apis), default=None)
+
+
+def _began(frozen: Frozen, log: CustodyLog | None) -> Began:
+    """Return when a process had started that was frozen in this boot, or, as the log has it, in an earlier one."""
+    start = frozen.since or frozen.identity.start
+    if log is None:
+        return Began(began_at(start), was_forked=start <= BOOT)
+    same = {"action": "frozen", "object": str(frozen.identity.pid), "at": str(frozen.frozen_at)}
+    row = next((each for each in log.entries() if same.items() <= each.items() and "ran_seconds" in each), None)
+    if row is None:
+        return Began(UNKNOWN)
+    before = (frozen.identity.start - start) / os.sysconf("SC_CLK_TCK")
+    ran = timedelta(seconds=row["ran_seconds"] + _HALF_A_SECOND + before)
+    return Began(datetime.fromisoformat(row["utc"]) - ran, was_forked=start <= BOOT)
 
 
 def _apis(processes: Iterable[Frozen]) -> list[Frozen]:

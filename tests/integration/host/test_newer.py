@@ -18,7 +18,8 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.acquisition import Seal
 from tasks.evidence.collect import collect
-from tasks.host.process.table import start_of, ticks
+from tasks.host.process.table import age_of, start_of, ticks
+from tasks.incident.layout import of_boot
 from tasks.models.inspect import judge_models
 from tasks.recovery.newer import find_newer, find_spans, find_touched, pick_read, watch_newer
 from tasks.recovery.outside_files import find_mounted
@@ -89,7 +90,9 @@ def stopped(small: SmallWorkload, *late: str) -> Iterator[tuple[RunContext, list
     """An incident that has frozen the API, ended it and sealed what the root has, after these files were changed."""
     with case_of(small.block(api_environment={"CONFIG": OUTSIDE})) as context, ran(small) as api:
         now, started = datetime.now(UTC), ticks()
-        context.state.frozen.write([Frozen(Identity(api.pid, start_of(api.pid)), "api", "api", 0, now, now)])
+        start = start_of(api.pid)
+        context.state.frozen.write([Frozen(Identity(api.pid, start), "api", "api", 0, now, now)])
+        context.log.write("frozen", str(api.pid), at=str(now), ran_seconds=round(age_of(start)))
         wait_until(lambda: ticks() > started + 1, what="a later time of changes")
         for name in late:
             change(small.root / name)
@@ -309,6 +312,39 @@ def test_a_folder_of_packages_that_is_too_large_to_be_looked_at_is_told(
     monkeypatch.setattr("tasks.recovery.inside_files.MOST_ENTRIES", 5)
     with stopped(furnished) as (context, seals, models):
         assert {*tell(furnished, context, seals, models)} == {"venv/"}
+
+
+def reboot(context: RunContext) -> None:
+    """Have what the incident has frozen be of another boot."""
+    path = context.state.frozen.path
+    path.rename(path.with_name(of_boot(path.name, "00000001")))
+    context.state.frozen = type(context.state)(context.directory).frozen
+    assert not context.state.frozen.read()
+
+
+@pytest.mark.parametrize("late", [("conf/settings.json",), ()], ids=["edited", "as it was"])
+def test_what_was_changed_before_a_reboot_and_after_the_start_of_the_api_is_told(
+    house: SmallWorkload, late: tuple[str, ...]
+) -> None:
+    laid_out = ticks()
+    wait_until(lambda: ticks() > laid_out + 110, what="a second, to which the log rounds how long it had run")
+    with stopped(house, *late) as (context, seals, models):
+        reboot(context)
+        told = tell(house, context, seals, models)
+    assert {*told} == {*late}
+    assert all("after the API had started (" in each for each in told.values())
+
+
+def test_if_the_log_has_lost_when_the_api_had_started_before_a_reboot_all_that_it_reads_counts(
+    house: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stopped(house, "conf/settings.json") as (context, seals, models):
+        reboot(context)
+        rows = [each for each in context.log.entries() if each["action"] != "frozen"]
+        monkeypatch.setattr(context.log, "entries", lambda: rows)
+        told = tell(house, context, seals, models)
+        assert CONF.keys() - told.keys() <= {"feature.py"}
+        assert "when the API had started is not known" in told["conf/settings.json"]
 
 
 @contextmanager
