@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
+from tasks.custody.evidence.redact import redact
 from tasks.custody.evidence.secrets_in_files import LIMIT, Search
 
 FOREVER: Final = 10**9
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 TIB: Final = 1 << 40
+_SHOW_DIGESTS: Final = partial(redact, digests=True)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class ProgramOutput:
     Of output above the limit the `keep` part is kept. As root, `as_owner` runs it with the rights of the workload's
     owner. `environment` are variables besides PATH, HOME and LC_ALL. Output with `max_lines` lines, the most that the
     program is asked for, counts as truncated; `omission` says what it is not asked for at all, which is a loss too.
+    `redact` returns the output as it is stored; of a tool that prints no secret hexadecimal numbers are shown.
     """
 
     argv: tuple[str, ...]
@@ -92,6 +96,7 @@ class ProgramOutput:
     environment: tuple[tuple[str, str], ...] = ()
     max_lines: int = FOREVER
     omission: str = ""
+    redact: Callable[[str], str] = _SHOW_DIGESTS
 
 
 @dataclass(frozen=True)

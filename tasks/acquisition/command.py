@@ -47,8 +47,8 @@ def run(command: ProgramOutput, target: Target) -> bytes:
     output, complained, cut = output_of(command, target)
     if cut:
         output = output[: output.rfind(b"\n") + 1] if command.keep == "first" else output.partition(b"\n")[2]
-    text = redact(output.decode(errors="backslashreplace"), digests=command.argv[0] != "journalctl")
-    data = "".join(text.splitlines(keepends=True)[-command.last :]).encode()
+    text = command.redact(output.decode(errors="backslashreplace"))
+    data = "".join(text.splitlines(keepends=True)[-command.last :]).encode(errors="backslashreplace")
     lost = [(Outcome.TRUNCATED, command.omission)] if command.omission else []
     if cut or output.count(b"\n") >= command.max_lines:
         amount = f"{target.limit} bytes" if cut else f"{command.max_lines} lines"

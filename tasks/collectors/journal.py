@@ -6,6 +6,7 @@ from typing import Final
 
 from tasks.acquisition.collector import Collector, FunctionOutput, NothingThere, ProgramOutput, Target
 from tasks.acquisition.command import run
+from tasks.custody.evidence.redact import redact
 from tasks.system.unit_files import BOOTED
 
 _BEFORE: Final = timedelta(hours=1)
@@ -39,7 +40,7 @@ def make(target: Target) -> bytes:
     require_systemd()
     more = len(target.frozen) - _MOST_PIDS
     omission = f"what {more} of {len(target.frozen)} processes said was not asked for" if more > 0 else ""
-    return run(ProgramOutput(words(target), "journal.txt", keep="last", omission=omission), target)
+    return run(ProgramOutput(words(target), "journal.txt", keep="last", omission=omission, redact=redact), target)
 
 
 COLLECTOR = Collector(

@@ -86,8 +86,8 @@ _ODD: Final = re.compile(
 )
 """A password as rules ask for: letters, a digit and a sign."""
 _QUOTED: Final = re.compile(
-    r"""(?P<before>argv\[\]=|^Exec\w+=[-@:+!|]*(?!\s*\{)|\bCOMMAND=)(?P<line>(?:(?! ; ).)+)"""
-    r"""|^Environment=(?P<variables>.+)|(?<="_CMDLINE":)(?P<json>"(?:[^"\\]|\\.)*")""",
+    r"""(?P<before>argv\[\]=|^Exec\w+=[-@:+!|]*(?!\s*\{)|\bCOMMAND=)(?P<line>(?:(?! ; \w+=).)+)"""
+    r"""|^Environment=(?P<variables>.+)|(?<=CMDLINE":)(?P<json>"(?:[^"\\]|\\.)*")""",
     re.MULTILINE,
 )
 
@@ -163,14 +163,28 @@ def _looks_random(run: str, *, digests: bool) -> bool:
 
 def _redact_quoted(found: re.Match[str]) -> str:
     """Return a command line or environment that systemd or sudo quotes in a text."""
+    if found["variables"]:
+        return f"Environment={redact_assignments(found['variables'])}"
+    if not found["json"]:
+        return found["before"] + redact_line(found["line"])
     try:
-        if found["json"]:
-            return json.dumps(_words().line(json.loads(found["json"])))
-        pairs = [word.partition("=") for word in shlex.split(found["variables"] or "")]
+        return json.dumps(redact_line(json.loads(found["json"])))
     except ValueError:
         return hide(found[0])
-    variables = (f"{name}{sign}{_variable(name, value)}" for name, sign, value in pairs)
-    return f"Environment={' '.join(variables)}" if pairs else found["before"] + _words().line(found["line"])
+
+
+def redact_assignments(text: str) -> str:
+    """Return the variables of an environment as systemd's directive has it, each with its value if that is shown."""
+    try:
+        pairs = [word.partition("=") for word in shlex.split(text)]
+    except ValueError:
+        return hide(text)
+    return " ".join(f"{name}={_variable(name, value)}" if sign else redact_value(name) for name, sign, value in pairs)
+
+
+def redact_line(line: str) -> str:
+    """Return a command line that stands in a text, as a shell would read it."""
+    return _words().line(line)
 
 
 def _words(folder: str = "") -> CommandWords:
