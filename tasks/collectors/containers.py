@@ -11,14 +11,29 @@ from tasks.acquisition.room import Room
 from tasks.custody.errors import EngineError, EngineUnreachable
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import CONTAINERS, stored_name
-from tasks.custody.evidence.redact import redact_command, redact_environment, redact_fields, redact_value
+from tasks.custody.evidence.redact import redact, redact_command, redact_environment, redact_fields, redact_value
+from tasks.custody.evidence.words import secret_name
 from tasks.custody.store.manifest import canonical, digest_bytes
 from tasks.host.container.docker_engine import DockerEngine, Engine
 from tasks.host.container.membership import find_living
 
-_COMMANDS: Final = frozenset({"Cmd", "Entrypoint", "Args", "Command", "Test"})
-_GIVEN: Final = frozenset({"Labels", "Config", "Options", "DriverOpts", "Sysctls"})
-"""Fields of what people configure; Config is that of a log driver."""
+_GIVEN: Final = frozenset(
+    {"Labels", "Config", "Options", "DriverOpts", "Sysctls", "Annotations", "StorageOpt", "Tmpfs", "GenericResources"}
+)
+"""Fields of what people configure; Config is that of a log driver too."""
+_OWN: Final = frozenset(
+    """
+    Id Name Image ImageID Created StartedAt FinishedAt Start End Status Path PathInContainer PathOnHost Source
+    Destination Target Type Driver Platform Mode Propagation CgroupPermissions ResolvConfPath HostnamePath HostsPath
+    LogPath ContainerIDFile Binds Mounts VolumesFrom VolumeDriver NetworkMode IpcMode PidMode UTSMode UsernsMode
+    CgroupnsMode Cgroup CgroupParent Isolation Runtime CapAdd CapDrop Capabilities DeviceIDs DeviceCgroupRules
+    CpusetCpus CpusetMems MaskedPaths ReadonlyPaths MountLabel ProcessLabel AppArmorProfile ExecIDs ID LowerDir
+    MergedDir UpperDir WorkDir Bridge SandboxID SandboxKey HostIp HostPort Gateway IPAddress IPv6Gateway
+    GlobalIPv6Address LinkLocalIPv6Address MacAddress NetworkID EndpointID IPv4Address IPv6Address Aliases DNSNames Dns
+    DnsSearch ExtraHosts Links mediaType digest architecture os variant
+    """.split()  # noqa: SIM905
+)
+"""Fields of the engine: names, ids, digests, addresses, times, folders and modes. Shown like a log."""
 
 
 def gather(target: Target, folder: Path) -> Iterator[StoredFile | Loss]:
@@ -71,23 +86,36 @@ def store(room: Room, stored: str, data: bytes) -> StoredFile:
     return StoredFile(stored, "", len(data), digest_bytes(data), where=room.where(room.keep(stored, data)))
 
 
-def redact_inspection(value: Any, name: str = "") -> Any:
-    """Return an inspection without secrets: of environment, labels, options and command lines what may be shown."""
+def redact_inspection(value: Any, name: str = "", parent: str = "") -> Any:
+    """Return an inspection without secrets: what is not the engine's own is shown as in an environment or command."""
     if isinstance(value, Mapping):
-        may_hold_secrets = name in _GIVEN
-        return {
-            key: redact_value(each) if may_hold_secrets and isinstance(each, str) else redact_inspection(each, key)
-            for key, each in value.items()
-        }
+        commands = _redact_start(value, "Path", "Args") | _redact_start(value, "Entrypoint", "Cmd")
+        fields = {key: redact_inspection(each, key, name) for key, each in value.items() if key not in commands}
+        return {redact(key, digests=True): each for key, each in (fields | commands).items()}
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         if name == "Env":
             pairs = (word.partition("=") for word in value)
             return [f"{key}{mark}{redact_environment({key: item})[key]}" for key, mark, item in pairs]
-        if name in _COMMANDS:
-            return redact_command(["sh", "-c", *value[1:]])[1:] if value[:1] == ["CMD-SHELL"] else redact_command(value)
+        if name in {"Test", "Shell"}:
+            command = ["sh", "-c", *value[1:]] if value[:1] == ["CMD-SHELL"] else value[1:]
+            return [*value[:1], *redact_command(command)[len(command) - len(value) + 1 :]]
     if isinstance(value, list):
-        return [redact_inspection(item, name) for item in value]
-    return redact_fields(value, name, digests=True)
+        return [redact_inspection(item, name, parent) for item in value]
+    if not isinstance(value, str) or secret_name(name, alone=True) or (name in _OWN and parent not in _GIVEN):
+        return redact_fields(value, name, digests=True)
+    return redact_value(value)
+
+
+def _redact_start(fields: Mapping[str, Any], first: str, rest: str) -> dict[str, Any]:
+    """Return two fields that are one command: the first has the program, and options of it may stand in the other."""
+    given = [field if isinstance(field := fields.get(key), list) else [field] if field else [] for key in (first, rest)]
+    shown = redact_command([str(word) for words in given for word in words])
+    parts = {first: shown[: len(given[0])], rest: shown[len(given[0]) :]}
+    words = {
+        key: part if isinstance(fields.get(key), list) else "".join(part) or fields.get(key)
+        for key, part in parts.items()
+    }
+    return {key: each for key, each in words.items() if key in fields}
 
 
 def table(top: Mapping[str, Any]) -> bytes:

@@ -23,6 +23,7 @@ from tasks.custody.evidence.words import (
     SECRET_WORD,
     all_natural,
     is_known,
+    is_library_variable,
     is_public_variable,
     secret_name,
     surely_secret,
@@ -210,6 +211,8 @@ def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def _variable(name: str, value: str) -> str:
     if not value or (is_public_variable(name) and exists(value)):
         return value
+    if is_library_variable(name):
+        return redact_value(value)
     return redact(value) if is_public_variable(name) else hide(value)
 
 

@@ -13,11 +13,11 @@ WORDS: Final = frozenset(
     cache calibration callback case cased cat catboost category cd celery cfg channel check checkout checkpoint
     checkpointer chrt churn ci cifar class classes classic classification classifier clean clearml cli client clip clm
     clone cloud cluster cmd cnn co coco code collect column com comet commit common compact compare compile compose
-    conda conf config connect console constant container containerd continue convert copy core cosine count cp cpp cpu
-    create credit crit critical cron crt csr css csv ctx cuda curl current custom customer cwd daemon dag daily dash
-    dask data database dataframe dataset date db dd ddp ddpm deb deberta debian debug decode deepspeed default delete
-    delta demo densenet deploy depth describe detach detection dev device diff diffusion dir directory dirname dist
-    distilbert django dns do docker domain done double download dpo drop dry ds dump dvc dynamic early echo edge
+    compute conda conf config connect console constant container containerd continue convert copy core cosine count cp
+    cpp cpu create credit crit critical cron crt csr css csv ctx cuda curl current custom customer cwd daemon dag daily
+    dash dask data database dataframe dataset date db dd ddp ddpm deb deberta debian debug decode deepspeed default
+    delete delta demo densenet deploy depth describe detach detection dev device diff diffusion dir directory dirname
+    dist distilbert django dns do docker domain done double download dpo drop dry ds dump dvc dynamic early echo edge
     efficientnet egrep eks elastic elif else embed embedding en encode encoder endpoint engine ensemble entrypoint env
     environment epoch err errexit error esac etc etcd etl eu euo eux eval evaluate event example exclude exe exec
     executor exp experiment explain export extra factory fail fair false fast fastapi fd feature feed fetch fi field
@@ -57,11 +57,11 @@ WORDS: Final = frozenset(
     tensorflow tensorrt test text tf then thread threshold time timeout timer tini tiny titanic tmp tmux to tokenizer
     toml tool topic torch torchrun torchserve torchvision tower tox trace tracker tracking train trainer training
     transform transformer translate translation trap trial triton tritonserver true trusted ts tsv tts tune tuner tuning
-    txt type ubuntu udp ui uncased unet unit unix unset until update upgrade upload url use usr utc utf util uv uvicorn
-    val valid validate validation value var venv verbose verify version vgg video view vim vision vit vllm vocab volume
-    wait waitress wandb warmup warn warning watch web webserver weight wget while whl wide wikitext window wine with
-    without word work worker workflow workload workspace world write wsgi xargs xformers xgb xgboost xla xml xms xmx xss
-    xx xz yaml yes yml yolov zero zip zst
+    txt type ubuntu udp ui uncased unet unit unix unset until update upgrade upload url use usr utc utf util utility uv
+    uvicorn val valid validate validation value var venv verbose verify version vgg video view vim vision vit vllm vocab
+    volume wait waitress wandb warmup warn warning watch web webserver weight wget while whl wide wikitext window wine
+    with without word work worker workflow workload workspace world write wsgi xargs xformers xgb xgboost xla xml xms
+    xmx xss xx xz yaml yes yml yolov zero zip zst
     """.split()  # noqa: SIM905  a thousand strings in quotes are harder to read
 )
 """Words that are no secret wherever they stand, without plurals. One that is missing costs a reader that word."""
@@ -92,8 +92,9 @@ _COUNTED: Final = re.compile(r"tokens|(?:max|min|num|n|new|total)[A-Za-z_.-]*[_.
 _PUBLIC: Final = re.compile(
     r"PATH|LANG|LC_[A-Z]+|TZ|TERM|SHELL|HOME|USER|LOGNAME|(?:OLD)?PWD|HOSTNAME|VIRTUAL_ENV|LD_LIBRARY_PATH|[A-Z_]*MODEL_(?:PATH|FILE|DIR)"
     r"|SCIKIT_LEARN_DATA|(?:LOCAL_)?RANK|WORLD_SIZE|MASTER_(?:ADDR|PORT)|TOKENIZERS_PARALLELISM|PYTHON[A-Z]*"
-    r"|(?:CUDA|NVIDIA|OMP|MKL|OPENBLAS|NUMEXPR|NCCL|LOKY|JOBLIB)_[A-Z0-9_]+"
 )
+
+_OF_LIBRARIES: Final = re.compile(r"(?:CUDA|NVIDIA|OMP|MKL|OPENBLAS|NUMEXPR|NCCL|LOKY|JOBLIB)_[A-Z0-9_]+")
 
 
 def is_known(word: str, public: Collection[str] = ()) -> bool:
@@ -137,3 +138,8 @@ def surely_secret(name: str) -> bool:
 def is_public_variable(name: str) -> bool:
     """Return whether the value of an environment variable is shown."""
     return bool(_PUBLIC.fullmatch(name)) and (name.endswith("PWD") or not secret_name(name))
+
+
+def is_library_variable(name: str) -> bool:
+    """Return whether it sets up a library of numbers: such a value is shown as a command line would show it."""
+    return bool(_OF_LIBRARIES.fullmatch(name)) and not secret_name(name)
