@@ -8,8 +8,7 @@ from tasks.acquisition.acquire import take
 from tasks.acquisition.collector import Collector, FunctionItems, Item, ProgramOutput, Target
 from tasks.collectors.journal import require_systemd
 from tasks.custody.evidence.keys import stored_name
-from tasks.custody.evidence.redact import redact
-from tasks.custody.evidence.systemd_redaction import redact_unit_files
+from tasks.custody.evidence.systemd_redaction import redact_journal, redact_unit_files
 
 _LINES: Final = 50_000
 
@@ -25,7 +24,9 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
         small.append(ProgramOutput(files, f"{place}/unit.txt", redact=redact_unit_files))
         form = ("--no-pager", "--utc", "--all", "--output=json", f"--lines={_LINES}", f"--unit={unit}")
         stored = f"{place}/journal.jsonl"
-        journals.append(ProgramOutput(("journalctl", *form), stored, keep="last", max_lines=_LINES, redact=redact))
+        journals.append(
+            ProgramOutput(("journalctl", *form), stored, keep="last", max_lines=_LINES, redact=redact_journal)
+        )
     yield from take(small, target, folder)
     yield from take(journals, target, folder)
 

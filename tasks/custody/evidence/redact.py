@@ -92,6 +92,11 @@ _QUOTED: Final = re.compile(
     re.MULTILINE,
 )
 
+_AUDITED: Final = re.compile(r"\b(?:argc=\d|proctitle=|cmd=)[^\n]*")
+_ARGUMENT: Final = re.compile(
+    r"""(?P<name>\b(?:proctitle|cmd|a\d{1,4}(?:\[\d+\])?)=)(?:"(?P<text>[^"\n]*)"|(?P<hex>(?:[0-9A-F]{2})++)(?!\w))"""
+)
+
 
 class _Known:
     """What this process redacts with: the salt of the incident, and the words of the block's patterns."""
@@ -142,6 +147,7 @@ def _redact_bytes(array: re.Match[str]) -> str:
 
 def _redact(text: str, *, digests: bool) -> str:
     """Redact what stands in the text as it is."""
+    text = _AUDITED.sub(_redact_audited, text) if re.search("argc=|title=|cmd=", text) else text
     text = _QUOTED.sub(_redact_quoted, text)
     for pattern, end in ((_URL, "@"), (_HTTP, "@"), (_BEARER, ""), (_HEADER, "")):
         text = pattern.sub(partial(_without_value, end=end), text)
@@ -172,6 +178,18 @@ def _redact_quoted(found: re.Match[str]) -> str:
         return json.dumps(redact_line(json.loads(found["json"])))
     except ValueError:
         return hide(found[0])
+
+
+def _redact_audited(record: re.Match[str]) -> str:
+    """Return a record of the kernel's audit, whose command is quoted, or in hexadecimal if it has a blank."""
+    words = _words()
+
+    def redact_argument(found: re.Match[str]) -> str:
+        text = bytes.fromhex(found["hex"]).decode(errors="backslashreplace") if found["hex"] else found["text"]
+        shown = " ".join(map(words.word, re.split(r"[\0\s]", text)))
+        return f'{found["name"]}"{shown}"'
+
+    return _ARGUMENT.sub(redact_argument, record[0])
 
 
 def redact_assignments(text: str) -> str:
