@@ -3,13 +3,14 @@
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from tasks.custody.evidence.redact import redact
 
 LINE_BYTES: Final = 2000
 LAST_LINES: Final = 20
+_BEFORE: Final = 5
 _END: Final = re.compile(rb"\r\n|\r|\n")
 
 
@@ -64,6 +65,7 @@ class RateLimitedLog:
 
     def __call__(self, line: bytes) -> None:
         """Pass one line on, or count it as left out."""
+        before = [*self.last][-_BEFORE:]
         self.last.append(line)
         now = self._clock()
         self._allowed = min(self._burst, self._allowed + (now - self._at) * self._rate)
@@ -73,7 +75,7 @@ class RateLimitedLog:
             return
         self._allowed -= 1
         self.report_skipped()
-        self._tell(readable(line))
+        self._tell(readable(line, before))
 
     def report_skipped(self) -> None:
         """Report how many lines were left out."""
@@ -82,8 +84,12 @@ class RateLimitedLog:
             self._left_out = 0
 
 
-def readable(line: bytes) -> str:
-    """Decode bytes for a log or database: undisplayable characters escaped, secrets hidden."""
-    text = redact(line.decode(errors="backslashreplace"))
+def readable(line: bytes, before: Iterable[bytes] = ()) -> str:
+    """Decode bytes for a log or database: undisplayable characters escaped, secrets hidden.
+
+    The lines `before` may name a secret whose value this one is.
+    """
+    lines = (each.decode(errors="backslashreplace") for each in (*before, line))
+    text = redact("\n".join(lines)).rpartition("\n")[2]
     shown = (each if each.isprintable() or each == "\t" else each.encode("unicode_escape").decode() for each in text)
     return "".join(shown)

@@ -104,7 +104,7 @@ class Training:
             log(line)
         log.report_skipped()
         code = self._process.wait()
-        last = tuple(readable(line)[:_SHOWN] for line in log.last)
+        last = tuple(readable(line, tuple(log.last)[:place])[:_SHOWN] for place, line in enumerate(log.last))
         return Ended(self.identity, code, last, tuple(sorted(identity.pid for identity in self._family())))
 
     def _output(self) -> Iterator[bytes]:

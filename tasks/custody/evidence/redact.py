@@ -13,14 +13,17 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache, partial
 from typing import Any, Final
 
 from tasks.custody.evidence.command_line_redaction import CommandWords, exists
+from tasks.custody.evidence.named_values import COLOUR, FIGURE, HIDDEN, redact_announced, redact_named
 from tasks.custody.evidence.public_tokens import SHAPES
 from tasks.custody.evidence.words import (
-    SECRET_WORD,
+    SECRET_NAME,
+    TALK,
     all_natural,
     is_known,
     is_library_variable,
@@ -30,36 +33,8 @@ from tasks.custody.evidence.words import (
 )
 from tasks.custody.visible import LINE_LIMIT, visible
 
-_HIDDEN: Final = re.compile(r"\[redacted:[0-9a-f]{8}\]")
-_HIDDEN_ALONE: Final = re.compile(_HIDDEN.pattern + r"""(?=[\s"',;&)}\]]|\Z)""")
 _MOST_WORDS: Final = 2000
-_IN_A_QUERY: Final = frozenset({"sig", "signature", "code"})
-_PIECE: Final = r""""[^"\n]*"|'[^'\n]*'|\S"""
-_VALUE: Final = re.compile(rf"(?:{_PIECE})++")
-# Behind a quote before its name a value reaches to the closing one, or to the line's last one: one that is looked for
-# in vain again and again takes quadratic time. What a shell joins to it belongs to it: 'PASS=it'"'"'s x'.
-_IN_QUOTES: Final = {
-    quote: re.compile(
-        rf"(?!{quote})(?:(?:[^{quote}\\\n]|\\.)++|[^\n]+)"
-        rf"(?:(?={quote}(?:[\s,;&)}}\]]|\Z))|{quote}(?:\\.|{_PIECE})++)|(?:{_PIECE})++"
-    )
-    for quote in ('"', "'")
-}
-_NAMED: Final = re.compile(
-    r"""(?<![\w.-])(?P<name>[\w.-]++)(?:(?P<sign>(?P<shut>\\?["']?)[ \t]*+[=:]+>?\s*)"""
-    r"""|(?P<gap>[ \t]++)(?![=:]|--[A-Za-z]))"""
-)
-# A number of a few digits or a switch is no secret of `pass` or `key`: sort --key 2,2n, PASS=12, auth=false.
-_FIGURE: Final = re.compile(
-    r"""(?P<quote>["']?)(?:\d{1,3}(?:[.,]\d{1,3}){0,3}[a-zA-Z]{0,2}|true|false|yes|no|on|off|none|null)(?P=quote)(?![^\s,;&)}\]])""",
-    re.IGNORECASE,
-)
-_USER: Final = re.compile(r"-[uU]|--?(?:[\w.]+-)*(?:user|username|login|account)", re.IGNORECASE)
-_USER_AND: Final = re.compile(
-    rf"""["']?(?!\d+:\d+(?!\S))(?:{_HIDDEN.pattern}|[^\s:%/"']){{0,128}}+[:%](?!//)(?=[^\s"'])(?:{_PIECE})++"""
-)
 _BYTES: Final = re.compile(r"\[(?:\s*+\d{1,3}+\s*+,)*+\s*+\d{1,3}+\s*+\]")
-_COLOUR: Final = re.compile(r"(?:\x1b|(?<!\\)\\++(?i:u001b|x1b|033|e))\[[\d;:]*+m")
 _URL: Final = re.compile(r"""(?P<name>://(?!\[redacted:)[^/@:\s"]*:)(?P<value>[^/\s]+)@""")
 _HTTP: Final = re.compile(r"""(?P<name>https?://)(?P<value>[^/?#\s"'<>]+)@""", re.IGNORECASE)
 _KEY_BLOCK: Final = re.compile(SHAPES["private key"][0] + r".*?(?:-----END [A-Z0-9 ]{1,80}-----|\Z)", re.DOTALL)
@@ -72,10 +47,8 @@ _HEADER: Final = re.compile(
     r"""(?P<value>[^\s"'](?:[^\n"']*[^\s"'\\])?)""",
     re.IGNORECASE,
 )
-_AFTER_NAME: Final = re.compile(
-    rf"""(?P<name>(?i:{SECRET_WORD})[\w.-]{{0,60}}\s{{1,4}}(?:(?:is|was)\s{{1,4}})?["'`]?)(?!(?:\w{{1,20}}://)?\[redacted:)"""
-    r"""(?P<value>(?<=["'`])[^"'`\n]{1,500}(?=["'`])|(?<!["'`])(?=[^\s\d]*\d)(?=[^\sA-Za-z]*[A-Za-z])[^\s"'`,;)]{6,200})"""
-)
+_CLIENT: Final = re.compile(r"\b(?:mysql|mariadb)[\w-]*+[ \t][^\n]*")
+_ATTACHED: Final = re.compile(r"""(?P<name>[ \t]-p)(?P<value>(?:"[^"\n]*"|'[^'\n]*'|\S)++)""")
 _RUN: Final = re.compile(r"\[redacted:[0-9a-f]{8}\]|\\(?!\[redacted:[0-9a-f]{8}\]).|[A-Za-z0-9_+.=~-]{6,}")
 _USUAL: Final = re.compile(
     r"(?!\d+[A-Za-z]+\d+[A-Za-z]|[A-Za-z]+\d+[A-Za-z]+\d)[A-Za-z0-9]{1,7}|\d+[A-Za-z]{0,3}|0x[0-9a-f]{1,16}"
@@ -118,7 +91,7 @@ def redact_with(salt: bytes, patterns: Iterable[str] = ()) -> None:
 def hide(value: str) -> str:
     """Return what stands for a hidden value. What is hidden already stays as it is."""
     bare = value.strip("\"'") or value
-    if _HIDDEN.fullmatch(bare):
+    if HIDDEN.fullmatch(bare):
         return bare
     code = hashlib.blake2b(bare.encode(errors="surrogatepass"), digest_size=4, key=_Known.salt)
     return f"[redacted:{code.hexdigest()}]"
@@ -129,8 +102,8 @@ def redact(text: str, *, digests: bool = False) -> str:
 
     With `digests` hexadecimal numbers are shown: of a tool that prints no secret, but ids, addresses and commits.
     """
-    shown, bare = _redact(text, digests=digests), _COLOUR.sub("", text)
-    if bare != text and (hidden := _redact(bare, digests=digests)) != _COLOUR.sub("", shown):
+    shown, bare = _redact(text, digests=digests), COLOUR.sub("", text)
+    if bare != text and (hidden := _redact(bare, digests=digests)) != COLOUR.sub("", shown):
         shown = text if hidden == bare else hidden
     return _BYTES.sub(_redact_bytes, shown)
 
@@ -147,14 +120,28 @@ def _redact_bytes(array: re.Match[str]) -> str:
 
 def _redact(text: str, *, digests: bool) -> str:
     """Redact what stands in the text as it is."""
+    text = text if unicodedata.is_normalized("NFKC", text) else re.sub(".+", _normalise, text)
     text = _AUDITED.sub(_redact_audited, text) if re.search("argc=|title=|cmd=", text) else text
     text = _QUOTED.sub(_redact_quoted, text)
+    text = _CLIENT.sub(lambda found: _ATTACHED.sub(_without_value, found[0]), text)
     for pattern, end in ((_URL, "@"), (_HTTP, "@"), (_BEARER, ""), (_HEADER, "")):
         text = pattern.sub(partial(_without_value, end=end), text)
-    text = _KEY_BLOCK.sub(lambda found: hide(found[0]), "".join(_redact_named(text)))
-    text = _AFTER_NAME.sub(_without_value, text)
+    text = _KEY_BLOCK.sub(lambda found: hide(found[0]), "".join(redact_named(text, hide)))
     text = _RUN.sub(lambda found: hide(found[0]) if _looks_random(found[0], digests=digests) else found[0], text)
-    return text if digests else _ODD.sub(lambda found: hide(found[0]), text)
+    text = text if digests else _ODD.sub(lambda found: hide(found[0]), text)
+    return "".join(redact_announced(text, cache(_redact_announced)))
+
+
+def _redact_announced(word: str) -> str:
+    """Return a word behind the name of a secret; one of a sentence may stand before a sign."""
+    bare = word.rstrip("!?:")
+    return word if not bare or _words("", TALK).value(bare, "-") == bare else hide(word)
+
+
+def _normalise(line: re.Match[str]) -> str:
+    """Return a line with the usual forms of its letters if it names a secret: full-width ones are not found."""
+    usual = line[0] if line[0].isascii() else unicodedata.normalize("NFKC", line[0])
+    return usual if SECRET_NAME.search(usual) else line[0]
 
 
 def _without_value(found: re.Match[str], end: str = "") -> str:
@@ -206,8 +193,8 @@ def redact_line(line: str) -> str:
     return _words().line(line)
 
 
-def _words(folder: str = "") -> CommandWords:
-    return CommandWords(hide, _Known.public, folder)
+def _words(folder: str = "", public: frozenset[str] = frozenset()) -> CommandWords:
+    return CommandWords(hide, _Known.public | public, folder)
 
 
 def redact_command(command: Sequence[str], folder: str = "") -> list[str]:
@@ -242,42 +229,19 @@ def redact_value(value: str) -> str:
 def redact_fields(content: Any, name: str = "", *, digests: bool = False) -> Any:
     """Return parsed JSON with the values of secret names replaced, and with secrets in other texts and names."""
     if isinstance(content, Mapping):
-        return {redact(str(key)): redact_fields(each, str(key), digests=digests) for key, each in content.items()}
+        below = name if secret_name(name, alone=True) else ""
+        of = {str(key).lower(): each for key, each in content.items() if isinstance(each, str)}
+        pair = next((of[key] for key in ("name", "key") if key in of and secret_name(of[key], alone=True)), "")
+        return {
+            redact(str(key)): redact_fields(
+                each, below or (pair if str(key).lower() == "value" else "") or str(key), digests=digests
+            )
+            for key, each in content.items()
+        }
     if isinstance(content, list | tuple):
         return [redact_fields(each, name, digests=digests) for each in content]
     if isinstance(content, str):
-        is_secret = bool(content) and secret_name(name, alone=True) and not _FIGURE.fullmatch(content)
+        is_secret = bool(content) and secret_name(name, alone=True) and not FIGURE.fullmatch(content)
         return hide(content) if is_secret else redact(content, digests=digests)
     numbered = isinstance(content, int | float) and not isinstance(content, bool)
     return hide(str(content)) if numbered and surely_secret(name) else content
-
-
-def _redact_named(text: str) -> Iterator[str]:
-    """Yield the text in pieces, without the values of secret names and options. Linear time."""
-    done = 0
-    while found := _NAMED.search(text, done):
-        yield text[done : found.end()]
-        done = found.end()
-        before = text[found.start() - 1 : found.start()]
-        if before in _IN_QUOTES and (found["shut"] or "\n" in (found["sign"] or "\n")):
-            before = ""
-        if (found["sign"] or found["name"].startswith("-")) and (hidden := _instead(found["name"], text, done, before)):
-            shown, done = hidden
-            yield shown
-    yield text[done:]
-
-
-def _instead(name: str, text: str, at: int, before: str) -> tuple[str, int] | None:
-    """Return the replacement of the value at this position and its end; None if it is no secret.
-
-    `before` is the character before the name; a quote only if name, sign and value may stand in it together.
-    """
-    if known := _HIDDEN_ALONE.match(text, at):
-        return known[0], known.end()
-    option, parameter = name.startswith("-"), before in {"?", "&", ";"}
-    if secret_name(name, alone=option or parameter) or (parameter and name.lower().rpartition("-")[2] in _IN_A_QUERY):
-        plain = not surely_secret(name) and _FIGURE.match(text, at)
-        value = None if plain else _IN_QUOTES.get(before, _VALUE).match(text, at)
-        return (hide(value[0]), value.end()) if value else None
-    user = _USER_AND.match(text, at) if option and _USER.fullmatch(name) else None
-    return (hide(user[0]), user.end()) if user else None

@@ -65,6 +65,41 @@ WORDS: Final = frozenset(
     """.split()  # noqa: SIM905  a thousand strings in quotes are harder to read
 )
 """Words that are no secret wherever they stand, without plurals. One that is missing costs a reader that word."""
+TALK: Final = frozenset(
+    """
+    a abort about above absent accept accepted access accounts acquire acquired admin after again ago agree already also
+    although always am amount an and another any appear are args argument around ask asked assign assigned associated
+    assuming at attached attempt attempted attempts attribute authenticate authenticated authentication authorize
+    authorized available average bad based be because become been before begin being below between bootstrap bos but
+    byte cached call called caller calling came can cannot certificate certificates change changed changing chars
+    checked chosen clear cleared close closed cls come command complete completed computed configured confirm connected
+    connection connections contain contained cookie cookies could cover created creating credential credentials
+    currently day days decoded defined deleted deleting denied deprecated detected did different digest disabled
+    document does due during each earlier either empty enable enabled encountered end ended ensure enter entered environ
+    eos even every exceed exceeded exception exceptions exchange exist existing expect expected expire expired failed
+    failure fetched few finished fixed following found free further generated generating generation given gives got
+    grant granted had has have header headers hello here him hint his hosts hours how however ignored ignoring implicit
+    impossible incorrect information initial insecure inserted inside installed instead interface invalid invalidated is
+    issue issued it itself just kept key keys know known kwargs lack latency leaked left length less letters lines
+    loaded loading logged logout longer lost lowercase made making malformed many mariadb masked match matched matches
+    maximum may maybe member members memory might minute minutes mismatch missing mongo month months more most must
+    mysql named near need needed neither next nor not nothing now numbers obtain obtained occurred of okay old older
+    opened operation optional order other otherwise our outdated outside overflow padded padding parse parsed part pass
+    passed passes passphrase password passwords per permission permitted placeholder plaintext please possible post
+    presented previous prior problem processed prompt provide provided publicly pydantic raise reached read reading
+    reason received recent recently refreshed refused rejected remain remaining removed renew renewed requested requests
+    require required response retried retrying returned revoked rotate rotated rotation same saved saw scope second
+    seconds secret secrets see seem seen sent separate sequence sessions setting several short should shown side sign
+    signature signed signing since skipped some soon special specified sqlalchemy stale starlette started still stored
+    string succeed succeeded success successful successfully such supplied supply support supported switched take taken
+    temporary than that the their them there these they this those though through throughout throughput thus till today
+    token tokens too took total traceback trained tried trim truncated try trying tuned two unable unauthorized under
+    unexpected unknown unless unlike unmasked unsupported unused up updated upon uppercase urllib usage used user users
+    using variable variables verified via visit vocabulary was way we week went were what when where which who whole
+    whose why will wish within would writing written wrong year years yet you your
+    """.split()  # noqa: SIM905
+)
+"""Words of sentences about secrets: shown behind one in a text, though not in a command line."""
 _PIECE: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 _MADE_OF: Final = re.compile(r"[A-Za-z0-9._/:,+=~*%{}\[\]();^-]{1,256}")
 _NATURAL: Final = re.compile(
@@ -76,9 +111,13 @@ SECRET_WORD: Final = (
     "password|passwd|passphrase|secret|token(?!i[sz](?:e|ing|ation))|credential|cookie|auth[_-]|[_-]auth(?!or(?!i[sz]))"  # noqa: S105  names of secrets
     "|(?:api|access|private|signing|encryption)[_ -]?key|[_.-]pwd|[_.-]pass(?:in|out)?(?![a-z]|[_-]through)"
 )
-_SECRET: Final = re.compile(SECRET_WORD, re.IGNORECASE)
+SECRET_NAME: Final = re.compile(
+    f"{SECRET_WORD}|パスワード|パスフレーズ|暗証番号|合言葉|秘密|シークレット|トークン(?!数|化|単位)|認証情報|資格情報|クッキー",
+    re.IGNORECASE,
+)
+"""Also in Japanese."""
 _ENDING: Final = re.compile(
-    r"(?:pass|pwd|key|auth|jwt|webhook|(?:^|[^A-Za-z])(?:pin|otp|dsn|bearer|creds?)|[A-Za-z]pw|keys|Creds?)"
+    r"(?:pass|pwd|key|auth|jwt|webhook|(?:^|[^A-Za-z])(?:pin|otp|dsn|bearer|creds?)|pw|keys|Creds?)"
     r"(?:[_.-]?(?:url|uri|string|value|data|base|b|\d+)){0,3}$",
     re.IGNORECASE,
 )
@@ -132,7 +171,7 @@ def secret_name(name: str, *, alone: bool = False) -> bool:
 
 def surely_secret(name: str) -> bool:
     """Return whether a word in the name denotes a secret whatever its value."""
-    return bool(_SECRET.search(name)) and not _COUNTED.fullmatch(name)
+    return bool(SECRET_NAME.search(name)) and not _COUNTED.fullmatch(name)
 
 
 def is_public_variable(name: str) -> bool:

@@ -88,7 +88,7 @@ def test_ordinary_text_keeps_its_colours(text: str, escape: str, coloured: set[i
         (r'"Cookie: a=\"x y\"; b=z" c', f'"Cookie: {HIDDEN}" c'),
         ("-e 'DB_PASS=it'\"'\"'s x'\\''s y' z", f"-e 'DB_PASS={HIDDEN} z"),
         ("-e 'DB_PASS=a b", f"-e 'DB_PASS={HIDDEN} b"),
-        ('"DB_PASS:\n a b"', f'"DB_PASS:\n {HIDDEN} b"'),
+        ('"DB_PASS:\n a b"', f'"DB_PASS:\n {HIDDEN} {HIDDEN}"'),
         ('"DB_PASS=', '"DB_PASS='),
         ('"DB_PASS="', f'"DB_PASS={HIDDEN}'),
     ],
