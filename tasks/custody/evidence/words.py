@@ -70,33 +70,33 @@ TALK: Final = frozenset(
     a abort about above absent accept accepted access accounts acquire acquired admin after again ago agree already also
     although always am amount an and another any appear are args argument around ask asked assign assigned associated
     assuming at attached attempt attempted attempts attribute authenticate authenticated authentication authorize
-    authorized available average bad based be because become been before begin being below between bootstrap bos but
-    byte cached call called caller calling came can cannot certificate certificates change changed changing chars
+    authorized available average await bad based be because become been before begin being below between bootstrap bos
+    but byte cached call called caller calling came can cannot certificate certificates change changed changing chars
     checked chosen clear cleared close closed cls come command complete completed computed configured confirm connected
     connection connections contain contained cookie cookies could cover created creating credential credentials
-    currently day days decoded defined deleted deleting denied deprecated detected did different digest disabled
+    currently day days decoded def defined deleted deleting denied deprecated detected did different digest disabled
     document does due during each earlier either empty enable enabled encountered end ended ensure enter entered environ
     eos even every exceed exceeded exception exceptions exchange exist existing expect expected expire expired failed
     failure fetched few finished fixed following found free further generated generating generation given gives got
     grant granted had has have header headers hello here him hint his hosts hours how however ignored ignoring implicit
     impossible incorrect information initial insecure inserted inside installed instead interface invalid invalidated is
-    issue issued it itself just kept key keys know known kwargs lack latency leaked left length less letters lines
-    loaded loading logged logout longer lost lowercase made making malformed many mariadb masked match matched matches
-    maximum may maybe member members memory might minute minutes mismatch missing mongo month months more most must
-    mysql named near need needed neither next nor not nothing now numbers obtain obtained occurred of okay old older
-    opened operation optional order other otherwise our outdated outside overflow padded padding parse parsed part pass
-    passed passes passphrase password passwords per permission permitted placeholder plaintext please possible post
+    issue issued it itself just kept key keys know known kwargs lack lambda latency leaked left length less letters
+    lines loaded loading logged logout longer lost lowercase made making malformed many mariadb masked match matched
+    matches maximum may maybe member members memory might minute minutes mismatch missing mongo month months more most
+    must mysql named near need needed neither next nor not nothing now numbers obtain obtained occurred of okay old
+    older opened operation optional order other otherwise our outdated outside overflow padded padding parse parsed part
+    pass passed passes passphrase password passwords per permission permitted placeholder plaintext please possible post
     presented previous prior problem processed prompt provide provided publicly pydantic raise reached read reading
     reason received recent recently refreshed refused rejected remain remaining removed renew renewed requested requests
     require required response retried retrying returned revoked rotate rotated rotation same saved saw scope second
-    seconds secret secrets see seem seen sent separate sequence sessions setting several short should shown side sign
-    signature signed signing since skipped some soon special specified sqlalchemy stale starlette started still stored
-    string succeed succeeded success successful successfully such supplied supply support supported switched take taken
-    temporary than that the their them there these they this those though through throughout throughput thus till today
-    token tokens too took total traceback trained tried trim truncated try trying tuned two unable unauthorized under
-    unexpected unknown unless unlike unmasked unsupported unused up updated upon uppercase urllib usage used user users
-    using variable variables verified via visit vocabulary was way we week went were what when where which who whole
-    whose why will wish within would writing written wrong year years yet you your
+    seconds secret secrets see seem seen self sent separate sequence sessions setting several short should shown side
+    sign signature signed signing since skipped some soon special specified sqlalchemy stale starlette started still
+    stored string succeed succeeded success successful successfully such supplied supply support supported switched take
+    taken temporary than that the their them there these they this those though through throughout throughput thus till
+    today token tokens too took total traceback trained tried trim truncated try trying tuned two unable unauthorized
+    under unexpected unknown unless unlike unmasked unsupported unused up updated upon uppercase urllib usage used user
+    users using variable variables verified via visit vocabulary was way we week went were what when where which who
+    whole whose why will wish within would writing written wrong year years yet yield you your
     """.split()  # noqa: SIM905
 )
 """Words of sentences about secrets: shown behind one in a text, though not in a command line."""
