@@ -211,7 +211,7 @@ class WorkloadFields(Described):
     withhold leaves it out of the evidence and says so."""
     needed: list[str] | None = None
     """Collectors without which the verdict is PARTIAL; those that say so of themselves if left out (processes, tree,
-    open_files, packages, environment, logs, artifacts, models, code, folders)."""
+    open_files, last_writes, packages, environment, logs, artifacts, models, code, folders)."""
     may_be_missing: list[str] = Field(default=[])
     """Needed collectors for which finding no file at all is no loss. A model that the API names, or has open, is a loss
     all the same if nobody takes it."""

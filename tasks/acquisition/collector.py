@@ -1,10 +1,10 @@
 """Define a collector as data: name, question, order, limits, and its sources (Command, Files, Made, Gathered)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.redact import redact
@@ -40,7 +40,10 @@ class Target:
     ourselves is stored. `apart` are real paths of what is ours; a file that no pattern names may have `largest` bytes,
     or any. `salt` is the file with the salt of hidden values, and `patterns` are the block's, whose words are
     shown. `required_folders` are folders that have to be there, and
-    `other_lists` the files that list what was left in each container and out of the root.
+    `other_lists` the files that list what was left in each container and out of the root. `ended` are ids and names of
+    containers that stay after their stop, in which they ran, and since when in seconds of the epoch; `copies_inside`
+    tell of what was copied of paused ones where to, with size and time of writing; `last_writes` are fields of
+    LastWrite.
     """
 
     incident: str
@@ -67,6 +70,9 @@ class Target:
     patterns: tuple[str, ...] = ()
     required_folders: tuple[str, ...] = ()
     other_lists: tuple[str, ...] = ()
+    ended: tuple[tuple[str, str, float], ...] = ()
+    copies_inside: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    last_writes: tuple[dict[str, Any], ...] = ()
 
     @property
     def search_limit(self) -> int | None:

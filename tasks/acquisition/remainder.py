@@ -32,6 +32,7 @@ MOST_ENTRIES: Final = 100_000
 _SHOWN: Final = 5
 _UNCOUNTED: Final = 3
 _ROWS: Final = 1_000
+MORE: Final = "more than are listed"
 _SECONDS: Final = 10.0
 _CACHES: Final = re.compile(r"__pycache__|\.?cache|\..*_cache|node_modules|\.(tox|nox|eggs|ipynb_checkpoints)")
 _TOPS: Final = {
@@ -293,7 +294,7 @@ def read_other_list(path: Path) -> list[Remainder]:
     if more := listed.get("more"):
         inside = f"{CONTAINERS}/" if path.parent.parent.name == CONTAINERS else ""
         name = os.fsencode(f"{inside}{path.parent.name}/")
-        rows.append(Remainder(name, more["files"], more["bytes"], "more than are listed", elsewhere=True))
+        rows.append(Remainder(name, more["files"], more["bytes"], MORE, elsewhere=True))
     return rows
 
 

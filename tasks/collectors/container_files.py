@@ -32,6 +32,7 @@ from tasks.custody.evidence.keys import (
     CONTAINERS,
     FOLDERS,
     FROM_ROOT,
+    IN_CONTAINER,
     NOT_TAKEN,
     placed_name,
     quote,
@@ -60,13 +61,13 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
     with closing(DockerEngine(target.docker_host)) as engine:
         for id_, name in to_look_into(target, engine).items():
             yield from taking.log(engine, id_, name)
-            yield from _or_loss(taking.files(engine, id_, name), f"{name}: its files")
+            yield from or_loss(taking.files(engine, id_, name), f"{name}: its files")
         for id_, layer in taking.layers.items():  # after all that somebody named
             one = ContainerFolder(engine, id_, layer.name, layer.workdir, "")
-            yield from _or_loss(taking.changes(one, layer), f"{layer.name}: what it changed")
+            yield from or_loss(taking.changes(one, layer), f"{layer.name}: what it changed")
 
 
-def _or_loss(items: Iterator[Item], source: str) -> Iterator[Item]:
+def or_loss(items: Iterator[Item], source: str) -> Iterator[Item]:
     """Yield the items; an error of the engine costs the rest of them. Raises EngineUnreachable."""
     try:
         yield from items
@@ -90,6 +91,7 @@ class Taking:
     requests: int = _MOST_CHANGED
     changed_room: int = _CHANGED_BYTES
     changed_seconds: float = _CHANGED_SECONDS
+    lists: bool = True
 
     def log(self, engine: Engine, id_: str, name: str) -> Iterator[Taken | Loss]:
         """Store the container's output, each line with its time; not redacted, like every log file."""
@@ -108,7 +110,7 @@ class Taking:
 
         try:
             where = self.space.put(stored, places(0, self.space.free)[:-1], write)
-            yield self._record_copy(stored, "", None, "", where)
+            yield self.record_copy(stored, "", None, "", where)
             yield from cut
         except (EngineError, OSError) as error:
             yield Loss(stored, Outcome.FAILED, getattr(error, "got", str(error)))
@@ -161,7 +163,12 @@ class Taking:
                 layer.leave(path, 1, 0, reason)
                 yield Loss(one.summary(path), Outcome.FAILED, reason)
         self.changed_seconds -= time.monotonic() - began
-        yield store(self.space, place(one.name, NOT_TAKEN), canonical(document(layer.remainders)))
+        if self.lists:
+            yield store(self.space, place(one.name, NOT_TAKEN), canonical(document(layer.remainders)))
+
+    def has_taken(self, one: "ContainerFolder", path: str, member: tarfile.TarInfo) -> bool:  # noqa: ARG002
+        """Return whether an earlier look has taken a file as it is; there is none."""
+        return False
 
     def _change(self, one: "ContainerFolder", layer: Layer, path: str) -> Iterator[Taken | Loss]:
         archive = one.engine.archive(one.id, path)
@@ -175,6 +182,8 @@ class Taking:
             member = tar.next()
             if member is not None and member.isdir():  # what was changed in it has a path of its own
                 return
+            if member and self.has_taken(one, path, member):
+                return
             if why := self._why_left(one, path, member):
                 layer.leave(path, 1, member.size if member else 0, why)
             elif member:
@@ -187,14 +196,14 @@ class Taking:
             return NO_CONTENT
         if member.size > self.changed_room:
             return f"after the first {_CHANGED_BYTES >> 20} MiB that no pattern names"
-        if _name_changed(one, path) in self.taken:
+        if name_changed(one, path) in self.taken:
             return "its name in the evidence is that of another file"
         return why_unread(posixpath.basename(path), member.size)
 
     def _take_changed(
         self, one: "ContainerFolder", layer: Layer, path: str, tar: tarfile.TarFile, member: tarfile.TarInfo
     ) -> Iterator[Taken | Loss]:
-        stored = _name_changed(one, path)
+        stored = name_changed(one, path)
         self.taken.add(stored)
         self.changed_room -= member.size
         match self._take(one, path, tar, member, stored):
@@ -222,7 +231,7 @@ class Taking:
                 if not any(fits(path, pattern) for pattern in patterns):
                     layer.leave_mounted(one.inside(path), member.size)
                     continue
-                if (one.id, one.inside(path)) in self.seen:
+                if (one.id, one.inside(path)) in self.seen or self.has_taken(one, path, member):
                     continue
                 self.seen.add((one.id, one.inside(path)))
                 if time.monotonic() > self.until:
@@ -263,7 +272,7 @@ class Taking:
         if member.size > self.room:
             reason = f"{member.size} bytes where {self.room} may still be stored"
             return Loss(one.summary(path), Outcome.TRUNCATED, reason)
-        stored = stored or self._name(one, path)
+        stored = stored or self.name(one, path)
 
         def write(out: BinaryIO) -> None:
             while block := content.read(_BLOCK):
@@ -273,9 +282,9 @@ class Taking:
             where = self.space.put(stored, places(member.size, self.space.free)[:-1][:1], write)
         except OSError as error:
             return Loss(one.summary(path), Outcome.FAILED, f"{member.size} bytes: {error.strerror}")
-        return self._record_copy(stored, one.inside(path), int(member.mtime * _NANO), f"in container {one.name}", where)
+        return self.record_copy(stored, one.inside(path), int(member.mtime * _NANO), f"{IN_CONTAINER}{one.name}", where)
 
-    def _name(self, one: "ContainerFolder", path: str) -> str:
+    def name(self, one: "ContainerFolder", path: str) -> str:
         """Return the name that it would have in the root, or one below the container's if that is used already.
 
         What a pattern names from the container's root has no name in the workload's.
@@ -297,7 +306,8 @@ class Taking:
             return not isinstance(error, FileNotFoundError)
         return True
 
-    def _record_copy(self, stored: str, source: str, mtime_ns: int | None, note: str, where: ContentPlace) -> Taken:
+    def record_copy(self, stored: str, source: str, mtime_ns: int | None, note: str, where: ContentPlace) -> Taken:
+        """Return the record of a copy that was put there, and what the search for secrets found in it."""
         path = self.space.path(stored, where)
         size = path.stat().st_size
         with path.open("rb") as copy:
@@ -334,7 +344,7 @@ class ContainerFolder:
         return posixpath.normpath(posixpath.join(self.workdir, path))
 
 
-def _name_changed(one: ContainerFolder, path: str) -> str:
+def name_changed(one: ContainerFolder, path: str) -> str:
     """Return where a file that the container has changed is stored."""
     return place(one.name, f"{CHANGED}/{stored_name(path.encode(errors='surrogateescape'))}")
 

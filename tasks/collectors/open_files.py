@@ -7,8 +7,10 @@ patterns name is taken unless it may hold a secret. What only a process sees in 
 lost, and told.
 """
 
+import errno
 import os
 import re
+import resource
 import stat
 import time
 from collections import Counter
@@ -16,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from tasks.acquisition.acquire import is_named
 from tasks.acquisition.collector import Collector, FunctionItems, Item, Taken, Target
@@ -29,7 +31,8 @@ from tasks.acquisition.room import Room, size_on_disk
 from tasks.acquisition.searching import why_withheld, withhold
 from tasks.collectors.containers import store
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
-from tasks.custody.evidence.keys import NOT_TAKEN, OPEN, quote, stored_name
+from tasks.custody.evidence.keys import NOT_TAKEN, OPEN, quote, stored_name, unquote
+from tasks.custody.evidence.last_write import LastWrite
 from tasks.custody.evidence.room import places
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
@@ -41,6 +44,8 @@ _MOST_BYTES: Final = 64 << 20
 _MOST_OF_MODELS: Final = 4 << 30
 _SECONDS: Final = 10.0
 _DELETED: Final = b" (deleted)"
+_SHARED: Final = re.compile(r"^[^ ]+ .w.s .*", re.MULTILINE)
+"""A line of a mapping by which a file is changed."""
 _NO_FILE: Final = re.compile(rb"/(proc|sys)/.*|/dev/zero|/dev/shm/sem\..*", re.DOTALL)
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 _UNSEEN: Final = (
@@ -82,13 +87,20 @@ class OpenFile:
         return self.name + _DELETED if self.is_deleted else self.name
 
 
-def find(target: Target) -> Iterator[OpenFile | Loss]:
-    """Yield each file once: open for writing, mapped so that a write changes it, or deleted, if it was the root's."""
+def find(target: Target, *, read_too: bool = True) -> Iterator[OpenFile | Loss]:
+    """Yield each file once: open for writing, mapped so that a write changes it, or deleted, if it was the root's.
+
+    Without `read_too` those that are only read are left out.
+    """
     root, seen = PurePath(os.path.realpath(target.root)), set[tuple[int, int]]()
     apart = [root, *map(PurePath, target.apart)]
     for pid, start in target.frozen:
         try:
-            links = sorted(_links(pid, root), key=lambda each: not each[1]) if still(pid, start) else []
+            links = (
+                sorted(_links(pid, root if read_too else None), key=lambda each: not each[1])
+                if still(pid, start)
+                else []
+            )
         except PermissionError:
             yield Loss(f"open files of process {pid}", Outcome.DENIED, "they may not be read")
             continue
@@ -107,17 +119,18 @@ def find(target: Target) -> Iterator[OpenFile | Loss]:
                     yield OpenFile(link, name, status, pid, written)
 
 
-def _links(pid: int, root: PurePath) -> Iterator[tuple[Path, bool]]:
+def _links(pid: int, root: PurePath | None) -> Iterator[tuple[Path, bool]]:
     """Yield a link to each file that a process may write, or that is deleted and was the root's; and which it is."""
     for number in numbers(f"{pid}/fd"):
         with suppress(FileNotFoundError):
             flags = int(fields(text(pid, f"fdinfo/{number}")).get("flags", "0"), 8)
             link, written = Path(f"/proc/{pid}/fd/{number}"), flags & os.O_ACCMODE != os.O_RDONLY
-            if written or _was_of(root, link):
+            if written or (root and _was_of(root, link)):
                 yield link, written
-    for mode, _, _, path in mapped_files(pid, text(pid, "maps")):
+    maps = text(pid, "maps")
+    for mode, _, _, path in mapped_files(pid, maps if root else "\n".join(_SHARED.findall(maps))):
         link, written = Path(path), "s" in mode and "w" in mode
-        if written or _was_of(root, link):
+        if written or (root and _was_of(root, link)):
             yield link, written
 
 
@@ -177,6 +190,69 @@ def _is_named(file: OpenFile, target: Target) -> bool:
     """Return whether the name that it had in the root is one that the block names."""
     name, root = PurePath(os.fsdecode(file.name)), os.path.realpath(target.root)
     return name.is_relative_to(root) and is_named(target, os.fsencode(name.relative_to(root)))
+
+
+def hold(target: Target) -> Iterator[LastWrite]:
+    """Yield what processes may write into as they end, of what `find` finds, kept open by this process."""
+    most, more = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 0
+    for each in find(target, read_too=False):
+        with suppress(OSError):
+            if isinstance(each, OpenFile) and not each.is_memory:
+                if not most:
+                    more += 1
+                    continue
+                most -= 1
+                link = f"/proc/{os.getpid()}/fd/{os.open(each.link, os.O_RDONLY)}"
+                at, status = (each.status.st_dev, each.status.st_ino), each.status
+                name, size = quote(each.name), status.st_size
+                yield LastWrite(name, link, "", "", *at, size, status.st_mtime_ns, each.pid, each.written)
+    if more:
+        yield LastWrite(reason=f"not compared after the stop: {more} more open files 停止中の書き込みは不明")
+
+
+def gather_last(target: Target, folder: Path) -> Iterator[Item]:
+    """Copy what has changed of the files that were held over the stop, as far as it was to be copied before."""
+    room = Room.of(target, folder)
+    for write in (each for each in map(_read_write, target.last_writes) if not each.container):
+        name = unquote(write.name)
+        if write.reason:
+            yield Loss(OPEN, Outcome.WITHHELD, write.reason)
+            continue
+        try:
+            link = find_held(write, os.fsdecode(name))
+            status = link.stat()
+        except OSError:
+            reason = "deleted: what was written into it during the stop ended with the run that held it"
+            yield Loss(quote(name), Outcome.FAILED, f"{reason} 停止中の書き込みは不明")
+            continue
+        if (status.st_size, status.st_mtime_ns) == (write.size, write.mtime_ns):
+            continue
+        each = OpenFile(link, name, status, write.pid, written=write.written)
+        last = each.is_deleted and is_named_as_model(PurePath(write.name).name)
+        largest = _MOST_OF_MODELS if last else LARGEST
+        if names_a_secret(PurePath(write.name).name) or write.size > largest:
+            continue  # not taken before either, and listed so
+        match _take(each, room, _MOST_OF_MODELS if last else _MOST_BYTES):
+            case Taken() as item if private := why_withheld(
+                item, target, folder, named=last or _is_named(each, target)
+            ):
+                yield withhold(item, folder, why=private)
+            case item:
+                yield item
+
+
+def _read_write(fields_of: dict[str, Any]) -> LastWrite:
+    return LastWrite(**fields_of)
+
+
+def find_held(write: LastWrite, *names: str) -> Path:
+    """Return where a held file can be read: by the run that holds it, or by one of its names. OSError if nowhere."""
+    for path in map(Path, (write.link, *names)):
+        with suppress(OSError):
+            status = path.stat()
+            if (status.st_dev, status.st_ino) == (write.device, write.inode):
+                return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), write.name)
 
 
 def _find_lost(target: Target) -> Iterator[Loss]:

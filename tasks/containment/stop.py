@@ -12,7 +12,7 @@ from typing import Final
 from tasks.containment.containers.stop import stop_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import IncidentCordon
-from tasks.containment.files_before_stop import NOT_KNOWN, list_files
+from tasks.containment.files_before_stop import NOT_HELD, NOT_KNOWN, hold_files, list_files
 from tasks.containment.freeze import halt
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import inside
@@ -31,8 +31,11 @@ from tasks.host.wrappers import wake
 from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.frozen import by_frozen, load_announced, load_frozen, load_stopped
 from tasks.runtime.step import step
+from tasks.system.cancellation import run_in_thread
 
 _SETTLE_SECONDS: Final = 2.0
+_HOLD_SECONDS: Final = 2.0
+"""A file of a mount that does not answer holds up no stop."""
 _LOOK_AGAIN_SECONDS: Final = 0.1
 _KILL_ROUNDS: Final = 20
 _WAITS: Final = "it waits for what it started during the stop, which is held 停止中に起動した子を待機"
@@ -160,10 +163,16 @@ def stop(context: RunContext) -> Stop:
 
 def _note_files(context: RunContext) -> None:
     """Note which files are there before the workload runs once more. That they cannot be listed delays no stop."""
+    held = run_in_thread(lambda: hold_files(context))[0]
     try:
         context.state.files.write({**list_files(context.workload), **context.state.files.read()})
     except OSError as error:
         context.losses.append(f"{NOT_KNOWN}: {error}")
+    try:
+        if found := held.result(_HOLD_SECONDS):
+            context.state.held_files.write([*context.state.held_files.read(), *found])
+    except Exception as error:  # noqa: BLE001  whatever a mount answers
+        context.losses.append(f"{NOT_HELD}: {str(error) or f'no answer within {_HOLD_SECONDS:g} s'}")
 
 
 class Stopping:

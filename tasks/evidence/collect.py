@@ -3,8 +3,9 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from tasks.custody.evidence.keys import (
     CONTAINER_FILES,
     CONTAINERS,
     FOLDERS,
+    IN_CONTAINER,
+    LAST_WRITES,
     LOCKFILES,
     NOT_TAKEN,
     OPEN,
@@ -45,8 +48,9 @@ from tasks.incident.layout import SALT, STARTS, earlier_boots
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 from tasks.runtime.freeze_budget import FreezeBudget
-from tasks.runtime.frozen import frozen_containers, frozen_key, load_frozen, unended_key
+from tasks.runtime.frozen import frozen_containers, frozen_key, load_frozen, stopped_containers, unended_key
 from tasks.runtime.retry import may_pass
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.system.files.atomic_files import write_whole
 from tasks.system.files.disk_reserve import MIB, with_reserve
@@ -179,6 +183,10 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
             context.log.write("room", collector, **line["room"], elsewhere=dict(without))
     got = {"files": len(files), "bytes": evidence.size, "losses": len(losses)}
     context.log.write("acquired", collector, result=evidence.outcome, **got, digest=digest_of(files))
+    if what.name == CONTAINER_FILES and files:
+        _keep_copies(state, files)
+    if what.name == LAST_WRITES and evidence.is_complete:  # else a second try reads what is held
+        _let_go(state)
     if what.of_containers and files:  # the root may then have none of these kinds
         # what was taken because a container had changed it, no pattern names
         named = (each for each in files if each.source and each.stored.split("/")[::2][:2] != [CONTAINERS, CHANGED])
@@ -188,13 +196,29 @@ def collect(context: RunContext, collector: str, budget: FreezeBudget | None = N
     return evidence
 
 
+def _let_go(state: IncidentState) -> None:
+    """Close what was held open over the stop, and look into no container again: it has been collected."""
+    if ended := [*stopped_containers(state)]:
+        state.looked_again.write(ended)
+    own = f"/proc/{os.getpid()}/fd/"
+    for journal in (state.held_files, state.container_ends):
+        if kept := journal.read():
+            for each in (each for each in kept if each.link.startswith(own)):
+                number = int(each.link.removeprefix(own))
+                with suppress(OSError):
+                    status = os.fstat(number)
+                    if (status.st_dev, status.st_ino) == (each.device, each.inode):
+                        os.close(number)
+            journal.write([])
+
+
 def _attempt(
     context: RunContext, what: Collector, at: Staging, budget: FreezeBudget | None
 ) -> tuple[list[Any], list[Loss]]:
     block, state = context.workload, context.state
     if (what.of_containers and not block.containers) or (what.of_units and not block.units):
         return [], []
-    lost, anything_left = list[Loss](), True
+    lost, anything_left, stops = list[Loss](), True, what.name == LAST_WRITES and not context.run.dry_run
     if not context.run.dry_run:  # a rehearsal freezes nothing
         lost, anything_left = lost_look(what, state, context.log, context.adapters.host)
     if not anything_left:
@@ -228,17 +252,37 @@ def _attempt(
         salt=str(context.directory.path / SALT),
         patterns=tuple(block.patterns),
         required_folders=tuple(required_folders(block)),
-        other_lists=tuple(map(str, _other_lists(context.directory))) if what.name == CODE else (),
+        other_lists=tuple(map(str, _other_lists(context.directory))) if what.name in {CODE, LAST_WRITES} else (),
+        ended=tuple(_find_ended(state)) if stops else (),
+        copies_inside=state.container_copies.read() if stops else {},
+        last_writes=tuple(map(asdict, (*state.held_files.read(), *state.container_ends.read()))) if stops else (),
     )
     lines, trouble = attempt(what, target, at.folder, cancelled=context.cancelled)
     return lines, [*lost, *([trouble] if trouble else [])]
+
+
+def _find_ended(state: IncidentState) -> Iterator[tuple[str, str, float]]:
+    """Yield the containers that stay after their stop: id, name, and since when they may have written."""
+    frozen = frozen_containers(state)
+    for identity, receipt in stopped_containers(state).items():
+        stays = identity in frozen and not frozen[identity].auto_remove
+        if stays and identity not in state.looked_again.read():
+            since = frozen[identity].paused_at
+            yield identity.id, receipt.name, since.timestamp() if since else 0.0
+
+
+def _keep_copies(state: IncidentState, files: Iterable[StoredFile]) -> None:
+    """Keep what was copied out of paused containers, for the look after their stop."""
+    inside = ((each, each.note.removeprefix(IN_CONTAINER)) for each in files if each.note.startswith(IN_CONTAINER))
+    rows = {f"{name}:{each.source}": (each.stored, each.size, each.mtime_ns or 0) for each, name in inside}
+    state.container_copies.write({**state.container_copies.read(), **rows})
 
 
 def is_needed(workload: Workload, what: Collector) -> bool:
     """Return whether a loss of this collector counts: by the block, by the collector, or if containers are named."""
     chosen = workload.needed
     itself = what.needed if chosen is None else what.name in chosen
-    return itself or (what.of_containers and bool(workload.containers))
+    return itself or ((what.of_containers or what.name == LAST_WRITES) and bool(workload.containers))
 
 
 def _file(fields: dict[str, Any]) -> StoredFile:

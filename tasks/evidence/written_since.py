@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture
 from tasks.collectors.code import survey
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.artifact import unsteady
-from tasks.custody.evidence.keys import quote, unquote
+from tasks.custody.evidence.keys import IN_CONTAINER, quote, unquote
 from tasks.custody.incident.log import CustodyLog
 from tasks.evidence.left_alone import steady
 from tasks.evidence.seal import read_manifest
@@ -136,7 +136,7 @@ def describe_written(paths: Sequence[str]) -> str:
 
 def is_of_root(file: StoredFile) -> bool:
     """Return whether a file was copied from the root: what is in a container, or out of the root, was not."""
-    return bool(file.source) and not unquote(file.source).startswith(b"/") and not file.note.startswith("in container ")
+    return bool(file.source) and not unquote(file.source).startswith(b"/") and not file.note.startswith(IN_CONTAINER)
 
 
 def _is_older(root: PurePath, file: StoredFile) -> bool:

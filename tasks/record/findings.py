@@ -212,7 +212,7 @@ def notes_of(findings: Findings) -> tuple[str, ...]:
     promotion = findings.promoted
     bare = promotion and promotion.turn and not promotion.objects
     latest = [f"latest/ holds no file of this incident: {promotion.reason}"] if promotion and bare else []
-    return (*model_notes, *secrets, *withheld, *latest)
+    return (*model_notes, *secrets, *dict.fromkeys(withheld), *latest)
 
 
 def content_of(log: CustodyLog, verdict: Verdict, findings: Findings) -> RecordContent:

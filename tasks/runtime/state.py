@@ -18,6 +18,7 @@ from tasks.custody.containment.receipt import (
     StoppedContainer,
     Unknown,
 )
+from tasks.custody.evidence.last_write import LastWrite
 from tasks.incident import layout
 from tasks.incident.paths import IncidentDirectory
 from tasks.system.files.atomic_files import read_private
@@ -109,6 +110,8 @@ class IncidentState:
         self.listened = journal(layout.LISTENED, bool)
         self.sockets = journal(layout.SOCKETS, list[str])
         self.files = journal(layout.FILES, dict[str, int])
+        self.held_files = journal(layout.HELD_FILES, list[LastWrite])
+        self.container_ends = journal(layout.CONTAINER_ENDS, list[LastWrite])
         self.stopping = journal(layout.STOPPING, list[Stopped])
         self.stopping_units = journal(layout.STOPPING_UNITS, list[Identity])
         self.stopped = journal(layout.STOPPED, list[Stopped])
@@ -119,6 +122,8 @@ class IncidentState:
         self.returned_containers = journal(layout.RETURNED_CONTAINERS, list[StoppedContainer])
         self.caught_logged = journal(layout.CAUGHT_LOGGED, int)
         self.container_files = journal(layout.CONTAINER_FILES, list[str])
+        self.looked_again = journal(layout.LOOKED_AGAIN, list[ContainerIdentity])
+        self.container_copies = journal(layout.CONTAINER_COPIES, dict[str, tuple[str, int, int]])
         self.claimed = journal(layout.CLAIMED, str)
         self.lost_in_place = journal(layout.LOST_IN_PLACE, list[str])
         self.written_since = journal(layout.WRITTEN_SINCE, list[str])

@@ -5,9 +5,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
+from tasks.containment.containers.last_words import LastWords
 from tasks.custody.containment.receipt import End, FrozenContainer, StoppedContainer
 from tasks.custody.errors import ContainerGone, EngineError
-from tasks.host.container.membership import gentle_signal_of
+from tasks.custody.evidence.last_write import LastWrite
+from tasks.host.container.membership import Container, gentle_signal_of
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, stopped_containers
 from tasks.system.cancellation import run_in_thread
@@ -17,6 +19,10 @@ _KILL_SECONDS: Final = 10.0
 _AT_ONCE: Final = 8
 _SIGKILL: Final = "SIGKILL"
 _REMOVAL_SECONDS: Final = 5.0
+_UNHEARD: Final = (
+    "it ran {seconds} s after its files were taken, and what it wrote and printed then went with it (--rm): policy="
+    "kill lets it write nothing; started without --rm it keeps it 停止中の書き込みは不明"
+)
 
 
 def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
@@ -32,6 +38,8 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
         stops = [pool.submit(each.stop, gently=gently) for each in stopping]
     fresh = [each.result() for each in stops]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
+    if ends := [write for each in stopping for write in each.writes]:
+        state.container_ends.write([*state.container_ends.read(), *ends])
     state.stopped_containers.write([receipt for receipt in receipts if receipt.end is not End.SURVIVED])
     if remaining:
         state.stopping_containers.write([])
@@ -59,6 +67,9 @@ class StoppingContainer:
         """
         self.host, self.engine, self.frozen, self.begun = context.adapters.host, context.adapters.engine, frozen, begun
         self.grace_seconds, self.cancelled = context.workload.grace_seconds, context.cancelled
+        self.root, self.dry_run = context.workload.root, context.run.dry_run
+        self.words: LastWords | None = None
+        self.writes: list[LastWrite] = []
         self.id = frozen.identity.id
         self.sent: list[tuple[str, datetime]] = []
         self.ended, self.removed, self.reason = False, False, ""
@@ -77,6 +88,7 @@ class StoppingContainer:
                 if not (now and now.alive and now.identity == self.frozen.identity):
                     self.ended, self.gone_at = True, datetime.now(UTC)
                     self.exit_code = now.exit_code if now else None
+        self._note_writes()
         return self.receipt()
 
     def _end(self, *, gently: bool) -> None:
@@ -91,6 +103,8 @@ class StoppingContainer:
             process = self.host.snapshot().get(container.pid) if gently else None
             masks = process.masks if process and process.container == self.id else None
             if gently and (gentle := gentle_signal_of(container, masks)):
+                is_here = masks is not None and container.auto_remove and not self.dry_run
+                self.words = self._listen(container) if is_here else None
                 self._send(gentle.name, self.grace_seconds)
             if not self.ended and self.cancelled:
                 self.engine.pause(self.id)
@@ -102,6 +116,24 @@ class StoppingContainer:
                 self.reason = "a run that died was stopping it; it ended at an unknown moment (終了時刻は不明)"
         if self.ended:
             poll_until(self._stays_as_it_is, _REMOVAL_SECONDS)
+
+    def _listen(self, container: Container) -> LastWords | None:
+        """Listen to one that the engine will remove, after which nothing of it can be read; None if that fails."""
+        with suppress(OSError, EngineError):
+            return LastWords(self.engine, container, self.root, self.frozen.paused_at or self.frozen.seen_at)
+        return None
+
+    def _note_writes(self) -> None:
+        """Keep what was heard of one that the engine removes; if nobody listened, that it may have written."""
+        ran = _describe_run(self.receipt())
+        heard = self.words if self.ended else None
+        if heard:
+            self.writes += heard.take()
+        if self.frozen.auto_remove and not self.dry_run and (self.begun or (ran and not heard)):
+            reason = _UNHEARD.format(seconds=ran.get("ran_s", "some"))
+            self.writes.append(LastWrite(container=self.frozen.name, reason=reason))
+        if self.words:
+            self.words.close()
 
     def _send(self, name: str, seconds: float) -> None:
         """Send a signal and wait for the end. The wait begins first: `docker run --rm` removes the exit code."""

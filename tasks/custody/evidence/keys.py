@@ -65,6 +65,7 @@ SNAPSHOT_FOLDERS: Final = ("models", "artifacts", "logs")
 FOLDERS: Final = "folders"  # the block's field, and the collector of what no pattern names in them
 CONTAINER_FILES: Final = "container_files"  # the collector of files in containers
 LOCKFILES: Final = "lockfiles"  # the collector of that from which the environment was made
+LAST_WRITES: Final = "last_writes"  # the collector of what was written during the stop
 CODE: Final = "code"  # the collector of what no pattern or folder names in the root
 
 

@@ -18,6 +18,7 @@ from tasks.host.container.membership import ALIVE, Container, belongs, find_moun
 SECONDS: Final = 5.0
 _SOCKET: Final = "unix://"
 _CHUNK: Final = 1 << 20
+_TAIL: Final = 100
 
 
 class Engine(Protocol):
@@ -68,6 +69,9 @@ class Engine(Protocol):
 
     def logs(self, id_: str) -> Iterator[bytes]:
         """Yield what it has written to its output so far, each line with its time."""
+
+    def follow(self, id_: str) -> Iterator[bytes]:
+        """Return what it writes to its output until it has ended, each line with its time, after some that it wrote."""
 
     def diff(self, id_: str) -> list[dict[str, Any]]:
         """Return how its files differ from its image."""
@@ -227,6 +231,12 @@ class DockerEngine:
         """Yield what `docker logs --timestamps` shows."""
         with self._asking("give a container's log") as client:
             yield from client.logs(id_, stdout=True, stderr=True, timestamps=True, stream=True, follow=False)
+
+    def follow(self, id_: str) -> Iterator[bytes]:
+        """Return what `docker logs --timestamps --follow --tail 100` shows; asked for before this returns."""
+        with self._asking("give a container's log") as client:
+            content = client.logs(id_, stdout=True, stderr=True, timestamps=True, stream=True, follow=True, tail=_TAIL)
+        return self._read(content)
 
     def diff(self, id_: str) -> list[dict[str, Any]]:
         """Return what `docker diff` shows."""

@@ -82,6 +82,10 @@ class RehearsalEngine:
         """Ask the real engine."""
         return self._engine.logs(id_)
 
+    def follow(self, id_: str) -> Iterator[bytes]:
+        """Ask the real engine."""
+        return self._engine.follow(id_)
+
     def diff(self, id_: str) -> list[dict[str, Any]]:
         """Ask the real engine."""
         return self._engine.diff(id_)

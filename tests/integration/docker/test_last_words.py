@@ -1,0 +1,112 @@
+"""What a container writes and prints in its graceful stop is in the evidence, or named, also if it removes itself."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blocks.store import EvidenceStore
+from tasks.containment.containers import stop
+from tasks.host.host import LinuxHost
+from tasks.incident.layout import CORDON
+from tests.support.containers import Containers
+from tests.support.scenes import Scene
+from tests.support.workloads import SmallWorkload
+
+pytestmark = pytest.mark.usefixtures("prefect")
+LOG = "logs/train-20260101_000000.log"
+TRAINING = "trap '{last}; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+WRITES = (
+    f"echo Zq7last; echo Zq7last >>{LOG}; echo Zq7last >logs/train-new.log; echo Zq7last >final.txt; "
+    "echo Zq7last >/data/part; mv /data/part /data/summary.csv; echo Zq7last >weights.joblib"
+)
+NOTHING = ":"
+
+
+@pytest.fixture
+def scene(small: SmallWorkload, s3_block: EvidenceStore, containers: Containers) -> Iterator[Scene]:
+    for name in ("models", "artifacts", "logs", "venv"):
+        shutil.rmtree(small.root / name)
+    scene = Scene(small, s3_block)
+    artifacts = ["artifacts/*", "/data/*.csv"]
+    scene.save(workload=containers.block(small, may_be_missing=["packages"], artifacts=artifacts))
+    yield scene
+    LinuxHost().release(scene.block.evidence / CORDON)
+
+
+def run(containers: Containers, last: str, *, auto_remove: bool) -> str:
+    name = f"{containers.mark}-training"
+    volume = [f"{containers.mark}-data:/data"]
+    containers.run(["sh", "-c", TRAINING.format(last=last)], name=name, binds=volume, auto_remove=auto_remove)
+    return name
+
+
+def notes_of(scene: Scene) -> list[str]:
+    verdict = json.loads((scene.home / "record/001/verdict.json").read_bytes())["verdict"]
+    notes: list[str] = verdict["notes"]
+    return notes
+
+
+def ends_of(folder: Path) -> set[str]:
+    """The evidence files that end with the last words."""
+    files = (each for each in folder.rglob("*") if each.is_file() and "attempt-" not in str(each))
+    return {str(each.relative_to(folder)) for each in files if each.read_bytes().endswith(b"Zq7last\n")}
+
+
+@pytest.mark.parametrize("auto_remove", [True, False])
+def test_what_a_container_writes_as_it_ends_is_in_the_evidence(
+    scene: Scene, containers: Containers, *, auto_remove: bool
+) -> None:
+    name = run(containers, WRITES, auto_remove=auto_remove)
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    log = "container.end.log" if auto_remove else "container.log"
+    taken = {LOG, "logs/train-new.log", f"containers/{name}/from~root/data/summary.csv"}
+    taken |= {f"containers/{name}/changed/app/final.txt", f"containers/{name}/{log}"}
+    assert ends_of(scene.home / "evidence") == taken
+    assert (scene.home / "evidence" / LOG).read_bytes() == b"iteration 1\nZq7last\n"
+    assert [each for each in notes_of(scene) if "weights.joblib" in each], notes_of(scene)
+    stored = {key.key.partition("/evidence/")[2] for key in scene.store.list("incidents/")}
+    assert taken <= stored
+
+
+@pytest.mark.parametrize("auto_remove", [True, False])
+def test_a_container_that_ends_without_a_word_is_told_of_in_no_note(
+    scene: Scene, containers: Containers, *, auto_remove: bool
+) -> None:
+    run(containers, NOTHING, auto_remove=auto_remove)
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert not [each for each in notes_of(scene) if "stopped" in each or "停止中" in each]
+    assert not list((scene.home / "evidence").glob("attempt-*"))
+    assert ends_of(scene.home / "evidence") == set()
+
+
+def test_where_nobody_can_listen_the_stop_of_one_that_removes_itself_is_a_loss(
+    scene: Scene, containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(stop, "LastWords", denied)
+    name = run(containers, WRITES, auto_remove=True)
+    state = scene.evacuate()
+    assert state.name == "Partial", state.message
+    assert f"container {name}" in str(state.message)
+    assert "policy=kill" in str(state.message)
+
+
+def test_an_old_file_that_is_brought_in_as_it_ends_is_taken_too(scene: Scene, containers: Containers) -> None:
+    """Its time of writing is that of its source."""
+    run(containers, "cp -p Dockerfile logs/train-old.log", auto_remove=False)
+    assert scene.evacuate().name == "Verified"
+    assert (scene.home / "evidence/logs/train-old.log").read_bytes().startswith(b"FROM ")
+
+
+def test_policy_kill_lets_a_container_write_nothing(scene: Scene, containers: Containers) -> None:
+    run(containers, WRITES, auto_remove=True)
+    state = scene.evacuate(policy="kill")
+    assert state.name == "Verified", state.message
+    assert ends_of(scene.home / "evidence") == set()
