@@ -206,6 +206,21 @@ def test_a_file_outside_the_root_that_the_start_names_counts_too(house: SmallWor
     assert told.startswith(f"{name} was changed at ")
 
 
+def test_what_was_compiled_of_a_file_outside_the_root_stands_for_it(house: SmallWorkload) -> None:
+    """The recovery failed on a path that is not below the root."""
+    source = Path(os.path.normpath(house.root / OUTSIDE)).with_name("rules.py")
+    source.write_text("SCALE = 1\n")
+    made_at = ticks()
+    wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
+    with stopped(house) as (context, seals, models):
+        assert not {*find_newer(context, models, seals, {str(source)})} & {str(source)}
+        change(source)
+        subprocess.run([sys.executable, "-m", "compileall", "-q", source.parent], check=True)
+        compiled = source.parent / f"__pycache__/rules.{sys.implementation.cache_tag}.pyc"
+        newer = find_newer(context, models, seals, {str(source)})
+    assert newer[str(source)] == newer[str(compiled)]
+
+
 def test_what_a_container_mounts_from_outside_the_root_counts_and_what_has_the_root_in_it_does_not(
     house: SmallWorkload,
 ) -> None:
