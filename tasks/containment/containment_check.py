@@ -9,7 +9,7 @@ from typing import Any, Final
 from tasks.containment.api_port import counted_port, strangers_on
 from tasks.containment.containers.collected import collected_folders
 from tasks.containment.containers.pause import WorkloadContainers, paused_ids
-from tasks.containment.containers.unnamed import ask_engine, find_unnamed
+from tasks.containment.containers.unnamed import ask_engine, find_unnamed, list_ids
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import Membership, Snapshot, excluded_pids, inside
@@ -63,7 +63,7 @@ def check_containment(context: RunContext) -> Containment:
     listing = ask_engine(engine, workload.containers)
     last, _ = host.arrivals(NO_PID)
     cordon, membership, containers = guarded.wait(), Membership(context), WorkloadContainers(context)
-    ours, roster = look_for_life(membership, containers)
+    ours, roster = look_for_life(membership, containers, list_ids(listing))
     visible, known_alive, newcomers = roster.snapshot, roster.alive, guarded.newcomers()
     returned = (each for each in state.returned.read() if each.end is End.HELD)
     held = {each.identity: each.source for each in returned if each.identity in known_alive}
@@ -304,15 +304,19 @@ def find_endable(cordon: IncidentCordon, membership: Membership) -> set[int]:
     return pids_of(snapshot, {*find_standing(cordon, membership.state), *membership.members(snapshot)})
 
 
-def look_for_life(membership: Membership, containers: WorkloadContainers) -> tuple[set[int], Roster]:
-    """Look at the host: return our own pids, and the roster of all other processes."""
+def look_for_life(
+    membership: Membership, containers: WorkloadContainers, listed: frozenset[str] | None = None
+) -> tuple[set[int], Roster]:
+    """Look at the host: return our own pids, and the roster of all other processes; `listed` is as of a roster."""
     host, state, snapshot = membership.host, membership.state, membership.host.snapshot()
     ours = membership.own_pids(snapshot)
     others = {pid: process for pid, process in snapshot.items() if pid not in ours}
     exceptions, known = membership.exceptions(snapshot), _known_containers(state)
     shared = collected_folders(membership.workload, containers.read_views())
     sockets = state.sockets.read()
-    roster = take_roster(host, membership.workload, others, exceptions, known, shared=shared, sockets=sockets)
+    roster = take_roster(
+        host, membership.workload, others, exceptions, known, shared=shared, sockets=sockets, listed=listed
+    )
     visible, alive = roster.snapshot, roster.alive  # without those that have ended meanwhile
     held = pids_of(visible, load_frozen(state)) | inside(visible, membership.held_groups())
     remaining = (each for each in map(visible.__getitem__, held) if each.alive and each.identity not in alive)

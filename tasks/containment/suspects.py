@@ -46,10 +46,11 @@ def take_roster(  # noqa: PLR0913  what is known beside the processes
     *,
     shared: Iterable[str] = (),
     sockets: Iterable[str] = (),
+    listed: frozenset[str] | None = None,
 ) -> Roster:
     """Judge every process of a snapshot beside a workload, whose containers have `shared` folders of the host.
 
-    At these `sockets` the workload listened when it was frozen.
+    At these `sockets` the workload listened when it was frozen. An engine has `listed` all containers that it knows.
 
     Reads open and mapped files, 0.3 ms a process: call it after a freeze, not before one.
     """
@@ -73,6 +74,7 @@ def take_roster(  # noqa: PLR0913  what is known beside the processes
         own_programs=frozenset(own),
         helpers=frozenset(helpers),
         containers=None if containers is None else frozenset(containers),
+        listed=listed,
         environment=environment,
         account=user,
         born=ticks_of(birth_of(os.path.realpath(root))),

@@ -40,6 +40,13 @@ def ask_engine(engine: Engine, names: Sequence[str]) -> Future[Listed]:
     return run_in_thread(list_containers)[0]
 
 
+def list_ids(listing: Future[Listed]) -> frozenset[str]:
+    """Return the ids of all containers that the engine lists; none if it does not answer within five seconds."""
+    with suppress(Exception):  # it is told with what the listing was for
+        return frozenset(each.id for each, _ in listing.result(_SECONDS))
+    return frozenset()
+
+
 def _spots(container: Container) -> Iterator[tuple[Mount, Spot]]:
     """Yield where each mount lies by its source, unless that is not ours to see, and by the container's own mounts.
 

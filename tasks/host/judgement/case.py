@@ -44,9 +44,10 @@ class Look:
 
     `ancestors` are pids above this run, `own_programs` pids of processes that run our installation, `helpers` are pids
     that this run has started. `containers` are ids that the containers' check answers for, None if the engine did not
-    tell them. `environment` is the folder of an environment that the workload has outside of its root. `account` is the
-    uid of the root's owner. `born` is when the root folder was made, in clock ticks since boot; negative before the
-    boot. `named` tells since when the block's path of the root leads there. `shared` are folders of
+    tell them. `listed` are ids of all containers that an engine lists, whose mounts are judged with them; None if that
+    is judged elsewhere. `environment` is the folder of an environment that the workload has outside of its root.
+    `account` is the uid of the root's owner. `born` is when the root folder was made, in clock ticks since boot;
+    negative before the boot. `named` tells since when the block's path of the root leads there. `shared` are folders of
     the host, outside of the root, from which models and the like are collected by containers of the workload. `sockets`
     are those at which the workload listened when it was frozen.
     """
@@ -56,6 +57,7 @@ class Look:
     helpers: frozenset[int] = frozenset()
     own_programs: frozenset[int] = frozenset()
     containers: frozenset[str] | None = frozenset()
+    listed: frozenset[str] | None = None
     environment: PurePath | None = None
     account: int | None = None
     born: float = float("inf")
@@ -84,6 +86,12 @@ class Case:
         """Why not all of it could be read; empty if it was, or for a lack of rights."""
         why = self.process.unread or self.handles.unread
         return why and f"it could not be looked into: {visible(why)}"
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether it is in a container that an engine lists, and that is judged by its mounts."""
+        listed = self.look.listed
+        return bool(self.process.container) and (listed is None or self.process.container in listed)
 
     def suspect(self, fact: str) -> Judgement:
         """Return that it is a suspect, with the fact that says so, and for one in a container what answers for it."""

@@ -104,7 +104,7 @@ def _is_unknown(case: Case) -> Judgement | None:
 def _may_be_near(case: Case) -> Judgement | None:
     """Row 9, of what is not in the root as far as is known, and names it, worked in it, or may not be looked into."""
     process, handles = case.process, case.handles
-    by_roots_own = program(process) in HARMLESS and not process.strange
+    by_roots_own = program(process) in HARMLESS and not (process.strange or process.container)
     unread = case.unread
     if case.in_excused_family or (by_roots_own and not unread) or process.pid in case.look.own_programs:
         return None
@@ -129,8 +129,11 @@ def _tell_near(case: Case) -> str:
     if handles.names_root and not process.container:
         return f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
     held = handles.waits or (handles.mapped if process.user == case.look.account else "")
-    if held and not process.container:
-        return f"{visible(held)}; nothing proves it harmless"
+    if held and not case.is_listed:
+        unlisted = (
+            f", and no engine that was asked has its container {(process.container or '')[:12]} 所属不明のコンテナ"
+        )
+        return f"{visible(held)}{unlisted if process.container else ''}; nothing proves it harmless"
     return ""
 
 

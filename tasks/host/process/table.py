@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from tasks.custody.containment.identity import NOBODY, Identity
 from tasks.custody.containment.place import Place
 from tasks.host.cgroup.standpoint import Standpoint
+from tasks.host.process.handles import FileId
 from tasks.host.process.known_programs import runs_prefect, tells
-from tasks.host.process.places import Places
+from tasks.host.process.places import Places, file_id
 from tasks.host.process.process import Listener, Masks, Process, ancestry
 from tasks.system.kernel_tables import ENVIRONMENT, LARGEST, read_kernel
 from tasks.system.look_budget import TooMuchWork
@@ -277,7 +278,7 @@ def _read_at(
         masks=Masks(*(int(status.get(name, b"0"), 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt", b"ShdPnd"))),
         placeless=bool(unread) or (bool(command) and not cwd and not executable and _is_denied(where)),
         cgroup=cgroup,
-        container=standpoint().container(cgroup),
+        container=_find_container(where, cgroup),
         ports=_ports_within(places, where, listening, user, int(status[b"FDSize"])) if listening else frozenset(),
         forked=bool(int(stat[6]) & _FORKED),
         terminal=stat[_TERMINAL] != "0",
@@ -307,6 +308,24 @@ def arrivals(last: int, places: Places | None = None) -> tuple[int, list[Process
     first = max(last if last < now else 0, now - _MOST) + 1  # after the highest pid the lowest are given out again
     pids = range(now, first - 1, -1) if 0 <= last != now else ()
     return now, [process for pid in pids if (process := read_process(pid, None, places))]
+
+
+def _find_container(where: int | str, cgroup: str) -> str | None:
+    """Return the id of the container that a process is in, None if in none, as one that sees the files that we see.
+
+    A control group alone tells nothing: its creator chose the name, and anybody of root's may move into it.
+    """
+    found = standpoint().container(cgroup)
+    if found in {None, standpoint().own}:
+        return found
+    alike = any(file_id(f"/proc/{where}/{name}") == known for name, known in _own_files() if known)
+    return None if alike else found
+
+
+@cache
+def _own_files() -> tuple[tuple[str, FileId | None], ...]:
+    """Return our mount namespace and root folder, constant for the life of this process."""
+    return tuple((name, file_id(f"/proc/self/{name}")) for name in ("ns/mnt", "root"))
 
 
 @cache
