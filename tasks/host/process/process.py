@@ -40,7 +40,8 @@ class Process:
     ids of its process group and session, inherited by descendants that create none of their own. `terminal` says that
     it has a controlling terminal. `strange` says that its program's file is not root's own, so that its name tells
     nothing; `foreign` that it is another account's than ours and root's. `places` are what of it lies below the root,
-    None if that was not looked at. `unread` is the error that ended its reading: what was read is not all.
+    None if that was not looked at. `served` says that systemd has told it to be a service's main process. `unread` is
+    the error that ended its reading: what was read is not all.
     """
 
     identity: Identity
@@ -63,6 +64,7 @@ class Process:
     strange: bool = False
     foreign: bool = False
     places: frozenset[Place] | None = None
+    served: bool = False
     unread: str = ""
 
     @property

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from tasks.custody.containment.identity import NOBODY, Identity
 from tasks.custody.containment.place import Place
+from tasks.host.cgroup.ownership import unit_of
 from tasks.host.cgroup.standpoint import Standpoint
 from tasks.host.process.handles import FileId
 from tasks.host.process.known_programs import runs_prefect, tells
@@ -285,8 +286,14 @@ def _read_at(
         strange=strange,
         foreign=user not in {0, os.geteuid()},
         places=below if places else None,
+        served=int(stat[1]) == 1 and int(stat[3]) == pid and bool(unit_of(cgroup)) and _is_told_to_serve(pid),
         unread=unread,
     )
+
+
+def _is_told_to_serve(pid: int) -> bool:
+    """Return whether systemd has started it as a service's own (systemd.exec(5), since 248), not a process of that."""
+    return variable_of(pid, "SYSTEMD_EXEC_PID") == str(pid)
 
 
 def _is_denied(where: int | str) -> bool:

@@ -584,12 +584,14 @@ def service(small: SmallWorkload) -> Iterator[Path]:
     group.rmdir()
 
 
-def serving(small: SmallWorkload, group: Path, command: Sequence[str], folder: Path) -> psutil.Process:
+def serving(
+    small: SmallWorkload, group: Path, command: Sequence[str], folder: Path, by: Sequence[str] = ()
+) -> psutil.Process:
     """A program that is started in a service, as systemd does: the leader of a session, with pid 1 for its parent."""
     before = set((group / "cgroup.procs").read_text().split())
-    enter = 'echo 0 > "$0/cgroup.procs" && exec setsid --fork "$@"'
+    enter = 'echo 0 > "$0/cgroup.procs" && exec setsid --fork sh -c \'SYSTEMD_EXEC_PID=$$ exec "$@"\' sh "$@"'
     environment = {**os.environ, "WORKERS": "0"}
-    small.started.append(Popen(["sh", "-c", enter, str(group), *command], cwd=folder, env=environment))
+    small.started.append(Popen(["sh", "-c", enter, str(group), *by, *command], cwd=folder, env=environment))
 
     def new() -> set[str]:
         found = set((group / "cgroup.procs").read_text().split()) - before
@@ -605,7 +607,7 @@ def test_who_sits_in_a_service_whose_main_process_is_a_member_is_one(
     small: SmallWorkload, service: Path, tmp_path: Path, *, early: bool
 ) -> None:
     main = serving(small, service, small.training_command, small.root)
-    stray = serving(small, service, ["sleep", "601"], tmp_path)
+    stray = serving(small, service, ["sleep", "601"], tmp_path, by=["env", "-u", "SYSTEMD_EXEC_PID"])
     if main.ppid() != 1:
         pytest.skip("orphans have another parent than pid 1 here")
     block = small.block(grace_seconds=1)
@@ -624,6 +626,24 @@ def test_who_sits_in_a_service_whose_main_process_is_a_member_is_one(
         stop.fn(context)
         assert made(prove_contained.fn(context)).is_contained
     assert not (service / "cgroup.procs").read_text()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["systemd tells", "an older systemd"])
+def test_the_service_of_another_in_which_a_former_job_has_left_a_training_goes_on(
+    small: SmallWorkload, service: Path, tmp_path: Path, *, told: bool
+) -> None:
+    """As a runner of CI has it that has restarted since, with KillMode=process."""
+    untold = ["env", "-u", "SYSTEMD_EXEC_PID"]
+    left = serving(small, service, small.training_command, small.root, by=untold)
+    runner = serving(small, service, ["sleep", "603"], tmp_path, by=[] if told else untold)
+    if left.ppid() != 1:
+        pytest.skip("orphans have another parent than pid 1 here")
+    with case_of(small.block(grace_seconds=1)) as context:
+        cordon.fn(context)
+        assert [each.identity.pid for each in made(freeze.fn(context)).processes] == [left.pid]
+        stop.fn(context)
+        assert made(prove_contained.fn(context)).is_contained
+    assert runner.status() == psutil.STATUS_SLEEPING
 
 
 def test_who_sits_in_a_service_that_the_block_names_is_a_member_for_the_guard_too(

@@ -76,7 +76,9 @@ PYTHON: dict[str, Any] = {"executable": "/usr/bin/python3.11"}
 TRAINING = ("python", "-u", "src/train.py")
 GUNICORN = ("gunicorn: worker [portfolio]",)
 TRAINER = one(*TRAINING, pid=10, **PYTHON, **HERE)
-SERVED = replace(TRAINER, cgroup=within(UNIT))
+SERVED = replace(TRAINER, cgroup=within(UNIT), served=True)
+LEFT = replace(SERVED, served=False)
+"""What a former job may have left in a service."""
 OWN = Handles(trusted=True, resolved=True)
 """What a program of root's own has, that touches nothing."""
 
@@ -246,6 +248,24 @@ def test_row_2_pid_1_may_work_in_the_root() -> None:
         "child of 41",
         others=(SERVED, one(*GUNICORN, pid=41, cgroup=within(UNIT))),
     ),
+    Case(
+        "all that pid 1 has in such a service is in a member's session",
+        one(*GUNICORN, session=10, cgroup=within(UNIT)),
+        Kind.MEMBER,
+        "main process is 10",
+        others=(LEFT,),
+    ),
+    Case("a younger one in the service of what was left", one("ci", cgroup=within(UNIT)), None, others=(LEFT,)),
+    Case("the main process of such", one("ci", cgroup=within(UNIT), served=True), None, others=(LEFT,)),
+    Case(
+        "beside another that systemd has started", one("ci", cgroup=within(UNIT), served=True), None, others=(SERVED,)
+    ),
+    Case(
+        "a child of the main process of such",
+        replace(one("ci-job", cgroup=within(UNIT)), parent=41),
+        None,
+        others=(LEFT, one("ci", pid=41, cgroup=within(UNIT), served=True)),
+    ),
     Case("excused, but matches by itself", one("filebeat python -u src/train.py", **HERE), Kind.MEMBER, "it matches"),
     Case(
         "excused by its program, but matches by itself",
@@ -308,9 +328,9 @@ def test_row_3_a_group_that_anybodys_programs_share_makes_nobody_a_member(path: 
     check(Case("", one("/opt/x", **group), None, others=(replace(TRAINER, **group), *keepers), exceptions=ours))
 
 
-def test_row_3_only_who_systemd_started_first_is_a_services_main_process() -> None:
+def test_row_3_only_who_systemd_may_have_started_is_a_services_main_process() -> None:
     older = one("/opt/other", pid=3, cgroup=within(UNIT))
-    for others in ((SERVED, older), (replace(SERVED, session=9),), (replace(SERVED, parent=3), older)):
+    for others in ((LEFT, older), (replace(LEFT, session=9),), (replace(LEFT, parent=3), older)):
         check(Case("", one("/opt/x", cgroup=within(UNIT)), None, others=others))
 
 
