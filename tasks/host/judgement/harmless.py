@@ -22,7 +22,7 @@ def is_harmless(process: Process, handles: Handles) -> bool:
         return False
     if process.places and not process.places <= {Place.CWD, Place.SCRIPT}:
         return False
-    if program(process) in SHELLS and not _is_at_rest(process, handles):
+    if runs_script(process, handles):
         return False
     if _may_run_code(process, handles):
         return False
@@ -47,6 +47,11 @@ def describe_unproven(process: Process, handles: Handles) -> str:
         return "it runs code of its own language, and nobody's terminal is its input"
     place = next(iter(sorted(process.places or ())), Place.CWD)
     return f"{place} is in the root, and nothing proves it harmless"
+
+
+def runs_script(process: Process, handles: Handles) -> bool:
+    """Return whether it is a shell that runs a script, or commands of another than a person at a terminal."""
+    return program(process) in SHELLS and not _is_at_rest(process, handles)
 
 
 def _is_at_rest(process: Process, handles: Handles) -> bool:

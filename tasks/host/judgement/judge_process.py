@@ -3,6 +3,7 @@
 See docs/adr/0039.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Final
@@ -10,8 +11,8 @@ from typing import Final
 from tasks.custody.containment.place import Place
 from tasks.custody.visible import visible
 from tasks.host.judgement.case import Case, Judgement, Kind
-from tasks.host.judgement.harmless import describe_unproven, is_harmless
-from tasks.host.judgement.match_elsewhere import describe_owner, find_covered, find_doubt, find_shared
+from tasks.host.judgement.harmless import describe_unproven, is_harmless, runs_script
+from tasks.host.judgement.match_elsewhere import describe_owner, find_beside, find_covered, find_doubt, find_shared
 from tasks.host.judgement.ties import find_code, find_held
 from tasks.host.process.known_programs import HARMLESS, program
 from tasks.host.process.matcher import is_below
@@ -62,12 +63,13 @@ def _matches_elsewhere(case: Case) -> Judgement | None:
     apart = case.description.tells_apart(case.process)
     if case.process.is_rooted or not (case.fits or apart) or find_code(case) or find_held(case, case.handles):
         return None
-    if apart and not case.unread:
+    near = apart and (case.unread or _tell_near(case))
+    if apart and not near:
         return Judgement(Kind.TOLD, "the block's user or port says that it is another's")
     if doubt := find_doubt(case):
         owner = describe_owner(case)
         return replace(case.suspect(f"{doubt}{owner}"), elsewhere=doubt if owner else "")
-    return Judgement(Kind.TOLD, "another workload: program and script lie elsewhere")
+    return None if near else Judgement(Kind.TOLD, "another workload: program and script lie elsewhere")
 
 
 def _runs_the_roots(case: Case) -> Judgement | None:
@@ -105,8 +107,8 @@ def _may_be_near(case: Case) -> Judgement | None:
     """Row 9, of what is not in the root as far as is known, and names it, worked in it, or may not be looked into."""
     process, handles = case.process, case.handles
     by_roots_own = program(process) in HARMLESS and not (process.strange or process.container)
-    unread = case.unread
-    if case.in_excused_family or (by_roots_own and not unread) or process.pid in case.look.own_programs:
+    only_reads, unread = by_roots_own and not runs_script(process, handles), case.unread
+    if case.in_excused_family or (only_reads and not unread) or process.pid in case.look.own_programs:
         return None
     if unread:
         return Judgement(Kind.UNKNOWN, f"{unread}; whether it is in the root is not known ルート内かは不明")
@@ -119,22 +121,30 @@ def _may_be_near(case: Case) -> Judgement | None:
 
 def _tell_near(case: Case) -> str:
     """Return what leads a process to the root though it is not there; empty if nothing does."""
+    return next(_facts_near(case), "")
+
+
+def _facts_near(case: Case) -> Iterator[str]:
     process, handles = case.process, case.handles
     if handles.lost and is_below(handles.lost, PurePath(case.description.root)):
-        return f"its working directory was of the root's name and is deleted: {handles.lost}"
+        yield f"its working directory was of the root's name and is deleted: {handles.lost}"
     if covered := find_covered(case):
-        return f"it is in what has the root's name and is not the root, as below a mount: {visible(covered)}"
+        yield f"it is in what has the root's name and is not the root, as below a mount: {visible(covered)}"
     if place := find_shared(case, [process.cwd]):
-        return f"it works in what is collected from a container: {visible(place)}"
+        yield f"it works in what is collected from a container: {visible(place)}"
     if handles.names_root and not process.container:
-        return f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
+        yield f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
+    # who was there before, in the folder that he has left for another, is no more tied to it than by chance
+    if handles.began_there and not handles.began_there.startswith("OLDPWD=") and not process.container:
+        yield f"it was started in what was the root then, or with its environment: {visible(handles.began_there)}"
+    if process.user == case.look.account and not process.container and (path := find_beside(case)):
+        yield f"it lies beside the folder to which a link of the root's path leads: {visible(path)}"
     held = handles.waits or (handles.mapped if process.user == case.look.account else "")
     if held and not case.is_listed:
         unlisted = (
             f", and no engine that was asked has its container {(process.container or '')[:12]} 所属不明のコンテナ"
         )
-        return f"{visible(held)}{unlisted if process.container else ''}; nothing proves it harmless"
-    return ""
+        yield f"{visible(held)}{unlisted if process.container else ''}; nothing proves it harmless"
 
 
 def _reads_from_outside(case: Case) -> Judgement | None:

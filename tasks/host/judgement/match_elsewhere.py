@@ -36,7 +36,7 @@ def _doubts(case: Case) -> Iterator[str]:
         return
     if not handles.resolved:
         yield "it matches, and its program or script is found nowhere"
-    if path := _find_beside(case):
+    if path := find_beside(case):
         yield f"it matches, and lies beside the folder to which a link of the root's path leads: {visible(path)}"
     if not _was_elsewhere(case):
         yield "it matches, and is older than the root as it is named now, which may have been another's name"
@@ -56,7 +56,7 @@ def _was_elsewhere(case: Case) -> bool:
     return start > since or handles.named_apart or start > max(named.links, handles.placed)
 
 
-def _find_beside(case: Case) -> str:
+def find_beside(case: Case) -> str:
     """Return what of a process lies where an earlier release may: the root may have been that folder's name."""
     process = case.process
     words = (process.cwd, process.executable, case.handles.called, script_of(process.command))

@@ -4,7 +4,7 @@ import ctypes
 import os
 import re
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from stat import S_IRUSR, S_ISREG, S_IWUSR
@@ -30,7 +30,7 @@ _PAIR: Final = struct.calcsize("NN")
 _SEARCHED: Final = (b"PYTHONPATH=", b"NODE_PATH=", b"PERL5LIB=", b"CLASSPATH=", b"LD_LIBRARY_PATH=")
 _KCMP, _KCMP_FILES = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine, -1), 2
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_NAMING: Final = (b"PWD=", b"OLDPWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=")
+_NAMING: Final = (b"PWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=", b"OLDPWD=")
 
 
 def read_handles(
@@ -177,9 +177,9 @@ def _argument(process: Process, roots: Iterable[str]) -> str:
     return next((word for word in process.command[1:] if _leads_to(word, roots)), "")
 
 
-def _variable(rows: Iterable[bytes], names: tuple[bytes, ...], roots: Iterable[str]) -> str:
-    """Return one of these variables of the environment that names the root; empty if none."""
-    named = (os.fsdecode(row) for row in rows if row.startswith(names))
+def _variable(rows: Sequence[bytes], names: tuple[bytes, ...], roots: Iterable[str]) -> str:
+    """Return the first of these variables, in their order, that names the root; empty if none does."""
+    named = (os.fsdecode(row) for name in names for row in rows if row.startswith(name))
     return next((row for row in named if _leads_to(row, roots)), "")
 
 

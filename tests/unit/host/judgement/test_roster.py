@@ -485,6 +485,8 @@ COVERED = replace(ELSEWHERE, cwd=f"{ROOT}/app", places=frozenset())
 BOXED = replace(ELSEWHERE, container="ab" * 32)
 RELEASED = replace(LOOK, named=replace(NAMED, targets=(LinkTarget(PurePath("/srv/releases/2"), ("app",)),)))
 BEFORE = replace(ELSEWHERE, cwd="/srv/releases/1/app")
+BESIDE = one("x", cwd="/srv/releases/1/app")
+STARTED_THERE = replace(OWN, began_there=f"PWD={ROOT}")
 WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
 
 
@@ -659,7 +661,7 @@ WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
         NOBODY,
         RELEASED,
     ),
-    Case("in the release before, and matches nothing", one("x", cwd="/srv/releases/1/app"), None, look=RELEASED),
+    Case("in the release before, and matches nothing", BESIDE, Kind.UNKNOWN, "lies beside", look=RELEASED),
     Case("a worker that names the root", SPAWNED, Kind.SUSPECT, "names the root", replace(OWN, names_root=ROOT)),
     Case("a worker without its folder", SPAWNED, Kind.SUSPECT, "is deleted", replace(OWN, lost="/srv/portfolio")),
     Case(
@@ -673,7 +675,20 @@ WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
         "it worked in what is deleted, and matches nothing", one("x"), Kind.UNKNOWN, "deleted", replace(OWN, lost=ROOT)
     ),
     Case("it worked in another folder that is deleted", one("x"), None, handles=replace(OWN, lost="/srv/other")),
-    Case("it was started there, and matches nothing", one("x"), None, handles=replace(OWN, began_there=f"PWD={ROOT}")),
+    Case("another's in the release before", replace(BESIDE, user=33), None, look=RELEASED),
+    Case("in the release before, in a container", replace(BESIDE, container="c" * 64), None, look=RELEASED),
+    Case("it was started there, and matches nothing", one("x"), Kind.UNKNOWN, "PWD=", STARTED_THERE),
+    Case("it was started there, in a container", one("x", container="c" * 64), None, handles=STARTED_THERE),
+    Case("a shell that was started there", one("bash", executable="/bin/bash"), Kind.UNKNOWN, "PWD", STARTED_THERE),
+    Case("an editor that was started there", one("vim", executable="/usr/bin/vim"), None, handles=STARTED_THERE),
+    Case("its person was there before", one("x"), None, handles=replace(OWN, began_there=f"OLDPWD={ROOT}")),
+    Case(
+        "a shell that names it",
+        one("bash", executable="/bin/bash"),
+        Kind.UNKNOWN,
+        "names",
+        replace(OWN, names_root=ROOT),
+    ),
     Case("an editor that names it", one("vim", executable="/usr/bin/vim"), None, handles=replace(OWN, names_root=ROOT)),
 )
 def test_row_5_a_match_elsewhere_that_may_lead_here(case: Case) -> None:
@@ -1011,6 +1026,22 @@ def test_what_the_blocks_user_or_port_excludes_is_not_apart_in_the_root(handles:
     assert narrowed(one("uvicorn api.app", **HERE), handles).kind in {Kind.UNKNOWN, Kind.SUSPECT}
     assert narrowed(one("./uvicorn api.app", **HERE), handles).kind is Kind.SUSPECT
     assert narrowed(one(*TRAINING, user=33, **HERE), handles).kind is Kind.SUSPECT
+
+
+@pytest.mark.parametrize(
+    ("handles", "kind"),
+    [
+        (replace(OWN, lost=ROOT), Kind.SUSPECT),
+        (replace(OWN, began_there=f"PWD={ROOT}"), Kind.SUSPECT),
+        (replace(OWN, names_root=ROOT), Kind.SUSPECT),
+        (replace(OWN, waits="it has a folder of the root open"), Kind.UNKNOWN),
+        (replace(OWN, lost="/srv/other"), Kind.TOLD),
+        (replace(OWN, began_there=f"OLDPWD={ROOT}"), Kind.TOLD),
+    ],
+)
+def test_what_the_blocks_user_or_port_excludes_is_not_apart_where_it_leads_here(handles: Handles, kind: Kind) -> None:
+    """An API that drains listens no more."""
+    assert narrowed(one("python", "uvicorn api.app"), handles).kind is kind
 
 
 def test_a_roster_says_who_contradicts_who_is_suspected_and_who_is_unknown() -> None:
