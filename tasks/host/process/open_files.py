@@ -206,8 +206,11 @@ def _is_named_apart(view: View, process: Process, called: str, variables: Iterab
 
 
 def _is_resolved(view: View, process: Process, called: str, places: Places) -> bool:
-    """Return whether program and script are found, and none of them, nor the working directory, below the root."""
-    if process.places or not process.executable:
+    """Return whether program and script are found, and none of them, nor the working directory, below the root.
+
+    What works in a mount that is nowhere may be there.
+    """
+    if process.places or not process.executable or (not process.container and places.is_adrift(view)):
         return False
     words = [word for word in (called, script_of(process.command)) if word]
     return all(_is_found(view, process, word) and not places.leads_below(view, process.cwd, word) for word in words)

@@ -326,6 +326,16 @@ class Places:
             return mount is not None and mount.read_only
         return False
 
+    def is_adrift(self, view: View) -> bool:
+        """Return whether the working directory is in a mount that was taken away (umount -l): no table has it.
+
+        Of a chroot in mounts of its own no table has the root folder's either.
+        """
+        with suppress(OSError):
+            mounts = [self._mount_of(f"/proc/{view.where}/{name}", view) for name in ("cwd", "root")]
+            return mounts[0] is None and mounts[1] is not None
+        return False
+
     def _climb(self, descriptor: int, view: View) -> bool:
         """Return whether an open folder is the root, or in it, or in a mount of a part of it. Closes the descriptor.
 
