@@ -16,7 +16,7 @@ from tasks.containment.members import Membership, Snapshot, excluded_pids, insid
 from tasks.containment.silence import listen, with_silence
 from tasks.containment.starters import Starters, find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left, started_again
-from tasks.containment.suspects import account_of, suggest_line, take_roster, tell_starter
+from tasks.containment.suspects import accounts_of, suggest_line, take_roster, tell_starter
 from tasks.containment.units import standing_units
 from tasks.containment.writers import find_changes_by_unknown, find_possible_starters, find_writers, with_unrest
 from tasks.custody.containment.gpu import GpuUse
@@ -155,9 +155,9 @@ def _find_writers(
     membership: Membership, log: CustodyLog, roster: Roster, unexplained: Sequence[Mapping[str, Any]]
 ) -> list[tuple[Process, str]]:
     """Return who has, or may have, changed a file after the stop, lives, and is judged by no other fact."""
-    account = account_of(membership.workload)
-    found = find_possible_starters(unexplained, roster.snapshot, account)
-    found |= find_writers(log.entries(), roster.snapshot, account)
+    accounts = accounts_of(membership.workload, load_frozen(membership.state).values())
+    found = find_possible_starters(unexplained, roster.snapshot, accounts)
+    found |= find_writers(log.entries(), roster.snapshot, accounts)
     judged = {Kind.MEMBER, Kind.SUSPECT, Kind.UNKNOWN, Kind.EXCUSED, Kind.OURS}
     spared = membership.bystander_pids(roster.snapshot) if found else frozenset[int]()
     kinds = {identity: each.kind for identity, each in roster.judgements.items()}
@@ -313,9 +313,16 @@ def look_for_life(
     others = {pid: process for pid, process in snapshot.items() if pid not in ours}
     exceptions, known = membership.exceptions(snapshot), _known_containers(state)
     shared = collected_folders(membership.workload, containers.read_views())
-    sockets = state.sockets.read()
     roster = take_roster(
-        host, membership.workload, others, exceptions, known, shared=shared, sockets=sockets, listed=listed
+        host,
+        membership.workload,
+        others,
+        exceptions,
+        known,
+        shared=shared,
+        sockets=state.sockets.read(),
+        listed=listed,
+        frozen=load_frozen(state).values(),
     )
     visible, alive = roster.snapshot, roster.alive  # without those that have ended meanwhile
     held = pids_of(visible, load_frozen(state)) | inside(visible, membership.held_groups())

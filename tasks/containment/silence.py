@@ -17,7 +17,7 @@ from tasks.containment.containers.collected import collected_folders
 from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.members import Membership
-from tasks.containment.suspects import account_of
+from tasks.containment.suspects import accounts_of
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End
 from tasks.custody.step_result import StepResult
@@ -232,17 +232,19 @@ def _excuses_now(membership: Membership) -> tuple[Callable[[Change], bool], Call
 def excuses(membership: Membership, snapshot: Mapping[int, Process]) -> Callable[[Change], bool]:
     """Return a function that decides whether a change is ours, or a person's in an editor.
 
-    The workload's account may have an editor run code: what that writes counts, unless the account is root.
+    The workload's accounts may have an editor run code: what that writes counts, unless the account is root. Without a
+    terminal nobody edits.
     """
-    root, account = membership.description.root, account_of(membership.workload)
+    root = membership.description.root
+    accounts = accounts_of(membership.workload, load_frozen(membership.state).values()) - {0}
 
     def is_excused(change: Change) -> bool:
         seen = _seen_by(change, snapshot)
         us, writer = ancestry(seen, [os.getpid()]), change.lineage[0]
         ours = {pid for pid in untouchable(seen) if pid not in us or runs_ours(seen[pid])}
         ours |= {os.getpid()} | descendants(seen, [os.getpid()]) | membership.own_pids(seen)
-        edits = interactive(writer) and not PurePath(writer.executable).is_relative_to(root)
-        return writer.pid in ours or (edits and (writer.user == 0 or writer.user != account))
+        edits = interactive(seen[writer.pid]) and not PurePath(writer.executable).is_relative_to(root)
+        return writer.pid in ours or (edits and writer.terminal and writer.user not in accounts)
 
     return is_excused
 

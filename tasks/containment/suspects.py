@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from blocks.workload_fields import WorkloadFields
 from tasks.containment.members import Membership, Snapshot, description_of, excluded_pids
 from tasks.custody.containment.identity import Identity
+from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.pattern import of_root
 from tasks.host.host import Host
 from tasks.host.judgement.case import Look
@@ -47,10 +48,12 @@ def take_roster(  # noqa: PLR0913  what is known beside the processes
     shared: Iterable[str] = (),
     sockets: Iterable[str] = (),
     listed: frozenset[str] | None = None,
+    frozen: Iterable[Frozen] = (),
 ) -> Roster:
     """Judge every process of a snapshot beside a workload, whose containers have `shared` folders of the host.
 
     At these `sockets` the workload listened when it was frozen. An engine has `listed` all containers that it knows.
+    The users of what was `frozen` are the workload's.
 
     Reads open and mapped files, 0.3 ms a process: call it after a freeze, not before one.
     """
@@ -58,16 +61,17 @@ def take_roster(  # noqa: PLR0913  what is known beside the processes
     above, helpers = ancestry(snapshot, [us]) - {us}, descendants(snapshot, [us])
     spared = (exceptions.ours - above) | helpers
     others = [each for pid, each in snapshot.items() if pid not in spared and each.user >= 0 and each.alive]
-    handles = host.handles(others, models_of(workload))
+    accounts = accounts_of(workload, frozen)
+    handles = host.handles(others, models_of(workload), accounts)
     ended = {each.pid for each in others if each.identity not in handles}
     # a process of another run, as one that keeps a deadline, has our interpreter; any may call itself so
     python, users = os.path.realpath(sys.executable), {0, os.geteuid()}
     near = above | {each.pid for each in others if each.user in users and each.executable == python}
     own = {pid for pid in near if _runs_ours(handles.get(snapshot[pid].identity))}
-    root, user, environment = Path(workload.root), account_of(workload), None
+    root, environment = Path(workload.root), None
     with suppress(OSError):  # of a folder that we may not read nothing is known
         interpreter = root / interpreter_of(root, workload.interpreter)
-        environment = _environment(interpreter, PurePath(os.path.realpath(root)), user)
+        environment = _environment(interpreter, PurePath(os.path.realpath(root)), accounts)
     look = Look(
         handles=handles,
         ancestors=frozenset(above),
@@ -76,7 +80,7 @@ def take_roster(  # noqa: PLR0913  what is known beside the processes
         containers=None if containers is None else frozenset(containers),
         listed=listed,
         environment=environment,
-        account=user,
+        accounts=accounts,
         born=ticks_of(birth_of(os.path.realpath(root))),
         named=history_of(str(root.absolute())),
         shared=tuple(map(PurePath, shared)),
@@ -86,13 +90,17 @@ def take_roster(  # noqa: PLR0913  what is known beside the processes
     return Roster.judge(there, description_of(workload), exceptions, look)
 
 
-def account_of(workload: WorkloadFields) -> int | None:
-    """Return the uid that the block names, else that of the root's owner; None if neither is known."""
+def accounts_of(workload: WorkloadFields, frozen: Iterable[Frozen] = ()) -> frozenset[int]:
+    """Return the uids of the workload: of the root's owner, the block's, and those of what was `frozen`.
+
+    Code of root's own may be run by an account that owns nothing of it.
+    """
+    users = {each.user for each in frozen}
     if (user := number_of(workload.user)) is not None:
-        return user
+        users.add(user)
     with suppress(OSError):
-        return Path(workload.root).stat().st_uid
-    return None
+        users.add(Path(workload.root).stat().st_uid)
+    return frozenset(users)
 
 
 def models_of(workload: WorkloadFields) -> frozenset[FileId]:
@@ -201,10 +209,10 @@ def suspects_at_a_glance(
     return judge
 
 
-def _environment(interpreter: Path, root: PurePath, user: int | None) -> PurePath | None:
+def _environment(interpreter: Path, root: PurePath, users: Collection[int]) -> PurePath | None:
     """Return the workload's own virtual environment, links resolved; None for the system's Python, or for ours.
 
-    The workload may link to another's: one outside the root must belong to root or to its own account.
+    The workload may link to another's: one outside the root must belong to root or to an account of its own.
     """
     folder = Path(os.path.realpath(interpreter.parent.parent))
     if folder in {Path(_OURS), Path(root)}:
@@ -212,4 +220,4 @@ def _environment(interpreter: Path, root: PurePath, user: int | None) -> PurePat
     if folder.is_relative_to(root):
         return folder
     own = (folder / "pyvenv.cfg").is_file() or ((folder / "conda-meta").is_dir() and not (folder / "condabin").exists())
-    return folder if own and folder.stat().st_uid in {0, user} else None
+    return folder if own and folder.stat().st_uid in {0, *users} else None

@@ -1,14 +1,14 @@
 """§3: find who has changed a file below the root after the stop, by the incident's log, and lives."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import filterfalse
 from typing import Any, Final, NamedTuple
 
 from tasks.containment.members import Membership
-from tasks.containment.suspects import account_of
+from tasks.containment.suspects import accounts_of
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.visible import join_some
@@ -19,6 +19,7 @@ from tasks.host.process.process import Process, descendants
 from tasks.host.process.table import began_at, untouchable
 from tasks.host.silence import show
 from tasks.runtime.context import RunContext
+from tasks.runtime.frozen import load_frozen
 
 _NAMED: Final = 5
 QUIET_SECONDS: Final = 120.0
@@ -26,12 +27,12 @@ QUIET_SECONDS: Final = 120.0
 
 
 def find_writers(
-    entries: Iterable[Mapping[str, Any]], snapshot: Mapping[int, Process], account: int | None
+    entries: Iterable[Mapping[str, Any]], snapshot: Mapping[int, Process], accounts: Collection[int]
 ) -> dict[Process, str]:
     """Return who has changed a file and lives, or what lives and has started who has ended, with the last change.
 
     A run hears whoever writes while it listens: one that pauses for longer is known by what an earlier run has heard.
-    `account` is the workload's.
+    `accounts` are the workload's.
     """
     living = _living(snapshot)
     found = dict[Process, str]()
@@ -42,7 +43,7 @@ def find_writers(
             child = f"it has started process {row['pid']}, which has ended and had"
             has = "it has" if writes else child
             at = datetime.fromisoformat(row["at"])
-            if writes or not _waits_for_a_person(process, snapshot, account):
+            if writes or not _waits_for_a_person(process, snapshot, accounts):
                 how = f"; {row['how']}" if row.get("how") else ""
                 found[process] = f"{has} changed {row['object']} at {at:%H:%M:%S}Z, after everything was stopped{how}"
     return found
@@ -87,12 +88,12 @@ def find_changes_by_unknown(context: RunContext) -> UnknownChanges:
 
 
 def find_possible_starters(
-    rows: Sequence[Mapping[str, Any]], snapshot: Mapping[int, Process], account: int | None
+    rows: Sequence[Mapping[str, Any]], snapshot: Mapping[int, Process], accounts: Collection[int]
 ) -> dict[Process, str]:
     """Return what may have started who made the last of these changes, of which nobody is known, and may do so again.
 
     That is what was there before with the command line of who made it, as a loop has that writes by copies of itself;
-    else what of the workload's `account` was, and runs code of its own: no tool of the host, no shell at its prompt,
+    else what of the workload's `accounts` was, and runs code of its own: no tool of the host, no shell at its prompt,
     and nothing in a container, whose accounts are others. Of our own account, as root's, it could be anything, and
     nothing is returned.
     """
@@ -105,9 +106,7 @@ def find_possible_starters(
     before = [each for each in there if not _is_tool(each, snapshot)]
     if alike := [each for each in before if each.command and show(each) == writer]:
         return dict.fromkeys(alike, f"it has that one's command line, and {change}")
-    if account in {None, os.geteuid()}:
-        return {}
-    able = (each for each in before if each.user == account)
+    able = (each for each in before if each.user in {*accounts} - {os.geteuid()})
     return dict.fromkeys(able, f"it is of the workload's account, and {change}")
 
 
@@ -152,7 +151,9 @@ def _tell_starters(membership: Membership, seen: Containment, heard: Sequence[Ma
     """Yield what may have started who made these changes, which this run has heard: the next run asks about each."""
     snapshot, unknown = membership.host.snapshot(), {each.identity for each in seen.unknown}
     spared = membership.bystander_pids(snapshot) | untouchable(snapshot)
-    found = find_possible_starters(heard, snapshot, account_of(membership.workload))
+    found = find_possible_starters(
+        heard, snapshot, accounts_of(membership.workload, load_frozen(membership.state).values())
+    )
     able = [each for each in found if each.identity not in unknown and each.pid not in spared]
     if able:
         lines = [f"{each.pid} ({show(each)})" for each in able]
@@ -181,10 +182,10 @@ def _tell_unrest(rows: Sequence[Mapping[str, Any]], now: datetime) -> str:
     )
 
 
-def _waits_for_a_person(process: Process, snapshot: Mapping[int, Process], account: int | None) -> bool:
+def _waits_for_a_person(process: Process, snapshot: Mapping[int, Process], accounts: Collection[int]) -> bool:
     """Return whether it is a shell at its prompt, with nothing at work, of root or of another account's person."""
     idle = program(process) in SHELLS and _is_idle(process, snapshot)
-    return idle and (process.user == 0 or process.user != account) and on_terminal(process)
+    return idle and (process.user == 0 or process.user not in accounts) and on_terminal(process)
 
 
 def _is_idle(process: Process, snapshot: Mapping[int, Process]) -> bool:

@@ -65,7 +65,9 @@ class Host(Protocol):
     def sockets(self, identities: Iterable[Identity]) -> frozenset[str]:
         """The sockets at which these processes listen, by the kernel's names."""
 
-    def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
+    def handles(
+        self, processes: Iterable[Process], models: Collection[FileId] = (), accounts: Collection[int] = ()
+    ) -> dict[Identity, Handles]:
         """Return what these processes have open and mapped beside the root, without those that are gone."""
 
     def find_holders(self) -> dict[FileId, tuple[tuple[Process, ...], ...]]:
@@ -193,9 +195,11 @@ class LinuxHost:
         """Ask the kernel for the sockets, and these processes for their files."""
         return listening_sockets(identity.pid for identity in identities)
 
-    def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
+    def handles(
+        self, processes: Iterable[Process], models: Collection[FileId] = (), accounts: Collection[int] = ()
+    ) -> dict[Identity, Handles]:
         """Read their files in /proc."""
-        return read_handles(processes, self._places or Places(os.devnull), models)
+        return read_handles(processes, self._places or Places(os.devnull), models, accounts)
 
     def find_holders(self) -> dict[FileId, tuple[tuple[Process, ...], ...]]:
         """Read the files of all processes in /proc, as long as `handles` takes."""

@@ -69,9 +69,11 @@ class RehearsalHost:
         """Ask the real host: they listen there."""
         return self._host.sockets(identities)
 
-    def handles(self, processes: Iterable[Process], models: Collection["FileId"] = ()) -> dict[Identity, "Handles"]:
+    def handles(
+        self, processes: Iterable[Process], models: Collection["FileId"] = (), accounts: Collection[int] = ()
+    ) -> dict[Identity, "Handles"]:
         """Ask the real host."""
-        return self._host.handles(processes, models)
+        return self._host.handles(processes, models, accounts)
 
     def find_holders(self) -> "dict[FileId, tuple[tuple[Process, ...], ...]]":
         """Ask the real host: nothing was stopped."""

@@ -234,8 +234,8 @@ class SimHost(PaperHost):
         new = [each for each in super().snapshot().values() if each.pid > last > 0]
         return FIRST + self.number, sorted(new, key=lambda each: -each.pid)
 
-    def handles(self, processes: Iterable[Process], models: Any = ()) -> dict[Identity, Handles]:
-        del models
+    def handles(self, processes: Iterable[Process], models: Any = (), accounts: Any = ()) -> dict[Identity, Handles]:
+        del models, accounts
         living, usual = (
             [each for each in processes if self.get_process(each.identity)],
             Handles(trusted=True, resolved=True),

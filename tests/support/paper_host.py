@@ -132,9 +132,11 @@ class PaperHost(LinuxHost):
         found = self.processes.get(identity.pid)
         return beside(found, self.root) if found and found.identity == identity else None
 
-    def handles(self, processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
+    def handles(
+        self, processes: Iterable[Process], models: Collection[FileId] = (), accounts: Collection[int] = ()
+    ) -> dict[Identity, Handles]:
         """What they hold, of those that live."""
-        del models
+        del models, accounts
         living = [each.identity for each in processes if self.get_process(each.identity)]
         return {each: self.held.get(each.pid, Handles(trusted=True)) for each in living}
 

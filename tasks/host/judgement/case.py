@@ -46,7 +46,7 @@ class Look:
     that this run has started. `containers` are ids that the containers' check answers for, None if the engine did not
     tell them. `listed` are ids of all containers that an engine lists, whose mounts are judged with them; None if that
     is judged elsewhere. `environment` is the folder of an environment that the workload has outside of its root.
-    `account` is the uid of the root's owner. `born` is when the root folder was made, in clock ticks since boot;
+    `accounts` are the workload's uids. `born` is when the root folder was made, in clock ticks since boot;
     negative before the boot. `named` tells since when the block's path of the root leads there. `shared` are folders of
     the host, outside of the root, from which models and the like are collected by containers of the workload. `sockets`
     are those at which the workload listened when it was frozen.
@@ -59,7 +59,7 @@ class Look:
     containers: frozenset[str] | None = frozenset()
     listed: frozenset[str] | None = None
     environment: PurePath | None = None
-    account: int | None = None
+    accounts: frozenset[int] = frozenset()
     born: float = float("inf")
     named: PathHistory = UNKNOWN_PATH
     shared: tuple[PurePath, ...] = ()

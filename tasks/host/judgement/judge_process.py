@@ -114,7 +114,7 @@ def _may_be_near(case: Case) -> Judgement | None:
         return Judgement(Kind.UNKNOWN, f"{unread}; whether it is in the root is not known ルート内かは不明")
     if near := _tell_near(case):
         return Judgement(Kind.UNKNOWN, near)
-    if handles.denied and process.placeless and process.user == case.look.account:
+    if handles.denied and process.placeless and process.user in case.look.accounts:
         return Judgement(Kind.UNREAD) if process.user == 0 else Judgement(Kind.UNKNOWN, "it may not be looked into")
     return None
 
@@ -137,9 +137,9 @@ def _facts_near(case: Case) -> Iterator[str]:
     # who was there before, in the folder that he has left for another, is no more tied to it than by chance
     if handles.began_there and not handles.began_there.startswith("OLDPWD=") and not process.container:
         yield f"it was started in what was the root then, or with its environment: {visible(handles.began_there)}"
-    if process.user == case.look.account and not process.container and (path := find_beside(case)):
+    if process.user in case.look.accounts and not process.container and (path := find_beside(case)):
         yield f"it lies beside the folder to which a link of the root's path leads: {visible(path)}"
-    held = handles.waits or (handles.mapped if process.user == case.look.account else "")
+    held = handles.waits or (handles.mapped if process.user in case.look.accounts else "")
     if held and not case.is_listed:
         unlisted = (
             f", and no engine that was asked has its container {(process.container or '')[:12]} 所属不明のコンテナ"

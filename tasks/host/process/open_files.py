@@ -34,16 +34,17 @@ _NAMING: Final = (b"PWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=", b"OLDPWD=")
 
 
 def read_handles(
-    processes: Iterable[Process], places: Places, models: Collection[FileId] = ()
+    processes: Iterable[Process], places: Places, models: Collection[FileId] = (), accounts: Collection[int] = ()
 ) -> dict[Identity, Handles]:
     """Return the handles of those processes that have not ended, `denied` for unreadable ones. 0.3 ms a process.
 
-    `models` are the files of the workload's models. No error of one process ends this: `unread` says it.
+    `models` are the files of the workload's models, `accounts` its uids beside the folder's owner. No error of one
+    process ends this: `unread` says it.
     """
-    found, sockets = {}, Sockets(places)
+    found, sockets, owners = {}, Sockets(places), {places.contents.owner, *accounts}
     for process in processes:
         try:
-            handles = _read_anew(process, places, models, sockets)
+            handles = _read_anew(process, places, models, sockets, is_owner=process.user in owners)
             if start_of(process.pid) == process.identity.start:
                 found[process.identity] = handles
         except ProcessLookupError:
@@ -75,16 +76,20 @@ def find_written(process: Process, places: Places) -> frozenset[FileId]:
     return frozenset(filter(None, found))
 
 
-def _read_anew(process: Process, places: Places, models: Collection[FileId], sockets: Sockets) -> Handles:
+def _read_anew(
+    process: Process, places: Places, models: Collection[FileId], sockets: Sockets, *, is_owner: bool
+) -> Handles:
     """Read a process; at another of its threads if the one that was to be read has ended meanwhile."""
     for _ in range(_THREADS_TRIED):
         with suppress(ProcessLookupError):
-            return _read(place_of(process.pid), process, places, models, sockets)
+            return _read(place_of(process.pid), process, places, models, sockets, is_owner=is_owner)
         start_of(process.pid)
     return Handles(denied=True, unread="none of its threads lived long enough to be read")
 
 
-def _read(where: int | str, process: Process, places: Places, models: Collection[FileId], sockets: Sockets) -> Handles:
+def _read(  # noqa: PLR0913  what a process is looked at beside
+    where: int | str, process: Process, places: Places, models: Collection[FileId], sockets: Sockets, *, is_owner: bool
+) -> Handles:
     try:
         opened, unread = _links(where)
         text = read_table(f"/proc/{where}/maps")
@@ -108,8 +113,7 @@ def _read(where: int | str, process: Process, places: Places, models: Collection
         below |= {path for path in written - below if _is_linked(view, path, links[path], places)}
     except ValueError as error:
         unread = unread or str(error)
-    waits, is_owner = "", process.user == places.contents.owner
-    code = frozenset(path for mode, path, *_ in maps if "x" in mode)
+    waits, code = "", frozenset(path for mode, path, *_ in maps if "x" in mode)
     try:
         waits = find_waits(view, opened, places, is_owner=is_owner)
     except ValueError as error:

@@ -237,11 +237,14 @@ def test_what_an_editor_of_the_workloads_own_account_writes_counts(
     small: SmallWorkload, owner: int, writer: int, *, is_excused: bool
 ) -> None:
     """Its `vim -c 'while 1 | call writefile(...)'` wrote all through a run that ended Verified."""
-    vim = process(4000, name="vim", executable="/usr/bin/vim", user=writer)
+    vim = replace(process(4000, name="vim", executable="/usr/bin/vim", user=writer), terminal=True)
     os.chown(small.root, owner, -1)
     with case_of(small.block()) as context:
         change = Change("logs/x.log", datetime.now(UTC), vim.pid, (vim,))
-        assert silence.excuses(Membership(context), context.adapters.host.snapshot())(change) is is_excused
+        excuses = silence.excuses(Membership(context), context.adapters.host.snapshot())
+        assert excuses(change) is is_excused
+        for other in (replace(vim, terminal=False), replace(vim, strange=True)):
+            assert not excuses(replace(change, lineage=(other,))), "nobody edits without a terminal, or with his own"
 
 
 @am_root

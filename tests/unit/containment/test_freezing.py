@@ -19,7 +19,7 @@ from tasks.custody.containment.identity import Identity, Way
 from tasks.custody.containment.receipt import Freeze
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.stance import Stance
-from tasks.host.process.handles import FileId, Handles
+from tasks.host.process.handles import Handles
 from tasks.host.process.membership import Member
 from tasks.host.process.process import Process
 from tasks.runtime.context import RunContext
@@ -250,9 +250,9 @@ def test_one_that_ends_as_its_files_are_read_is_left_out_of_the_check(
     host = host_of(run)
     read = host.handles
 
-    def ends(processes: Iterable[Process], models: Collection[FileId] = ()) -> dict[Identity, Handles]:
+    def ends(processes: Iterable[Process], *about: Collection[Any]) -> dict[Identity, Handles]:
         host.processes.pop(gone.pid, None)
-        return read(processes, models)
+        return read(processes, *about)
 
     monkeypatch.setattr(host, "handles", ends)
     assert stance(run, None) == Stance.FROZEN

@@ -37,14 +37,14 @@ def shell(**about: Any) -> Process:
 
 
 def test_a_writer_that_lives_is_found_with_its_change() -> None:
-    ((found, why),) = writers.find_writers([changed(WRITER, SHELL)], alive(WRITER, SHELL), ACCOUNT).items()
+    ((found, why),) = writers.find_writers([changed(WRITER, SHELL)], alive(WRITER, SHELL), {ACCOUNT}).items()
     assert found == WRITER
     assert why == "it has changed logs/x.log at 03:04:05Z, after everything was stopped"
 
 
 def test_one_that_ended_with_all_above_it_is_nobody() -> None:
-    assert not writers.find_writers([changed(WRITER, SHELL)], alive(CHILD), ACCOUNT)
-    assert not writers.find_writers([changed(WRITER, SHELL) | {"source": []}], alive(WRITER, SHELL), ACCOUNT)
+    assert not writers.find_writers([changed(WRITER, SHELL)], alive(CHILD), {ACCOUNT})
+    assert not writers.find_writers([changed(WRITER, SHELL) | {"source": []}], alive(WRITER, SHELL), {ACCOUNT})
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_what_of_the_workloads_account_may_have_started_a_writer_of_whom_nobody_
     monkeypatch.setattr(writers, "on_terminal", lambda _: typed)
     there = replace(process(2, (executable,), executable=executable, user=ACCOUNT), **about)
     row = changed() | {"at": datetime.now(UTC).isoformat()}
-    found = writers.find_possible_starters([row], alive(there, *beside), ACCOUNT)
+    found = writers.find_possible_starters([row], alive(there, *beside), {ACCOUNT})
     assert [*found] == ([there] if counts else [])
     assert all("may have started who has changed logs/x.log at " in why for why in found.values())
-    assert not writers.find_possible_starters([], alive(there), ACCOUNT)
-    assert not writers.find_possible_starters([row], alive(there), None)
+    assert not writers.find_possible_starters([], alive(there), {ACCOUNT})
+    assert not writers.find_possible_starters([row], alive(there), ())
     monkeypatch.setattr(os, "geteuid", lambda: ACCOUNT)
-    assert not writers.find_possible_starters([row], alive(there), ACCOUNT), "it could be anything of our own"
+    assert not writers.find_possible_starters([row], alive(there), {ACCOUNT}), "it could be anything of our own"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_has_started_a_writer_counts_unless_it_is_a_shell_at_a_persons_prom
 ) -> None:
     monkeypatch.setattr(writers, "on_terminal", lambda _: typed)
     there = shell(user=user)
-    found = writers.find_writers([changed(WRITER, there)], alive(there, *beside), ACCOUNT)
+    found = writers.find_writers([changed(WRITER, there)], alive(there, *beside), {ACCOUNT})
     assert [*found] == ([there] if counts else [])
     assert all(
         f"it has started process {WRITER.pid}, which has ended and had changed logs/x.log" in why
@@ -141,6 +141,6 @@ def test_what_has_the_command_line_of_a_writer_that_has_ended_is_found_of_any_ac
     loop = process(2, ("/opt/loop", "60"), executable="/opt/loop")
     other = process(3, ("/usr/bin/python3", "other.py"), executable="/usr/bin/python3", user=ACCOUNT)
     now = changed() | {"at": datetime.now(UTC).isoformat()}
-    assert [*writers.find_possible_starters([now], alive(loop, other), ACCOUNT)] == [loop]
-    assert [*writers.find_possible_starters([now], alive(other), ACCOUNT)] == [other]
-    assert [*writers.find_possible_starters([now], alive(loop, other), None)] == [loop]
+    assert [*writers.find_possible_starters([now], alive(loop, other), {ACCOUNT})] == [loop]
+    assert [*writers.find_possible_starters([now], alive(other), {ACCOUNT})] == [other]
+    assert [*writers.find_possible_starters([now], alive(loop, other), ())] == [loop]

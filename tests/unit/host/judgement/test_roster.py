@@ -53,7 +53,7 @@ NAMED = PathHistory(folders=0, links=0)
 """Nothing of the root's path was renamed or linked since the boot."""
 LOOK = Look(
     environment=PurePath("/opt/envs/portfolio"),
-    account=ACCOUNT,
+    accounts=frozenset({ACCOUNT}),
     born=BORN,
     named=NAMED,
     containers=frozenset({"named"}),
@@ -971,7 +971,14 @@ FOLDER_OPEN = replace(OWN, waits="it has a folder of the root open: /x")
     Case("the owner's, and hidden", HIDDEN, Kind.UNKNOWN, "it may not be looked into", UNREAD),
     Case("another user's, and hidden", replace(HIDDEN, user=33), None, handles=UNREAD),
     Case("root's, and hidden", replace(HIDDEN, user=0), None, handles=UNREAD),
-    Case("root's, who owns the root", replace(HIDDEN, user=0), Kind.UNREAD, "", UNREAD, look=replace(LOOK, account=0)),
+    Case(
+        "root's, who owns the root",
+        replace(HIDDEN, user=0),
+        Kind.UNREAD,
+        "",
+        UNREAD,
+        look=replace(LOOK, accounts=frozenset({0})),
+    ),
 )
 def test_row_9_the_unknown(case: Case) -> None:
     check(case)
