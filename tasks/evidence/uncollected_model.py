@@ -20,6 +20,7 @@ from tasks.containment.containers.pause import WorkloadContainers, starts_kept
 from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.evidence.acquisition import Evidence
+from tasks.custody.evidence.keys import IN_CONTAINER
 from tasks.custody.evidence.pattern import literal_folder, matches_any, of_root
 from tasks.custody.evidence.redact import redact
 from tasks.custody.incident.description import leads_to
@@ -154,10 +155,10 @@ def find_uncollected(context: RunContext, evidence: Iterable[Evidence]) -> tuple
     files = [file for item in evidence for file in item.files if file.source]
     answer, block = answer_of(context.log), context.workload
     if was := WorkloadContainers(context).find_api(leads_to(block.api_address)[1]):
-        own = {file.path for file in files if file.note.startswith(f"in container {was.name}")}
-        outside = {file.path for file in files if not file.note.startswith("in container ") and file.path[:1] != "/"}
+        own = {file.path for file in files if file.note.startswith(f"{IN_CONTAINER}{was.name}")}
+        outside = {file.path for file in files if not file.note.startswith(IN_CONTAINER) and file.path[:1] != "/"}
         return tuple(map(str, _find_inside(context, was, answer, own, outside)))
-    names = frozenset(file.path for file in files if not file.note.startswith("in container "))
+    names = frozenset(file.path for file in files if not file.note.startswith(IN_CONTAINER))
     collection = Collection(str(block.root), names, block.models)
     rows = next(api_looks(context, range(1, context.run.volume + 1)), [])
     worked = [where for each in rows if isinstance(where := each.get("cwd"), str)]

@@ -22,8 +22,8 @@ away = sys.argv[sys.argv.index("--away") + 1]
 there = open(f"{away}/train.log", "w", buffering=1)
 gone = open("logs/rotated.log", "w", buffering=1)
 small = open(f"{away}/state.bin", "w+b")
-small.write(b"0" * 4096); small.flush()
-mapped = mmap.mmap(small.fileno(), 4096)
+small.write(b"step 0\\n" * 512); small.flush()
+mapped = mmap.mmap(small.fileno(), 7 * 512)
 os.unlink("logs/rotated.log")
 for each in (there, gone):
     each.write("epoch 1\\n")
@@ -38,7 +38,7 @@ while True:
 """
 WRITES = "[each.write('Zq7last: loss is nan\\n') for each in (there, gone)]"
 DELETES = WRITES + "; os.unlink(there.name)"
-MAPS = "mapped.seek(0); mapped.write(b'Zq7last'); mapped.flush()"
+MAPS = "mapped.seek(0); mapped.write(b'step 9'); mapped.flush()"
 LEAK = "there.write('aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYZq7lastKEY\\n')"
 
 
@@ -83,7 +83,7 @@ def test_the_last_words_are_in_the_evidence(small: SmallWorkload, tmp_path: Path
 def test_what_is_written_through_a_mapping_is_in_the_evidence(small: SmallWorkload, tmp_path: Path) -> None:
     _, files = evacuated(small, tmp_path / "away", MAPS)
     (content,) = files.values()
-    assert content[:8] == b"Zq7last0"
+    assert content.startswith(b"step 9\nstep 0\n")
 
 
 @pytest.mark.parametrize(("last", "policy"), [("pass", "graceful"), (WRITES, "kill")])
