@@ -13,16 +13,16 @@ from tasks.collectors.open_files import hold
 from tasks.custody.evidence.keys import quote, unquote
 from tasks.custody.evidence.last_write import LastWrite
 from tasks.incident.directory import find_own_places
-from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import load_frozen
+from tasks.runtime.state import IncidentState
 
 NOT_HELD: Final = "what was written during the stop out of the root is not known 停止中の書き込みは不明"
 NOT_KNOWN: Final = "what was deleted during the stop is not known 停止中の削除は不明"
 
 
-def hold_files(context: RunContext) -> list[LastWrite]:
+def hold_files(block: WorkloadFields, state: IncidentState) -> list[LastWrite]:
     """Keep open what processes have open out of the root, or deleted, until it is collected after their end."""
-    block, frozen = context.workload, [(each.pid, each.start) for each in sorted(load_frozen(context.state))]
+    frozen = [(each.pid, each.start) for each in sorted(load_frozen(state))]
     return [*hold(Target("", str(block.root), "", 0, {}, frozen, apart=find_own_places(block)))]
 
 

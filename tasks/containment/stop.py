@@ -163,7 +163,7 @@ def stop(context: RunContext) -> Stop:
 
 def _note_files(context: RunContext) -> None:
     """Note which files are there before the workload runs once more. That they cannot be listed delays no stop."""
-    held = run_in_thread(lambda: hold_files(context))[0]
+    held = run_in_thread(lambda: hold_files(context.workload, context.state))[0]
     try:
         context.state.files.write({**list_files(context.workload), **context.state.files.read()})
     except OSError as error:

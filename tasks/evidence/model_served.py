@@ -251,16 +251,16 @@ def _last(log: CustodyLog, *actions: str) -> datetime | None:
 def api_looks(context: RunContext, volumes: Iterable[int]) -> Iterator[list[dict[str, Any]]]:
     """Yield what each of these volumes saw of the API's processes since the freeze that counts, the oldest first."""
     apis = {each.identity for each in _apis(frozen_before(context.state))}  # it may match no pattern
-    for look in find_looks(context, volumes):
+    for look in find_looks(context.directory, context.log, volumes):
         if ours := [each for each in look if Identity(each["pid"], each["start_ticks"]) in apis]:
             yield ours
 
 
-def find_looks(context: RunContext, volumes: Iterable[int]) -> Iterator[list[dict[str, Any]]]:
+def find_looks(directory: IncidentDirectory, log: CustodyLog, volumes: Iterable[int]) -> Iterator[list[dict[str, Any]]]:
     """Yield what each of these volumes saw of frozen processes since the freeze that counts, the oldest first."""
-    since = at.timestamp() if (at := _ran_last(context.log)) else 0.0
+    since = at.timestamp() if (at := _ran_last(log)) else 0.0
     for volume in sorted(volumes):
-        rows = (row for tree in _trees(context.directory, volume, since) for row in _rows(tree))
+        rows = (row for tree in _trees(directory, volume, since) for row in _rows(tree))
         yield [each for each in rows if "not read" not in each]  # one that was gone is in an earlier look
 
 

@@ -115,7 +115,8 @@ def _select_objects(
     Where everything stood since the first of the seals, a model that has changed since was changed by nobody known.
     """
     directory, block, store = context.directory, context.workload, context.store.latest
-    stood, is_half = not context.state.has_let_in, find_being_written(context)
+    stood, is_half = not context.state.has_let_in, find_being_written(directory, context.log, context.run.volume)
+    api = WorkloadContainers(context).find_api(leads_to(block.api_address)[1])
     objects, held, has, taken = dict[str, ObjectRef](), dict[str, str](), set[str](), dict[str, str]()
     for sealed in seals:
         manifest = read_manifest(directory, sealed.volume)
@@ -124,7 +125,7 @@ def _select_objects(
         sound = {file.stored for file in sound_models(manifest.files, sealed_findings(directory, sealed.volume))}
         going = (file for file in manifest.files if file.stored in places.keys() - sound - back.keys())
         back |= {file.stored: BEING_WRITTEN for file in going if is_half(file)}
-        rivals = _find_rivals(context, manifest.files)
+        rivals = _find_rivals(api.name if api else "", manifest.files)
         back |= {stored: why for stored, why in rivals.items() if stored in places}
         for file in manifest.files:
             free = back.get(file.stored) == EMPTY and not is_result(file, block)
@@ -142,19 +143,17 @@ def _select_objects(
     return objects, held, frozenset(has)
 
 
-def _find_rivals(context: RunContext, files: Sequence[StoredFile]) -> dict[str, str]:
+def _find_rivals(api: str, files: Sequence[StoredFile]) -> dict[str, str]:
     """Return which files of a container another container has otherwise, each with why it is held back.
 
-    The name in latest/ is that of whose turn came first. What the API's container has is what was served.
+    The name in latest/ is that of whose turn came first. What the API's container has, `api`, is what was served.
     """
-    api = WorkloadContainers(context).find_api(leads_to(context.workload.api_address)[1])
-    own = f"{IN_CONTAINER}{api.name}" if api else None
     others = [file for file in files if file.stored.startswith(f"{CONTAINERS}/")]
     rivals = {file.stored.split("/", 2)[2]: file for file in others}
     return {
         file.stored: f"{IN_CONTAINER}{rival.stored.split('/')[1]} it is another コンテナごとに異なる"
         for file in files
-        if file.note.startswith(IN_CONTAINER) and file.note != own
+        if file.note.startswith(IN_CONTAINER) and file.note != f"{IN_CONTAINER}{api}"
         if (rival := rivals.get(file.stored)) and rival.sha256 != file.sha256
     }
 

@@ -71,7 +71,8 @@ def judge_models(context: RunContext, evidence: Sequence[Evidence]) -> Inspectio
     files = {file.stored: file for item in ours for file in item.files}
     models = {file for file in files.values() if is_model(directory, volume, file, block)}
     since = min((item.started_at for item in ours if not models.isdisjoint(item.files)), default=None)
-    judge = _Judge(directory, volume, block, context.cancelled, find_being_written(context), since)
+    is_half = find_being_written(directory, context.log, context.run.volume)
+    judge = _Judge(directory, volume, block, context.cancelled, is_half, since)
     found = Inspection(tuple(_judge_all(judge, models)))
     if models:
         directory.write(directory.evidence_dir(volume) / MODELS, found.to_bytes())
@@ -100,7 +101,8 @@ def judge_again(
     once.
     """
     named, directory, block = {file.stored: file for file in files}, context.directory, context.workload
-    judge = _Judge(directory, volume, block, context.cancelled, find_being_written(context))
+    is_half = find_being_written(directory, context.log, context.run.volume)
+    judge = _Judge(directory, volume, block, context.cancelled, is_half)
 
     def again(finding: ModelFinding) -> ModelFinding:
         context.cancelled.check()

@@ -22,6 +22,7 @@ from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.visible import join_some, visible
 from tasks.evidence.model_served import Began, api_began, api_looks, find_change, tell_change
 from tasks.evidence.written_since import is_of_root
+from tasks.host.host import Host
 from tasks.host.process.process import family
 from tasks.recovery.inside_files import find_names
 from tasks.recovery.opened import Opened, watch_reads
@@ -98,13 +99,12 @@ def _find_compiled(root: Path, changes: Mapping[str, str]) -> dict[str, str]:
 
 
 def watch_newer(
-    context: RunContext, newer: Iterable[str], api: Callable[[], Identity]
+    host: Host, block: Workload, newer: Iterable[str], api: Callable[[], Identity]
 ) -> AbstractContextManager[Opened]:
     """Watch which of the newer files the start of the API opens: whoever has come since may have done it for the API.
 
     Not so who stood before and still does, and the trainings and workers that live, unless they are of the API's own.
     """
-    host, root, block = context.adapters.host, context.workload.root, context.workload
     before = host.snapshot()
 
     def find_others() -> set[int]:
@@ -113,7 +113,7 @@ def watch_newer(
         others = {each.identity for each in now.values() if is_no_api(each, block)}
         return (stood | family(now, others)) - family(now, {api()})
 
-    return watch_reads({name: root / name for name in newer}, find_others)
+    return watch_reads({name: block.root / name for name in newer}, find_others)
 
 
 def pick_read(root: Path, newer: Mapping[str, str], opened: Collection[str], since: datetime) -> dict[str, str]:

@@ -90,7 +90,10 @@ def recover(  # noqa: PLR0913, PLR0917
         let_go = uncordon(context.adapters.host, context.adapters.scheduler, context.workload, context.log, engine)
         newer = find_newer(context, restart.models, seals, way.find_outside())
         root, began = context.workload.root, datetime.now(UTC)
-        with restart.watch(before) as opened, watch_newer(context, newer, lambda: way.identity) as read:
+        with (
+            restart.watch(before) as opened,
+            watch_newer(context.adapters.host, context.workload, newer, lambda: way.identity) as read,
+        ):
             way.start()
             recovery = restart.prove(before, opened)
             changes = pick_read(root, newer, read(), began) | touched

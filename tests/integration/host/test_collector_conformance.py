@@ -110,7 +110,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         workload.start(["sh", "-c", away], WORKERS="1", HF_TOKEN=CANARY, SCIKIT_LEARN_DATA="data")
         with case_of(workload.block(evidence_dir=home / "evidence")) as context:
             freeze.fn(context)
-            held = hold_files(context)
+            held = hold_files(context.workload, context.state)
             context.state.held_files.write([replace(each, size=0) for each in held])  # as if written during a stop
             before = picture(root)
             evidence = all_of(context)

@@ -156,7 +156,10 @@ def tell(  # noqa: PLR0913, PLR0917  what a recovery has, and what its start doe
     context.log.write("uncordoned", "")
     newer, since = find_newer(context, models, seals, ProcessApi(context).find_outside()), datetime.now(UTC)
     started = list[Identity]()
-    with watch_newer(context, newer, lambda: started[0]) as opened, ran(small, code) as api:
+    with (
+        watch_newer(context.adapters.host, context.workload, newer, lambda: started[0]) as opened,
+        ran(small, code) as api,
+    ):
         started.append(Identity(api.pid, start_of(api.pid)))
         meanwhile()
         return pick_read(small.root, newer, opened(), since) | touched
