@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 import psutil
 import pytest
@@ -23,15 +24,13 @@ HIERARCHY = Hierarchy.find()
 pytestmark = pytest.mark.skipif(
     HIERARCHY is None or os.geteuid() != 0, reason="no control groups of version 2, or no root to make one"
 )
-PODMANS = f"libpod-{'ab' * 32}.scope"
-DOCKERS = f"docker-{'cd' * 32}.scope"
 
 
 @contextmanager
-def group(name: str) -> Iterator[list[str]]:
-    """A control group of that name; yields what starts a program in it. What is left there ends with it."""
+def group(engine: str) -> Iterator[list[str]]:
+    """A group called as a container's of that engine; yields what starts a program in it. What is left ends with it."""
     assert HIERARCHY
-    place = HIERARCHY.place / name
+    place = HIERARCHY.place / f"{engine}-{token_hex(32)}.scope"
     place.mkdir()
     try:
         yield ["sh", "-c", f'echo $$ > {place}/cgroup.procs; exec "$@"', "sh"]
@@ -50,11 +49,11 @@ def whole(small: SmallWorkload, **fields: object) -> Containment:
         return seen
 
 
-@pytest.mark.parametrize("name", [PODMANS, DOCKERS])
-def test_a_loop_in_such_a_group_is_named(small: SmallWorkload, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("engine", ["libpod", "docker"])
+def test_a_loop_in_such_a_group_is_named(small: SmallWorkload, tmp_path: Path, engine: str) -> None:
     train = "venv/bin/python -u src/train.py --dataset builtin --mode full"
     (tmp_path / "again.sh").write_text(f'while sleep 601; do (cd "{small.root}" && {train}); done\n')
-    with group(name) as by, apart(["bash", str(tmp_path / "again.sh")], Path("/"), by=by) as loop:
+    with group(engine) as by, apart(["bash", str(tmp_path / "again.sh")], Path("/"), by=by) as loop:
         seen = whole(small)
         assert loop.is_running()
         assert any(f"{loop.pid}: bash" in each for each in seen.alive), seen.summary
@@ -69,7 +68,7 @@ def test_who_has_mounts_of_his_own_in_such_a_group_is_judged_by_these(
     shown = small.root if place == "the root" else tmp_path / "other"
     mounts = ["unshare", "-m", "sh", "-c", f'mount --bind "{shown}" {tmp_path}/app; exec "$@"', "sh"]
     code = "import time; time.sleep(602)"
-    with group(PODMANS) as by, apart(["/usr/bin/python3", "-c", code], Path("/"), by=[*by, *mounts]) as one:
+    with group("libpod") as by, apart(["/usr/bin/python3", "-c", code], Path("/"), by=[*by, *mounts]) as one:
         seen = whole(small)
         assert one.is_running()
         assert [each.identity.pid for each in seen.unknown] == [one.pid] * (place == "the root"), seen.summary
@@ -78,7 +77,7 @@ def test_who_has_mounts_of_his_own_in_such_a_group_is_judged_by_these(
 @pytest.mark.parametrize("mounts", [[], ["unshare", "-m"]], ids=["our mounts", "mounts of its own"])
 def test_a_training_that_starts_in_such_a_group_is_frozen(small: SmallWorkload, mounts: list[str]) -> None:
     """Before the freeze, and under the cordon by the guard."""
-    with group(PODMANS) as named, ExitStack() as ends, case_of(small.block()) as context:
+    with group("libpod") as named, ExitStack() as ends, case_of(small.block()) as context:
         start = [*named, *mounts]
         first = ends.enter_context(apart(small.training_command, small.root, by=start))
         for step in (cordon, freeze):
