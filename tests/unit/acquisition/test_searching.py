@@ -86,7 +86,7 @@ def test_the_setting_is_part_of_what_a_cached_result_depends_on(leaky: SmallWork
     [
         (
             {"needed": ["processes", "logs", "git"]},
-            {"packages", "environment", "artifacts", "models", "code", "folders", "git"},
+            {"packages", "environment", "artifacts", "models", "code", "folders", "git", "last_writes"},
         ),
         ({"may_be_missing": ["logs", "processes"]}, {"logs"}),
         ({"units": ["training.service"]}, {"units"}),
