@@ -111,6 +111,7 @@ def test_a_script_begins_with_the_question_that_found_the_run() -> None:
     assert a_script().before_freeze == 3
 
 
+@pytest.mark.soak
 def test_a_simulated_host_says_the_same_of_itself() -> None:
     Answers.heard.clear()
     own, run = {"deployment": str(uuid4()), "name": "sim007"}, str(uuid4())

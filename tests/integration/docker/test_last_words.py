@@ -72,6 +72,7 @@ def test_what_a_container_writes_as_it_ends_is_in_the_evidence(
     assert taken <= stored
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("auto_remove", [True, False])
 def test_a_container_that_ends_without_a_word_is_told_of_in_no_note(
     scene: Scene, containers: Containers, *, auto_remove: bool

@@ -114,6 +114,7 @@ def test_what_was_not_searched_as_a_whole_is_not_known(name: str, data: bytes) -
 
 
 @pytest.mark.slow
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     "piece", ['"', "'", '\\"', "\"'", "+%Y", "sha256:", "a==1", "(", "_1", "`", '"1', "a", "1\n", " ", "Environment="]
 )
