@@ -397,6 +397,8 @@ def test_variables_are_hidden_but_those_of_a_short_list_which_are_looked_into() 
         "mysql -pa" * 20_000,
         'argc=1 a0="' * 18_000,
         "proctitle=" + "6D" * 100_000,
+        "Environment=" + "a" * 200_000,
+        "Environment=" + "a b=" * 50_000,
     ],
     ids=lambda text: text[:8],
 )
