@@ -180,6 +180,7 @@ def test_a_file_in_place_that_was_lost_is_collected_anew_by_the_next_run(small: 
         assert key_of(collect, context, collector="models") == keys, "lost once more is no new reason"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["gone", "pipe", "link out", "folder"])
 def test_whatever_stands_in_its_place_is_not_read_and_hangs_nothing(
     small: SmallWorkload, block: Workload, tmp_path: Path, what: str

@@ -37,6 +37,7 @@ def collected(small: SmallWorkload, collector: str, **changes: Any) -> tuple[Evi
         }
 
 
+@pytest.mark.slow
 def test_a_secret_in_a_log_is_told_by_line_and_the_log_is_kept_byte_for_byte(leaky: SmallWorkload) -> None:
     evidence, holding = collected(leaky, "logs")
     (search,) = [each for each in evidence.searches if each.hits]

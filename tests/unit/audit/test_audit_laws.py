@@ -357,6 +357,7 @@ def cut(segment: bytes) -> bytes:
     return segment[: segment.rstrip(b"\n").rindex(b"\n") + 1]
 
 
+@pytest.mark.slow
 def test_a_segment_that_was_changed_covers_nothing(
     at_last: Objects, holding: Holding, signers: tuple[AllowedSigner, ...]
 ) -> None:

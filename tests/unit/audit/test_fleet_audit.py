@@ -276,6 +276,7 @@ def test_a_rotation_of_a_hosts_key_counts_in_its_own_place(  # noqa: PLR0913, PL
     assert bool(told) is (word is AuditWord.BROKEN), found.findings
 
 
+@pytest.mark.slow
 def test_a_fleet_of_a_revoked_key_is_proven_by_what_authorities_have_seen_before(
     bucket: Bucket, signing_key: SigningKey, time_authority: TimeAuthority
 ) -> None:
@@ -303,6 +304,7 @@ def test_a_fleets_own_key_is_rotated_in_the_fleets_place(bucket: Bucket, signing
     assert found.word is AuditWord.PROVEN, found.findings
 
 
+@pytest.mark.slow
 def test_a_hosts_key_makes_no_fleet_green(bucket: Bucket, host_key: SigningKey) -> None:
     rows = bucket.rows()
     bucket.write([rows[0], Row("gpu2", 1, "r", HostEnd.SILENT)])
@@ -439,6 +441,7 @@ def test_the_postmortem_tells_every_host_in_both_languages(bucket: Bucket) -> No
         assert all(words in page for words in ("gpu1", "gpu2", "応答なし", "検証済み", "never seen", INCIDENT))
 
 
+@pytest.mark.slow
 def test_a_fleets_record_is_stamped_and_its_audit_proves_when_it_was_closed(
     bucket: Bucket, time_authority: TimeAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:

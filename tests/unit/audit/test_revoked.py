@@ -99,6 +99,7 @@ def test_what_nobody_has_seen_before_the_date_is_not_proven_and_what_was_stays(
     )
 
 
+@pytest.mark.slow
 def test_without_the_authoritys_roots_or_any_stamp_nothing_of_the_key_is_proven(
     stamped: Objects, objects: Objects, audit: Auditing, signing_key: SigningKey
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_document_that_says_itself_that_it_is_younger_is_broken(
     assert "until " in told["record/001/closing.json"]
 
 
+@pytest.mark.slow
 def test_a_thief_who_dates_a_closing_back_is_not_believed(
     stamped: Objects, audit: Auditing, signing_key: SigningKey, time_authority: TimeAuthority
 ) -> None:

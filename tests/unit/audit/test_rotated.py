@@ -216,6 +216,7 @@ def test_the_next_key_counts_only_from_its_time_on(
     assert findings(found, Severity.BROKEN).keys() >= {"evidence.2/manifest.json", "record/002/closing.json"}
 
 
+@pytest.mark.slow
 def test_the_auditors_own_line_for_a_key_outranks_a_rotation_to_it(
     audit: Rotated, signing_key: SigningKey, following: SigningKey, between: datetime, allowed: str
 ) -> None:

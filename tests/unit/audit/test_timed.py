@@ -164,6 +164,7 @@ def test_clocks_that_differ_a_little_and_a_slow_store_cost_nothing(
     assert (found.word, found.findings) == (AuditWord.PROVEN, ())
 
 
+@pytest.mark.slow
 def test_one_that_is_missing_is_no_silence_and_its_reason_is_told(stamped: Objects, audit: Auditing) -> None:
     found = audit(without(stamped, STAMP))
     assert found.word is AuditWord.INDETERMINATE
@@ -190,6 +191,7 @@ def test_a_later_closing_that_is_stamped_covers_one_that_is_not(stamped: Objects
     assert {each.object for each in late.findings if each.severity is not Severity.NOTE} == {STAMP, FIRST}
 
 
+@pytest.mark.slow
 def test_what_no_closing_asked_for_is_named_and_proves_nothing(
     objects: Objects, audit: Auditing, time_authority: TimeAuthority
 ) -> None:

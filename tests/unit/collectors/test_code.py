@@ -172,6 +172,7 @@ def test_what_a_pattern_names_is_taken_as_the_block_says_whoever_else_would_take
     assert locks.losses == ()
 
 
+@pytest.mark.slow
 def test_what_a_named_folder_holds_above_the_size_that_goes_along_is_named(root: Path) -> None:
     """3 GB were in no sum of what was not taken."""
     for name in ("models/large.bin", "models/best.bin", "models/small.bin"):
@@ -461,6 +462,7 @@ def test_what_lies_behind_a_link_out_of_the_root_is_said_to_be_unknown(root: Pat
     assert describe_not_taken(tmp_path).startswith("linked, not counted (a link to ../outer")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk")
 def test_the_advice_for_a_link_out_of_the_root_works(root: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1) as disk:

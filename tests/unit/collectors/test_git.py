@@ -216,6 +216,7 @@ def outdated(root: Path) -> None:
         os.utime(path, (1, 1))
 
 
+@pytest.mark.slow
 def test_a_planted_repository_runs_nothing(root: Path, place: Path, folder: Path) -> None:
     repository(root)
     plant(root, place / "ran")
@@ -263,6 +264,7 @@ def test_a_repository_of_another_in_a_folder_of_ours_runs_nothing(
     assert ran_as(place / "ran") == {}
 
 
+@pytest.mark.slow
 def test_nothing_of_a_submodules_configuration_is_run_and_its_commit_is_told(
     root: Path, place: Path, folder: Path
 ) -> None:

@@ -175,6 +175,7 @@ def test_of_a_journal_that_lacks_much_all_is_told_and_the_worst_counts(booted: P
         assert reason in str(part.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lines", "whole"), [(49_999, True), (50_000, False)])
 def test_of_a_service_whose_journal_has_as_many_lines_as_asked_for_a_loss_is_told(
     booted: Path, tmp_path: Path, lines: int, *, whole: bool

@@ -57,6 +57,7 @@ def test_a_chain_is_one_traceback_and_two_errors_are_two() -> None:
     assert len(tracebacks.tracebacks((PLAIN + PLAIN).split("\n"))) == 2
 
 
+@pytest.mark.slow
 def test_a_traceback_before_many_empty_lines_costs_linear_time() -> None:
     began = time.process_time()
     tracebacks.tracebacks((PLAIN.replace("INFO step 2", "") + "\n" * 300_000).split("\n"))

@@ -392,6 +392,7 @@ def test_who_is_alone_in_a_group_is_held_there_and_the_others_by_the_incidents(r
     assert {path for path, group in groups.items() if group.is_frozen} == {"/of.its/own", made.groups.own}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seam", ["wait", "kill", "note_guard"])
 def test_a_second_try_asks_nobody_again_and_gives_no_second_grace(
     run: RunContext, monkeypatch: pytest.MonkeyPatch, seam: str

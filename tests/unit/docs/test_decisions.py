@@ -87,6 +87,7 @@ def targets(status: str, relation: str) -> list[str]:
     return re.findall(r"\d+", status) if re.search(rf"\b(?:{relation})\b", status) else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_decision_in_force_is_named_by_the_files_that_it_binds(number: str) -> None:
     row = rows()[number]

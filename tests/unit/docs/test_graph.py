@@ -62,6 +62,7 @@ def recorded(small: SmallWorkload, *, dry_run: bool = False, called_off: bool = 
     return recorder.edges
 
 
+@pytest.mark.slow
 def test_each_edge_of_an_evacuation_is_drawn(small: SmallWorkload) -> None:
     edges = recorded(small, recover=True)
     assert edges - drawn() == set()

@@ -227,6 +227,7 @@ def test_root_opens_no_log_that_another_account_could_replace(tmp_path: Path) ->
     assert root.read_text() == "root's\n"
 
 
+@pytest.mark.slow
 @am_root
 def test_another_account_writes_with_its_own_rights_and_nothing_of_its_variables_runs_as_root(tmp_path: Path) -> None:
     open_the_way(tmp_path)

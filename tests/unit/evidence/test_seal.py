@@ -50,6 +50,7 @@ def segment(context: RunContext, volume: int) -> list[bytes]:
     return (context.directory.evidence_dir(volume) / SEGMENT).read_bytes().splitlines(keepends=True)
 
 
+@pytest.mark.slow
 def test_a_seal_covers_every_file_and_holds(context: RunContext) -> None:
     evidence = collected(context, *NAMES)
     made = sealed(context, evidence)
@@ -82,6 +83,7 @@ def test_the_coverage_names_every_attempt_failed_ones_too(context: RunContext) -
     assert [item["collector"] for item in attempts(coverage)] == ["packages", "kernel"]
 
 
+@pytest.mark.slow
 def test_an_auditor_can_check_it_without_us(context: RunContext) -> None:
     sealed(context, collected(context, *NAMES))
     subprocess.run(
@@ -95,6 +97,7 @@ def test_nothing_at_all_can_be_sealed_too(context: RunContext) -> None:
     assert check_seal.fn(context, [made]).data == made
 
 
+@pytest.mark.slow
 def test_more_files_than_could_be_read_back_are_not_sealed_and_the_message_says_what_to_do(
     context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +230,7 @@ def test_a_copy_that_changed_before_the_seal_is_not_sent_and_named(small: SmallW
         assert context.store.evidence.head(f"incidents/{context.incident.id}/evidence/{LOG}") is None
 
 
+@pytest.mark.slow
 def test_sealing_twice_gives_the_same_seal_and_changes_no_byte(context: RunContext) -> None:
     evidence = collected(context, *NAMES)
     first = sealed(context, evidence)
@@ -311,6 +315,7 @@ def test_the_custody_segments_follow_each_other_without_a_gap(small: SmallWorklo
         assert first + second == context.log.lines()[: len(first) + len(second)]
 
 
+@pytest.mark.slow
 def test_a_later_run_makes_a_supplement_only_of_something_new(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         evidence = collected(context, "packages", "logs")
@@ -354,6 +359,7 @@ def test_what_a_killed_attempt_moved_into_a_supplement_is_sealed_by_a_run_that_f
         assert log.note == "left by an earlier attempt"
 
 
+@pytest.mark.slow
 def test_the_manifest_is_on_disk_after_all_that_it_promises(
     context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

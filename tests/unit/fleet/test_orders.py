@@ -231,6 +231,7 @@ def test_a_host_is_not_green_before_its_store_has_said_so(monkeypatch: pytest.Mo
     assert found.check(documents, [joined], NOW)[0].end is HostEnd.VERIFIED  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_retry_reads_the_closings_and_what_it_could_not_order_is_ordered_again(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

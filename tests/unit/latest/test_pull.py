@@ -245,6 +245,7 @@ def test_models_that_were_held_back_from_latest_are_named_where_none_comes(into:
     assert "models/a.npz is unknown: of a format that is not read here; models/b.npz is" in made_now.held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["gpu.2", "10.0.0.7"])
 def test_a_snapshot_of_a_host_whose_name_ends_like_a_supplement_is_compared_with_its_manifest(
     into: Path, tmp_path: Path, suffix: str

@@ -37,6 +37,7 @@ def back(store: Store, before: int = 0, *, take_over: bool = False) -> Promotion
     return rollback(store, RollbackRequest("root", before, take_over), Unheard())
 
 
+@pytest.mark.slow
 def test_the_last_turn_is_undone_and_can_be_done_again(place: Store) -> None:
     turn_for(place, snapshot(place, FIRST, model="1", log="1"))
     turn_for(place, snapshot(place, SECOND, model="2", scores="2"))
@@ -46,6 +47,7 @@ def test_the_last_turn_is_undone_and_can_be_done_again(place: Store) -> None:
     assert latest(place) == {MODEL: "2", SCORES: "2", LOG: "1"}
 
 
+@pytest.mark.slow
 def test_any_earlier_turn_can_be_undone_with_all_that_came_after(place: Store) -> None:
     overwrite(place, MODEL, "by hand")
     overwrite(place, LOG, "by hand")

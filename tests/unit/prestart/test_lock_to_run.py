@@ -111,6 +111,7 @@ def test_what_a_start_has_detached_is_told_by_the_run_whose_freeze_takes_over(tm
     assert read_early(path).losses == []
 
 
+@pytest.mark.slow
 def test_facts_alone_are_handed_to_a_run_that_nothing_was_frozen_for() -> None:
     hand_over = HandOver({"flow": "evacuate"}, None)
     with run_that_fetches(hand_over.name) as run:

@@ -113,6 +113,7 @@ def test_a_deployment_counts_no_process_of_a_container_of_the_block(
     assert asked == [[OURS]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["lives", "was paused by the incident"])
 def test_who_writes_into_a_container_s_volume_of_models_is_a_suspect_of_the_status(
     small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, container: str

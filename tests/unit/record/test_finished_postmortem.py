@@ -124,6 +124,7 @@ def test_the_page_has_what_people_wrote_as_text_and_the_picture_of_its_record(ca
     assert "未記入" in markdown, "the fields that nobody has written"
 
 
+@pytest.mark.slow
 def test_a_page_that_was_changed_or_removed_is_found(case: Case, signing_key: SigningKey) -> None:
     key = f"{HOME}/postmortem/003.md"
     assert case.audit(signing_key, **{"postmortem/003.md": b"nothing happened"}).word is AuditWord.BROKEN
@@ -147,6 +148,7 @@ def test_an_object_that_no_record_names_is_named_and_breaks_nothing(
 texts = st.dictionaries(st.sampled_from([*asdict(PostmortemFields())]), st.text(max_size=20))
 
 
+@pytest.mark.slow
 @given(texts, texts)
 def test_fields_are_replaced_one_by_one(first: dict[str, str], second: dict[str, str]) -> None:
     written = PostmortemFields().with_texts(first).with_texts(second)

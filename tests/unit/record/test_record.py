@@ -436,6 +436,7 @@ def nothing_taken(*_: object, **__: object) -> None:
     raise TransientStoreError("a store", "none", "It is on this host.", "Run again.")
 
 
+@pytest.mark.slow
 def test_status_of_an_incident_of_a_version_that_did_not_write_down_its_end(context: RunContext) -> None:
     note_opened(context.workload, context.incident)
     (context.directory.path / INCIDENT).write_text("{}")

@@ -65,6 +65,7 @@ def end(process: psutil.Process) -> None:
     os.waitpid(process.pid, 0)
 
 
+@pytest.mark.slow
 def test_it_is_kept_out_of_all_evidence_and_given_back(frozen: tuple[RunContext, Path]) -> None:
     context, log = frozen
     collect.fn(context, "tree")
@@ -85,6 +86,7 @@ def test_it_is_kept_out_of_all_evidence_and_given_back(frozen: tuple[RunContext,
     assert SECRET not in json.dumps(row)
 
 
+@pytest.mark.slow
 def test_the_block_wins_over_what_was_and_another_command_runs_in_the_root(frozen: tuple[RunContext, Path]) -> None:
     context, _ = frozen
     (folder := context.workload.root / "in").mkdir()
@@ -120,6 +122,7 @@ def test_a_rehearsal_keeps_nothing_and_names_what_a_start_would_lack(
     assert not (context.directory.path / "starts.json").exists()
 
 
+@pytest.mark.slow
 def test_what_was_started_is_compared_with_what_was_kept(frozen: tuple[RunContext, Path]) -> None:
     context, _ = frozen
     collect.fn(context, "tree")
@@ -149,6 +152,7 @@ def test_what_was_started_is_compared_with_what_was_kept(frozen: tuple[RunContex
         end(psutil.Process(api.identity.pid))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.mark.parametrize("command", [COMMAND, ["sh", "-c", "sleep 601 & exec sleep 600"]])
 def test_an_api_of_another_account_comes_back_with_the_groups_it_had(tmp_path: Path, command: list[str]) -> None:
@@ -287,6 +291,7 @@ def test_a_rehearsal_promises_no_start_as_root_that_a_recovery_refuses(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "value", "told"),
     [
@@ -317,6 +322,7 @@ def test_a_limit_of_its_control_group_that_no_start_gives_back_is_foretold_and_n
     assert words.partition(" 元の実行条件と異なる")[0] == (f"that it runs as it ran, by: {told}" if told else "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "left",
     [

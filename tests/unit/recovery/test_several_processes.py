@@ -107,6 +107,7 @@ def test_the_second_process_is_compared_too_and_one_that_is_missing_is_named(
         assert again.find_doubt() == doubt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("above", "told"),
     [

@@ -82,6 +82,7 @@ def test_a_turn_is_waited_for_and_given_back(run: RunContext, monkeypatch: pytes
     assert server.asked == 3
 
 
+@pytest.mark.slow
 def test_it_is_given_back_if_the_sending_fails(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
     server = use(monkeypatch, Server(200))
     with pytest.raises(OSError, match="no network"), turn_to_send(run.run.order, run.cancelled):

@@ -138,6 +138,7 @@ def test_what_is_like_a_model_by_content_stays_out_of_latest_whatever_its_name(
         assert not store.head(f"latest/{name}"), name
 
 
+@pytest.mark.slow
 def test_each_file_that_is_left_out_is_named_with_its_reason(small: SmallWorkload, tmp_path: Path) -> None:
     root, outside = small.root, tmp_path / "outside"
     outside.write_text("not of the workload")
@@ -303,6 +304,7 @@ def test_an_empty_file_goes_where_nothing_is_and_takes_no_good_ones_place(
     assert [there.size for name in "ab" if (there := store.head(f"latest/logs/{name}"))] == [4, 0]
 
 
+@pytest.mark.slow
 def test_a_pattern_still_says_what_is_evidence_and_who_takes_it(small: SmallWorkload) -> None:
     put(small.root, ODD)
     with case_of(small.block()) as context:

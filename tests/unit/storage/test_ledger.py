@@ -1,5 +1,6 @@
 """The laws of the ledger: what was written is read, whatever happened to the rest of the file."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +9,7 @@ from tasks.storage.upload_ledger import Entry, entries
 made = st.builds(Entry, place=st.text(max_size=20), key=st.text(max_size=20), sha256=st.text(max_size=64))
 
 
+@pytest.mark.slow
 @given(st.lists(made, max_size=6))
 def test_what_was_written_is_read(written: list[Entry]) -> None:
     assert list(entries(entry.to_line() for entry in written)) == written

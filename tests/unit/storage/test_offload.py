@@ -90,6 +90,7 @@ class Lying(Counting):
     remembered: dict[str, str] = {}  # noqa: RUF012  one test's
 
 
+@pytest.mark.slow
 def test_each_byte_crosses_once_and_the_snapshot_is_copied(small: SmallWorkload) -> None:
     store = Counting()
     with run_of(small, store) as (context, seals):
@@ -122,6 +123,7 @@ class Slow(Counting):
         self.copied.set()
 
 
+@pytest.mark.slow
 def test_the_store_copies_while_the_next_file_is_sent(small: SmallWorkload) -> None:
     store = Slow()
     store.copied = Event()
@@ -130,6 +132,7 @@ def test_the_store_copies_while_the_next_file_is_sent(small: SmallWorkload) -> N
         assert proven(context, seals).is_complete
 
 
+@pytest.mark.slow
 def test_each_object_that_is_proven_counts_once_in_the_progress(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +180,7 @@ def test_after_a_break_only_what_is_missing_is_sent(small: SmallWorkload) -> Non
         assert set(Ledger(context.directory.path, context.store.label).known) >= set(store.came)
 
 
+@pytest.mark.slow
 def test_what_the_store_has_lost_is_sent_again_whatever_the_ledger_says(small: SmallWorkload) -> None:
     store = Counting()
     with run_of(small, store) as (context, seals):
@@ -207,6 +211,7 @@ def test_what_is_listed_is_not_asked_for_until_it_is_verified_nor_believed_once_
         assert (found.key, found.beside) == (key, beside_key(INCIDENT, found.sha256))
 
 
+@pytest.mark.slow
 def test_where_retention_is_asked_each_object_is_asked_for(small: SmallWorkload) -> None:
     store = Counting()
     with run_of(small, store) as (context, seals):
@@ -256,6 +261,7 @@ def test_content_of_another_place_is_sent(small: SmallWorkload) -> None:
         assert proven(context, seals).is_complete
 
 
+@pytest.mark.slow
 def test_a_store_without_digests_is_proven_by_reading_back(small: SmallWorkload) -> None:
     store = Mute()
     with run_of(small, store) as (context, seals):
@@ -267,6 +273,7 @@ def test_a_store_without_digests_is_proven_by_reading_back(small: SmallWorkload)
         assert "gives back" in bad(proven(context, seals))[0].reason
 
 
+@pytest.mark.slow
 def test_on_request_every_byte_is_read_back(small: SmallWorkload) -> None:
     store, key = Lying(), evidence_key(INCIDENT, 1, LOG)
     with run_of(small, store) as (context, seals):
@@ -280,6 +287,7 @@ def test_on_request_every_byte_is_read_back(small: SmallWorkload) -> None:
         assert (found.key, found.read) == (key, True)
 
 
+@pytest.mark.slow
 def test_large_files_are_sealed_with_their_parts(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(division, "ABOVE", 1000)
     monkeypatch.setattr(division, "PART", 1 << 20)

@@ -15,6 +15,7 @@ class Broken(Exception):
     """What this test raises, and nothing else does."""
 
 
+@pytest.mark.slow
 def test_an_endless_source_is_read_no_further_than_it_is_asked_for() -> None:
     assert list(islice(side_by_side(lambda number: number * 2, count()), 5)) == [0, 2, 4, 6, 8]
 

@@ -172,6 +172,7 @@ def test_of_an_environment_without_an_end_what_is_not_in_its_head_is_not_known(n
         assert processes.variable_of(pid, name) == value
 
 
+@pytest.mark.slow
 def test_a_table_that_is_too_large_is_not_taken_for_a_part_of_it(tmp_path: Path) -> None:
     with (tmp_path / "mountinfo").open("wb") as file:
         file.write(os.fsencode(table("")))

@@ -142,6 +142,7 @@ def test_what_was_found_before_the_time_was_up_counts(root: Path, monkeypatch: p
     assert Matcher("training", "signal").recognises(seen)
 
 
+@pytest.mark.slow
 def test_root_and_our_own_account_are_not_limited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, 0.0, 0.0, 0.0)
     with running(0, root, FILES + THREADS) as own:

@@ -41,6 +41,7 @@ def polls(worker: EvacuationWorker) -> bool:
     return worker.is_worker_still_polling(query_interval_seconds=1)
 
 
+@pytest.mark.slow
 def test_prefect_finds_it_by_name_and_knows_it_as_a_process_worker() -> None:
     assert BaseWorker.get_worker_class_from_type("evacuation") is EvacuationWorker
     assert BaseWorker.get_worker_class_from_type("process") is ProcessWorker

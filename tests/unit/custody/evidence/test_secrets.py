@@ -100,6 +100,7 @@ def test_ordinary_lines_are_left_in_peace(line: str) -> None:
     assert found(line) == []
 
 
+@pytest.mark.slow
 def test_a_long_log_of_digests_and_floats_has_no_hit() -> None:
     lines = [
         json.dumps(

@@ -102,6 +102,7 @@ hostile = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(chains, hostile, st.data())
 def test_a_line_of_any_json_is_a_finding_and_never_a_crash(lines: list[bytes], value: Any, data: st.DataObject) -> None:
     lines[data.draw(st.integers(0, len(lines) - 2))] = json.dumps(value).encode() + b"\n"
@@ -207,6 +208,7 @@ def test_parallel_threads_never_interleave(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_whoever_reads_while_others_write_gets_each_line_once(tmp_path: Path) -> None:
     log, done = CustodyLog(tmp_path / "custody.jsonl", ACTOR), threading.Event()
 

@@ -86,6 +86,7 @@ def test_what_would_make_a_model_sound_is_told_and_does(model: bytes, trust: tup
         assert judge(io.BytesIO(model), trust, scan)["outcome"] is Soundness.SOUND
 
 
+@pytest.mark.slow
 def test_tables_and_generators_may_lie_in_a_model() -> None:
     pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame(

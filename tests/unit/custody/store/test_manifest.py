@@ -98,6 +98,7 @@ def test_what_is_read_back_has_the_same_bytes_again(of: list[StoredFile]) -> Non
     assert set(again.files) == set(of)
 
 
+@pytest.mark.slow
 @given(contents, st.randoms(use_true_random=False))
 def test_the_order_of_the_files_changes_no_byte(of: list[StoredFile], dice: random.Random) -> None:
     shuffled = list(of)

@@ -36,6 +36,7 @@ def waiting(folder: Path, *before: str, script: str = "") -> Iterator[int]:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["", "./train.py"])
 def test_a_process_whose_mounts_are_not_known_makes_no_other_one_the_workloads(
     script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
