@@ -104,7 +104,7 @@ def _copying(target: Target, room: Room) -> Copying:
 
 
 def _copy_all(target: Target, source: Files, room: Room) -> Iterator[Taken | Loss]:
-    """Copy what patterns name. What changed meanwhile is kept, and is a loss too, here as below."""
+    """Copy what patterns name."""
     patterns = source.patterns or target.globs[source.field]
     names, losses = find_names(os.fsencode(target.root), patterns)
     yield from losses
@@ -149,6 +149,7 @@ def _copy_left_over(target: Target, source: Files, room: Room) -> Iterator[Taken
 
 
 def _with_unsteady(item: Taken | Loss) -> Iterator[Taken | Loss]:
+    """Yield an item; of a file that changed meanwhile, which is kept, also a loss."""
     yield item
     if isinstance(item, Taken) and (why := unsteady(item.file.stored, item.file.note)):
         yield Loss(item.file.source, Outcome.FAILED, f"{why}; what is kept of it mixes several moments")

@@ -45,7 +45,7 @@ _SHA256_LETTERS: Final = 64
 _BRANCH: Final = re.compile(r"refs/heads/[A-Za-z0-9_][\w./+@-]*")
 _DIFF: Final = ("diff", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all")
 _DIFF_FILE: Final = "git_diff.txt"
-_LEFT_FILE: Final = "git_diff_not_taken.json"
+_NOT_TAKEN_FILE: Final = "git_diff_not_taken.json"
 _NAMES_BYTES: Final = MIB
 _INDEX_LINE: Final = re.compile(r"^(index [0-9a-f]{40,64}\.\.[0-9a-f]{40,64}(?: \d+)?\n)", re.MULTILINE)
 _QUESTIONS: Final = {
@@ -75,46 +75,52 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
             ProgramOutput((*words, *question), stored, as_owner=True, environment=around)
             for stored, question in _QUESTIONS.items()
         ]
-        left = list[Remainder]()
+        private = list[Remainder]()
         ask = ProgramOutput(words, _DIFF_FILE, as_owner=True, environment=around)
         others = (
-            FunctionOutput(lambda now: _diff(ask, now, left), _DIFF_FILE),
+            FunctionOutput(lambda now: _diff(ask, now, private), _DIFF_FILE),
             FunctionOutput(submodules, "git_submodules.json"),
         )
         yield from take([*commands, *others], target, folder)
-        if left:
-            yield from take([FunctionOutput(lambda _: canonical(document(left)), _LEFT_FILE)], target, folder)
-            files = f"{len(left)} changed file{'s'[: len(left) != 1]}"
-            reason = f"written without the lines of {files}, which {_LEFT_FILE} names"
+        if private:
+            yield from take([FunctionOutput(lambda _: canonical(document(private)), _NOT_TAKEN_FILE)], target, folder)
+            files = f"{len(private)} changed file{'s'[: len(private) != 1]}"
+            reason = f"written without the lines of {files}, which {_NOT_TAKEN_FILE} names"
             yield Loss(_DIFF_FILE, Outcome.WITHHELD, reason)
 
 
-def _diff(ask: ProgramOutput, target: Target, left: list[Remainder]) -> bytes:
-    """Return the difference of the files that are known to be public; the other changed ones are `left`."""
+def _diff(ask: ProgramOutput, target: Target, private: list[Remainder]) -> bytes:
+    """Return the difference of the files that are known to be public; the other changed ones go to `private`."""
     found, _, cut = output_of(replace(ask, argv=(*ask.argv, *_DIFF, "--name-only", "-z", "HEAD")), target)
     names, room = found.split(b"\0")[:-1], _NAMES_BYTES
     shown = list[str]()
     for name in names:
         room -= len(name) + 1
         if room < 0:
-            left.append(Remainder(name, 1, 0, f"after the first {_NAMES_BYTES} bytes of names"))
-        elif private := judge(Path(target.root), name):
-            left.append(private)
+            private.append(Remainder(name, 1, 0, f"after the first {_NAMES_BYTES} bytes of names"))
+        elif withheld := judge(Path(target.root), name):
+            private.append(withheld)
         else:
             shown.append(os.fsdecode(name))
     lost = "the names of further changed files: the limit is reached" if cut else ""
     data = b""
     try:
         if shown:  # without a name git would show all
-            data = run(replace(ask, argv=(*ask.argv, *_DIFF, "--full-index", "HEAD", "--", *shown)), target)
+            words = (*ask.argv, *_DIFF, "--full-index", "HEAD", "--", *shown)
+            data = run(replace(ask, argv=words, redact=_redact_diff), target)
     except Incomplete as part:
         data, lost = part.data, f"{part}; {lost}".removesuffix("; ")
-    # what is left of secrets that were taken out of a file; no line of content begins like the line of the two digests
-    pieces = _INDEX_LINE.split(data.decode())
-    data = "".join(each if at % 2 else redact(each) for at, each in enumerate(pieces)).encode()
     if lost:
         raise Incomplete(data, Outcome.TRUNCATED, lost)
     return data
+
+
+def _redact_diff(text: str) -> str:
+    """Return a difference without secrets, which may have been taken out of a file; the two digests of each are shown.
+
+    No line of content begins like theirs.
+    """
+    return "".join(each if at % 2 else redact(each) for at, each in enumerate(_INDEX_LINE.split(text)))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tasks.acquisition.room import Room
 from tasks.acquisition.searching import why_withheld, withhold
 from tasks.collectors.container_files import ContainerFolder, Taking, name_changed, or_loss
 from tasks.collectors.containers import place
-from tasks.collectors.open_files import find_held, gather_last
+from tasks.collectors.open_files import find_held, gather_last, read_writes
 from tasks.custody.evidence.acquisition import Loss, Outcome
 from tasks.custody.evidence.keys import CONTAINERS, FOLDERS, IN_CONTAINER, LAST_WRITES, NOT_TAKEN, OPEN, quote, unquote
 from tasks.custody.evidence.last_write import LastWrite
@@ -34,12 +34,12 @@ _BLOCK: Final = 1 << 20
 _SHARE: Final = 0.9
 _NANO: Final = 1_000_000_000
 _TOLD: Final = 20
-_LEFT: Final = "written as it was stopped, and left 停止中の書き込み"
+_NOT_TAKEN: Final = "written as it was stopped, and left 停止中の書き込み"
 
 
 def gather(target: Target, folder: Path) -> Iterator[Item]:
     """Yield what containers have written and printed during their stop."""
-    writes = [each for each in (LastWrite(**row) for row in target.last_writes) if each.container]
+    writes = read_writes(target, inside=True)
     if not writes and not target.ended:
         return
     until = time.monotonic() + target.seconds * _SHARE
@@ -79,9 +79,9 @@ class LookingAgain(Taking):
         new = [each for each in layer.remainders if each.name not in known]
         shown = [] if unlisted else new[:_TOLD]  # which of them is new, a list that was cut does not say
         for each in shown:
-            yield Loss(quote(each.name), Outcome.WITHHELD, f"{_LEFT}: {each.reason}")
+            yield Loss(quote(each.name), Outcome.WITHHELD, f"{_NOT_TAKEN}: {each.reason}")
         if (rest := sum(each.files for each in new) - sum(each.files for each in shown) - unlisted) > 0:
-            yield Loss(f"container {one.name}", Outcome.WITHHELD, f"{_LEFT}: {rest} more")
+            yield Loss(f"container {one.name}", Outcome.WITHHELD, f"{_NOT_TAKEN}: {rest} more")
 
     def name(self, one: ContainerFolder, path: str) -> str:
         """Return where the first look has stored a file, or would have."""
@@ -99,7 +99,7 @@ class LookingAgain(Taking):
         try:
             size = find_held(write).stat().st_size
             if why := "" if is_named else why_unread(posixpath.basename(full), size):
-                yield Loss(one.summary(full), Outcome.WITHHELD, f"{_LEFT}: {why}")
+                yield Loss(one.summary(full), Outcome.WITHHELD, f"{_NOT_TAKEN}: {why}")
                 return
             item = self._copy_held(one, write, full, self._place(one, full, patterns) if is_named else "")
         except OSError as error:
@@ -108,7 +108,7 @@ class LookingAgain(Taking):
             return
         if private := why_withheld(item, self.target, self.space.folder, named=is_named):
             why = withhold(item, self.space.folder, why=private).reason
-            yield Loss(one.summary(full), Outcome.WITHHELD, f"{_LEFT}: {why}")
+            yield Loss(one.summary(full), Outcome.WITHHELD, f"{_NOT_TAKEN}: {why}")
         else:
             yield item
 

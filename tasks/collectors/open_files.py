@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from tasks.acquisition.acquire import is_named
 from tasks.acquisition.collector import Collector, FunctionItems, Item, Taken, Target
@@ -32,7 +32,7 @@ from tasks.acquisition.searching import why_withheld, withhold
 from tasks.collectors.containers import store
 from tasks.custody.evidence.acquisition import Loss, Outcome, StoredFile
 from tasks.custody.evidence.keys import NOT_TAKEN, OPEN, quote, stored_name, unquote
-from tasks.custody.evidence.last_write import LastWrite
+from tasks.custody.evidence.last_write import LastWrite, link_to
 from tasks.custody.evidence.room import places
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
@@ -74,6 +74,26 @@ class OpenFile:
     def is_memory(self) -> bool:
         """Return whether it is memory that was shared without a file's name."""
         return self.is_deleted and bool(_MEMORY.fullmatch(self.name))
+
+    @property
+    def last_name(self) -> str:
+        """The name without the folder."""
+        return PurePath(os.fsdecode(self.name)).name
+
+    @property
+    def is_last_model(self) -> bool:
+        """Return whether it may be what was served, and lies nowhere else."""
+        return self.is_deleted and is_named_as_model(self.last_name)
+
+    @property
+    def largest(self) -> int:
+        """How many bytes it may have to be taken."""
+        return _MOST_OF_MODELS if self.is_last_model else LARGEST
+
+    @property
+    def most(self) -> int:
+        """How many bytes may be taken of all of its kind."""
+        return _MOST_OF_MODELS if self.is_last_model else _MOST_BYTES
 
     @property
     def place(self) -> str:
@@ -160,17 +180,16 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
         if isinstance(each, Loss):
             yield each
             continue
-        size, name = each.status.st_size, PurePath(os.fsdecode(each.name)).name
-        last = each.is_deleted and is_named_as_model(name)  # it may be what was served, and lies nowhere else
-        largest, most = (_MOST_OF_MODELS, _MOST_OF_MODELS) if last else (LARGEST, _MOST_BYTES)
-        why = UNREAD if names_a_secret(name) else "" if size <= largest else f"above {largest >> 20} MiB"
+        size, last = each.status.st_size, each.is_last_model
+        why = UNREAD if names_a_secret(each.last_name) else ""
+        why = why or ("" if size <= each.largest else f"above {each.largest >> 20} MiB")
         why = "no file, and no collector takes memory" if each.is_memory else why
-        named = last or _is_named(each, target)
+        named = _is_named(each, target)
         late = not named and time.monotonic() > until
-        if not why and (late or files >= _MOST_FILES or size > most - taken[last]):
-            why = f"after the first {_MOST_FILES} files, {most >> 20} MiB or {_SECONDS:g} s that no pattern names"
+        if not why and (late or files >= _MOST_FILES or size > each.most - taken[last]):
+            why = f"after the first {_MOST_FILES} files, {each.most >> 20} MiB or {_SECONDS:g} s that no pattern names"
         if not why:
-            match _take(each, room, most - taken[last]):
+            match _take(each, room, each.most - taken[last]):
                 case Taken() as item if private := why_withheld(item, target, folder, named=named):
                     why = withhold(item, folder, why=private).reason
                 case Taken() as item:
@@ -187,9 +206,9 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
 
 
 def _is_named(file: OpenFile, target: Target) -> bool:
-    """Return whether the name that it had in the root is one that the block names."""
+    """Return whether the name that it had in the root is one that the block names, or else of a model that is lost."""
     name, root = PurePath(os.fsdecode(file.name)), os.path.realpath(target.root)
-    return name.is_relative_to(root) and is_named(target, os.fsencode(name.relative_to(root)))
+    return file.is_last_model or (name.is_relative_to(root) and is_named(target, os.fsencode(name.relative_to(root))))
 
 
 def hold(target: Target) -> Iterator[LastWrite]:
@@ -202,7 +221,7 @@ def hold(target: Target) -> Iterator[LastWrite]:
                     more += 1
                     continue
                 most -= 1
-                link = f"/proc/{os.getpid()}/fd/{os.open(each.link, os.O_RDONLY)}"
+                link = link_to(os.open(each.link, os.O_RDONLY))
                 at, status = (each.status.st_dev, each.status.st_ino), each.status
                 name, size = quote(each.name), status.st_size
                 yield LastWrite(name, link, "", "", *at, size, status.st_mtime_ns, each.pid, each.written)
@@ -213,7 +232,7 @@ def hold(target: Target) -> Iterator[LastWrite]:
 def gather_last(target: Target, folder: Path) -> Iterator[Item]:
     """Copy what has changed of the files that were held over the stop, as far as it was to be copied before."""
     room = Room.of(target, folder)
-    for write in (each for each in map(_read_write, target.last_writes) if not each.container):
+    for write in read_writes(target, inside=False):
         name = unquote(write.name)
         if write.reason:
             yield Loss(OPEN, Outcome.WITHHELD, write.reason)
@@ -228,29 +247,25 @@ def gather_last(target: Target, folder: Path) -> Iterator[Item]:
         if (status.st_size, status.st_mtime_ns) == (write.size, write.mtime_ns):
             continue
         each = OpenFile(link, name, status, write.pid, written=write.written)
-        last = each.is_deleted and is_named_as_model(PurePath(write.name).name)
-        largest = _MOST_OF_MODELS if last else LARGEST
-        if names_a_secret(PurePath(write.name).name) or write.size > largest:
+        if names_a_secret(each.last_name) or write.size > each.largest:
             continue  # not taken before either, and listed so
-        match _take(each, room, _MOST_OF_MODELS if last else _MOST_BYTES):
-            case Taken() as item if private := why_withheld(
-                item, target, folder, named=last or _is_named(each, target)
-            ):
+        match _take(each, room, each.most):
+            case Taken() as item if private := why_withheld(item, target, folder, named=_is_named(each, target)):
                 yield withhold(item, folder, why=private)
             case item:
                 yield item
 
 
-def _read_write(fields_of: dict[str, Any]) -> LastWrite:
-    return LastWrite(**fields_of)
+def read_writes(target: Target, *, inside: bool) -> list[LastWrite]:
+    """Return what was held over the stop: of what containers wrote, or of the host's files."""
+    return [each for each in (LastWrite(**row) for row in target.last_writes) if bool(each.container) == inside]
 
 
 def find_held(write: LastWrite, *names: str) -> Path:
     """Return where a held file can be read: by the run that holds it, or by one of its names. OSError if nowhere."""
     for path in map(Path, (write.link, *names)):
         with suppress(OSError):
-            status = path.stat()
-            if (status.st_dev, status.st_ino) == (write.device, write.inode):
+            if write.is_of(path.stat()):
                 return path
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), write.name)
 

@@ -16,7 +16,7 @@ from tasks.containment.members import Membership, Snapshot, excluded_pids, insid
 from tasks.containment.silence import listen, with_silence
 from tasks.containment.starters import Starters, find_starters, reasons_to_stop
 from tasks.containment.supervisors import cure, parents_left, started_again
-from tasks.containment.suspects import accounts_of, suggest_line, take_roster, tell_starter
+from tasks.containment.suspects import find_accounts, suggest_line, take_roster, tell_starter
 from tasks.containment.units import standing_units
 from tasks.containment.writers import find_changes_by_unknown, find_possible_starters, find_writers, with_unrest
 from tasks.custody.containment.gpu import GpuUse
@@ -155,7 +155,7 @@ def _find_writers(
     membership: Membership, log: CustodyLog, roster: Roster, unexplained: Sequence[Mapping[str, Any]]
 ) -> list[tuple[Process, str]]:
     """Return who has, or may have, changed a file after the stop, lives, and is judged by no other fact."""
-    accounts = accounts_of(membership.workload, load_frozen(membership.state).values())
+    accounts = find_accounts(membership)
     found = find_possible_starters(unexplained, roster.snapshot, accounts)
     found |= find_writers(log.entries(), roster.snapshot, accounts)
     judged = {Kind.MEMBER, Kind.SUSPECT, Kind.UNKNOWN, Kind.EXCUSED, Kind.OURS}
@@ -322,7 +322,7 @@ def look_for_life(
         shared=shared,
         sockets=state.sockets.read(),
         listed=listed,
-        frozen=load_frozen(state).values(),
+        accounts=find_accounts(membership),
     )
     visible, alive = roster.snapshot, roster.alive  # without those that have ended meanwhile
     held = pids_of(visible, load_frozen(state)) | inside(visible, membership.held_groups())

@@ -17,7 +17,7 @@ from tasks.containment.containers.collected import collected_folders
 from tasks.containment.containers.pause import WorkloadContainers
 from tasks.containment.cordon import IncidentCordon
 from tasks.containment.members import Membership
-from tasks.containment.suspects import accounts_of
+from tasks.containment.suspects import find_accounts
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment, End
 from tasks.custody.step_result import StepResult
@@ -236,7 +236,7 @@ def excuses(membership: Membership, snapshot: Mapping[int, Process]) -> Callable
     terminal nobody edits.
     """
     root = membership.description.root
-    accounts = accounts_of(membership.workload, load_frozen(membership.state).values()) - {0}
+    accounts = find_accounts(membership) - {0}
 
     def is_excused(change: Change) -> bool:
         seen = _seen_by(change, snapshot)

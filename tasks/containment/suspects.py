@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from blocks.workload_fields import WorkloadFields
 from tasks.containment.members import Membership, Snapshot, description_of, excluded_pids
 from tasks.custody.containment.identity import Identity
-from tasks.custody.containment.receipt import Frozen
 from tasks.custody.evidence.pattern import of_root
 from tasks.host.host import Host
 from tasks.host.judgement.case import Look
@@ -28,7 +27,8 @@ from tasks.host.process.table import untouchable
 from tasks.host.workload import interpreter_of
 from tasks.incident.directory import cordon_base, homes
 from tasks.incident.layout import CORDON, RECOVERED
-from tasks.system.accounts import number_of
+from tasks.runtime.frozen import load_frozen
+from tasks.system.accounts import accounts_of
 from tasks.system.files.atomic_files import identities
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ def take_roster(  # noqa: PLR0913  what is known beside the processes
     shared: Iterable[str] = (),
     sockets: Iterable[str] = (),
     listed: frozenset[str] | None = None,
-    frozen: Iterable[Frozen] = (),
+    accounts: Collection[int] = (),
 ) -> Roster:
     """Judge every process of a snapshot beside a workload, whose containers have `shared` folders of the host.
 
     At these `sockets` the workload listened when it was frozen. An engine has `listed` all containers that it knows.
-    The users of what was `frozen` are the workload's.
+    More `accounts` than those that are known may be the workload's.
 
     Reads open and mapped files, 0.3 ms a process: call it after a freeze, not before one.
     """
@@ -61,7 +61,7 @@ def take_roster(  # noqa: PLR0913  what is known beside the processes
     above, helpers = ancestry(snapshot, [us]) - {us}, descendants(snapshot, [us])
     spared = (exceptions.ours - above) | helpers
     others = [each for pid, each in snapshot.items() if pid not in spared and each.user >= 0 and each.alive]
-    accounts = accounts_of(workload, frozen)
+    accounts = accounts_of(workload.root, workload.user) | {*accounts}
     handles = host.handles(others, models_of(workload), accounts)
     ended = {each.pid for each in others if each.identity not in handles}
     # a process of another run, as one that keeps a deadline, has our interpreter; any may call itself so
@@ -90,17 +90,14 @@ def take_roster(  # noqa: PLR0913  what is known beside the processes
     return Roster.judge(there, description_of(workload), exceptions, look)
 
 
-def accounts_of(workload: WorkloadFields, frozen: Iterable[Frozen] = ()) -> frozenset[int]:
-    """Return the uids of the workload: of the root's owner, the block's, and those of what was `frozen`.
+def find_accounts(membership: Membership) -> frozenset[int]:
+    """Return the uids of the workload: those that are known, and those of what was frozen.
 
     Code of root's own may be run by an account that owns nothing of it.
     """
-    users = {each.user for each in frozen}
-    if (user := number_of(workload.user)) is not None:
-        users.add(user)
-    with suppress(OSError):
-        users.add(Path(workload.root).stat().st_uid)
-    return frozenset(users)
+    return accounts_of(membership.workload.root, membership.workload.user) | {
+        each.user for each in load_frozen(membership.state).values()
+    }
 
 
 def models_of(workload: WorkloadFields) -> frozenset[FileId]:

@@ -8,7 +8,7 @@ from itertools import filterfalse
 from typing import Any, Final, NamedTuple
 
 from tasks.containment.members import Membership
-from tasks.containment.suspects import accounts_of
+from tasks.containment.suspects import find_accounts
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Containment
 from tasks.custody.visible import join_some
@@ -19,7 +19,6 @@ from tasks.host.process.process import Process, descendants
 from tasks.host.process.table import began_at, untouchable
 from tasks.host.silence import show
 from tasks.runtime.context import RunContext
-from tasks.runtime.frozen import load_frozen
 
 _NAMED: Final = 5
 QUIET_SECONDS: Final = 120.0
@@ -151,9 +150,7 @@ def _tell_starters(membership: Membership, seen: Containment, heard: Sequence[Ma
     """Yield what may have started who made these changes, which this run has heard: the next run asks about each."""
     snapshot, unknown = membership.host.snapshot(), {each.identity for each in seen.unknown}
     spared = membership.bystander_pids(snapshot) | untouchable(snapshot)
-    found = find_possible_starters(
-        heard, snapshot, accounts_of(membership.workload, load_frozen(membership.state).values())
-    )
+    found = find_possible_starters(heard, snapshot, find_accounts(membership))
     able = [each for each in found if each.identity not in unknown and each.pid not in spared]
     if able:
         lines = [f"{each.pid} ({show(each)})" for each in able]

@@ -200,15 +200,10 @@ def _let_go(state: IncidentState) -> None:
     """Close what was held open over the stop, and look into no container again: it has been collected."""
     if ended := [*stopped_containers(state)]:
         state.looked_again.write(ended)
-    own = f"/proc/{os.getpid()}/fd/"
     for journal in (state.held_files, state.container_ends):
         if kept := journal.read():
-            for each in (each for each in kept if each.link.startswith(own)):
-                number = int(each.link.removeprefix(own))
-                with suppress(OSError):
-                    status = os.fstat(number)
-                    if (status.st_dev, status.st_ino) == (each.device, each.inode):
-                        os.close(number)
+            for each in kept:
+                each.close()
             journal.write([])
 
 
@@ -263,10 +258,10 @@ def _attempt(
 
 def _find_ended(state: IncidentState) -> Iterator[tuple[str, str, float]]:
     """Yield the containers that stay after their stop: id, name, and since when they may have written."""
-    frozen = frozen_containers(state)
+    frozen, looked_again = frozen_containers(state), state.looked_again.read()
     for identity, receipt in stopped_containers(state).items():
         stays = identity in frozen and not frozen[identity].auto_remove
-        if stays and identity not in state.looked_again.read():
+        if stays and identity not in looked_again:
             since = frozen[identity].paused_at
             yield identity.id, receipt.name, since.timestamp() if since else 0.0
 

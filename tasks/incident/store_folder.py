@@ -5,7 +5,6 @@ See docs/adr/0041.
 
 import os
 import pwd
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from blocks.port import CANARIES
 from tasks.custody.evidence.keys import LATEST, ROTATIONS, SNAPSHOTS, TURNS
 from tasks.custody.incident.description import STATE
-from tasks.system.accounts import number_of
+from tasks.system.accounts import accounts_of
 from tasks.system.files.ours import find_exposure
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def why_not_trusted(store: "StoreFields", workload: "WorkloadFields") -> Distrus
     folder, root = store.folder, Path(os.path.realpath(workload.root))
     if folder is None:
         return None
-    accounts = _accounts_of(workload)
+    accounts = accounts_of(workload.root, workload.user)
     us = "this run's account and root" if os.geteuid() else "root"
     cure = f"give the store a folder outside of {root} in which only {us} can write, as can in all above it"
     if Path(os.path.realpath(folder)).is_relative_to(root):
@@ -67,23 +66,13 @@ def why_not_trusted(store: "StoreFields", workload: "WorkloadFields") -> Distrus
 def note_own_account(store: "StoreFields", workload: "WorkloadFields") -> str:
     """Return a sentence if a run without root keeps evidence in a folder as the account of the workload; else empty."""
     user = os.geteuid()
-    if store.folder is None or not user or user not in _accounts_of(workload):
+    if store.folder is None or not user or user not in accounts_of(workload.root, workload.user):
         return ""
     return (
         f"{store.folder} is written as user {user}, as which the workload runs too: what runs there can change what "
         f"lies in it. Run the evacuation as root, with a folder of root's such as {STATE}-store 保全先はワークロードの"
         "アカウントでも変更可能"
     )
-
-
-def _accounts_of(workload: "WorkloadFields") -> set[int]:
-    """Return the accounts of the workload that are known: the root folder's owner, and the block's `user`."""
-    found = set[int]()
-    with suppress(OSError):
-        found.add(workload.root.stat().st_uid)
-    with suppress(KeyError):
-        found |= {user for user in [number_of(workload.user)] if user is not None}
-    return found
 
 
 def _distrust(folder: Path, why: str, cure: str) -> Distrust:

@@ -9,11 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from tasks.silence.events import call
+from tasks.silence.events import OVERFLOW, call, parse_events
 
 _INIT: Final = 0x1 | 0x2 | 0x200  # CLOEXEC, NONBLOCK, REPORT_FID
 _UNLIMITED: Final = 0x10 | 0x20  # QUEUE, MARKS: root's alone
-_OVERFLOW: Final = 0x4000
 _FOLLOW: Final = 0x400
 _FID: Final = 0x200  # AT_HANDLE_FID: since Linux 6.5 files of an overlay have a handle too
 _HERE: Final = -100
@@ -92,12 +91,6 @@ def _openers(group: int) -> Iterator[tuple[int, bytes]]:
     """Yield who has opened what since: pid and handle of each event; no handle if some were lost."""
     with suppress(OSError):  # none is left, or there is no group
         while block := os.read(group, 1 << 16):
-            at = 0
-            while at < len(block):
-                length, _, _, head, mask, _, pid = struct.unpack_from("=IBBHQii", block, at)
-                start = at + head + 12
-                if mask & _OVERFLOW:
-                    yield pid, b""
-                elif length > head:
-                    yield pid, block[start : start + 8 + int(struct.unpack_from("=I", block, start)[0])]
-                at += length
+            for mask, pid, handle, _ in parse_events(block):
+                if mask & OVERFLOW or handle:
+                    yield pid, b"" if mask & OVERFLOW else handle

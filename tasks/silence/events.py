@@ -20,7 +20,8 @@ _MARK: Final = 0x1 | 0x100  # ADD, FILESYSTEM
 _CHANGES: Final = 0x2 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200  # MODIFY, CLOSE_WRITE, MOVED_FROM and _TO, CREATE, DELETE
 _ATTRIBUTES: Final = 0x4  # ATTRIB, as by utimensat(2)
 _FOLDERS: Final = 0x40000000
-_OVERFLOW: Final = 0x4000
+OVERFLOW: Final = 0x4000
+_FILE: Final = 1
 _FOLDER_AND_NAME: Final = 2
 _BLOCK: Final = 1 << 18
 _MOST: Final = 5000
@@ -75,11 +76,11 @@ class Events:
         for group, folder in self.groups.items():
             with suppress(BlockingIOError):
                 while block := os.read(group, _BLOCK):
-                    for mask, pid, handle, name in _parse(block):
+                    for mask, pid, handle, name in parse_events(block):
                         self._note(folder, mask, pid, handle, name)
 
     def _note(self, folder: int, mask: int, pid: int, handle: bytes, name: str) -> None:
-        if mask & _OVERFLOW:
+        if mask & OVERFLOW:
             self.lost = "the kernel's queue overflowed"
             return
         is_touch, lost = not mask & _CHANGES, self.lost
@@ -140,16 +141,20 @@ def _names(folder: int) -> list[str]:
     return []
 
 
-def _parse(block: bytes) -> Iterator[tuple[int, int, bytes, str]]:
-    """Yield mask, pid, the folder's handle and the file's name of each event (fanotify(7))."""
+def parse_events(block: bytes) -> Iterator[tuple[int, int, bytes, str]]:
+    """Yield mask, pid, handle and name of each event: of a file, or of its folder with its name (fanotify(7)).
+
+    No handle stands for what the kernel does not tell.
+    """
     at = 0
     while at < len(block):
         length, _, _, head, mask, _, pid = struct.unpack_from("=IBBHQii", block, at)
         kind, _, size = struct.unpack_from("=BBH", block, at + head) if length > head else (0, 0, 0)
         handle, name, start = b"", b"", at + head + 12
-        if kind == _FOLDER_AND_NAME:
+        if kind in {_FILE, _FOLDER_AND_NAME}:
             end = start + 8 + int(struct.unpack_from("=I", block, start)[0])
-            handle, name = block[start:end], block[end : at + head + size].split(b"\0")[0]
+            handle = block[start:end]
+            name = block[end : at + head + size].split(b"\0")[0] if kind == _FOLDER_AND_NAME else b""
         yield mask, pid, handle, name.decode(errors="backslashreplace")
         at += length
 

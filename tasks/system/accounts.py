@@ -2,6 +2,8 @@
 
 import os
 import pwd
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 NOGROUP: Final = 65534
@@ -10,6 +12,16 @@ NOGROUP: Final = 65534
 def number_of(name: str) -> int | None:
     """Return the uid of an account of this host; None for an empty name. Raises KeyError for an unknown one."""
     return pwd.getpwnam(name).pw_uid if name else None
+
+
+def accounts_of(root: Path, user: str) -> frozenset[int]:
+    """Return the accounts of a workload that are known: the root folder's owner, and the block's `user`."""
+    found = set[int]()
+    with suppress(OSError):
+        found.add(root.stat().st_uid)
+    with suppress(KeyError):
+        found |= {number for number in [number_of(user)] if number is not None}
+    return frozenset(found)
 
 
 def clean_environment(user: int) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Final
 
 from tasks.custody.errors import EngineError
 from tasks.custody.evidence.keys import quote
-from tasks.custody.evidence.last_write import LastWrite
+from tasks.custody.evidence.last_write import LastWrite, link_to
 from tasks.host.container.docker_engine import Engine
 from tasks.host.container.membership import Container
 from tasks.silence.events import call
@@ -93,8 +93,8 @@ class LastWords:
             yield LastWrite(container=self._name, reason=f"it wrote {len(seen)} files as it was stopped, above {_MOST}")
 
     def _describe(self, name: str, file: int) -> LastWrite:
-        status, link = os.fstat(file), f"/proc/{os.getpid()}/fd/{file}"
-        return LastWrite(name, link, self._name, self._folder, status.st_dev, status.st_ino)
+        status = os.fstat(file)
+        return LastWrite(name, link_to(file), self._name, self._folder, status.st_dev, status.st_ino)
 
 
 def _read(group: int) -> Iterator[int]:

@@ -1,6 +1,11 @@
 """Define what the workload may write as it is stopped, where only the look at it standing still had looked."""
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
+
+_FOLDER: Final = "/proc/{}/fd/"
 
 
 @dataclass(frozen=True)
@@ -23,3 +28,19 @@ class LastWrite:
     pid: int = 0
     written: bool = True
     reason: str = ""
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Return whether this is the status of that file."""
+        return (status.st_dev, status.st_ino) == (self.device, self.inode)
+
+    def close(self) -> None:
+        """Keep the file open no more, if this process does."""
+        with suppress(OSError, ValueError):
+            number = int(self.link.removeprefix(_FOLDER.format(os.getpid())))
+            if self.is_of(os.fstat(number)):
+                os.close(number)
+
+
+def link_to(file: int) -> str:
+    """Return by which path every process of ours reads a file that this one has open."""
+    return f"{_FOLDER.format(os.getpid())}{file}"
