@@ -129,6 +129,8 @@ COLLECTOR = Collector(
     answers="What did each container of the workload run, mount, publish and change?",
     order=13,
     sources=(FunctionItems(gather, "containers"),),
+    deadline=60.0,
     while_frozen=True,
+    unhurried=True,
     of_containers=True,
 )

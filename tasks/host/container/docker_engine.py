@@ -16,6 +16,8 @@ from tasks.host.container.archive import Archive
 from tasks.host.container.membership import ALIVE, Container, belongs, find_mounts, find_published_ports
 
 SECONDS: Final = 5.0
+_COMPARE_SECONDS: Final = 30.0
+"""It reads the whole layer, with some storage drivers the whole image too."""
 _SOCKET: Final = "unix://"
 _CHUNK: Final = 1 << 20
 _TAIL: Final = 100
@@ -125,16 +127,20 @@ class DockerEngine:
             client.close()
 
     @contextmanager
-    def _asking(self, what: str) -> Iterator[Any]:
+    def _asking(self, what: str, seconds: float = 0.0) -> Iterator[Any]:
+        """Yield the client, which waits at least `seconds` for an answer."""
         from docker import errors  # never docker.errors: Prefect's lazy docker would load a second copy of it
         from requests.exceptions import HTTPError, RequestException
 
+        seconds = max(seconds, self._seconds)
         try:
-            yield self._client
+            client = self._client
+            client.timeout = seconds
+            yield client
         except HTTPError as error:  # every copy's APIError is one
             raise _refusal(what, error) from error
         except (errors.DockerException, RequestException, OSError) as error:
-            expected, got = f"the Docker engine at {self.place} to {what}", _cause(error, self._seconds)
+            expected, got = f"the Docker engine at {self.place} to {what}", _cause(error, seconds)
             cure = "Start the engine, let this user use its socket, or correct docker_host in the workload block."
             raise EngineUnreachable(expected, got, "What its containers do is not known.", cure) from error
 
@@ -240,7 +246,7 @@ class DockerEngine:
 
     def diff(self, id_: str) -> list[dict[str, Any]]:
         """Return what `docker diff` shows."""
-        with self._asking("compare a container with its image") as client:
+        with self._asking("compare a container with its image", _COMPARE_SECONDS) as client:
             return client.diff(id_) or []
 
     def archive(self, id_: str, path: str) -> Archive | None:

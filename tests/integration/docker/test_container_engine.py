@@ -8,8 +8,11 @@ import stat
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import UnixStreamServer
 
 import pytest
 
@@ -243,6 +246,37 @@ def test_an_engine_that_hangs_costs_seconds(tmp_path: Path) -> None:
         with pytest.raises(EngineUnreachable, match=r"no answer within 0\.3 s"):
             DockerEngine(f"unix://{path}", 0.3).containers([])
         assert time.monotonic() - began < 10
+
+
+def test_an_engine_may_take_longer_to_compare_a_container_with_its_image(tmp_path: Path) -> None:
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_version = self.path.endswith("/version")
+            if not is_version:
+                time.sleep(0.6)  # twice the limit of any other answer
+            body = b'{"ApiVersion": "1.41"}' if is_version else b'[{"Kind": 1, "Path": "/a"}]'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with suppress(BrokenPipeError):
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+        def address_string(self) -> str:
+            return "engine"
+
+    path = tmp_path / "slow.sock"
+    with UnixStreamServer(str(path), Slow) as server, ThreadPoolExecutor() as pool:
+        pool.submit(server.serve_forever)
+        try:
+            with closing(DockerEngine(f"unix://{path}", 0.3)) as engine:
+                assert engine.diff("x") == [{"Kind": 1, "Path": "/a"}]
+                with pytest.raises(EngineUnreachable, match=r"no answer within 0\.3 s"):
+                    engine.inspect("x")
+        finally:
+            server.shutdown()
 
 
 def test_a_socket_that_is_denied(engine: DockerDaemon) -> None:
