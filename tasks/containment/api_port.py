@@ -19,7 +19,6 @@ from tasks.custody.models.contract import value_at
 from tasks.host.host import Host
 from tasks.host.process.known_programs import program
 from tasks.host.process.process import Listener
-from tasks.runtime.context import RunContext
 from tasks.runtime.state import IncidentState
 
 _PROXIES: Final = frozenset({"docker-proxy", "rootlessport"})
@@ -48,16 +47,16 @@ def note_listener(membership: Membership, log: CustodyLog, frozen: Mapping[Ident
     return (warning,)
 
 
-def note_named(context: RunContext, answer: str) -> None:
+def note_named(log: CustodyLog, workload: Workload, state: IncidentState, answer: str) -> None:
     """Record which model the API named at `model_at` before its freeze, by the text of its answer, if it names one.
 
     On a port that nobody chose another program may have answered.
     """
     with suppress(ValueError, RecursionError):
-        name = value_at(json.loads(answer), context.workload.model_at) if answer else None
-        if isinstance(name, str) and name and counted_port(context.workload, context.state):
+        name = value_at(json.loads(answer), workload.model_at) if answer else None
+        if isinstance(name, str) and name and counted_port(workload, state):
             shown = redact(name[:_LONGEST], digests=True)
-            context.log.write("model named", shown, result=f"in its answer, at {context.workload.model_at}")
+            log.write("model named", shown, result=f"in its answer, at {workload.model_at}")
 
 
 def port_of(workload: Workload) -> int | None:

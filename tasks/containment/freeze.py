@@ -94,7 +94,7 @@ def freeze(context: RunContext) -> Freeze:
         log.write("frozen", str(identity.pid), **what, **how, source=source)
     note_reboots(state, log)
     containers, trouble = WorkloadContainers(context).freeze(early.containers)
-    note_named(context, early.answer or (hearing.end() if hearing else ""))
+    note_named(log, context.workload, state, early.answer or (hearing.end() if hearing else ""))
     warnings = (*units.warnings, *unheard, *excused.warnings, *strangers.values())
     gpu = look_at_gpus(host, state, log, "freeze")
     context.first_try = FirstTry()

@@ -2,13 +2,14 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Final
 
+from blocks.workload import Workload
 from tasks.containment.containers.stop import stop_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import IncidentCordon
@@ -30,6 +31,7 @@ from tasks.host.process.process import Process, copies, descendants, gentle_sign
 from tasks.host.wrappers import wake
 from tasks.runtime.context import FirstTry, RunContext
 from tasks.runtime.frozen import by_frozen, load_announced, load_frozen, load_stopped
+from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.system.cancellation import run_in_thread
 
@@ -134,7 +136,7 @@ def stop(context: RunContext) -> Stop:
             stopping.ask_systemd()
         if context.run.policy == "graceful" and not context.cancelled:
             if processes and not context.run.dry_run:
-                _note_files(context)
+                context.losses.extend(_note_files(context.workload, context.state))
             stopping.ask()
             stopping.wait()
         stopping.kill()
@@ -161,18 +163,18 @@ def stop(context: RunContext) -> Stop:
     return result
 
 
-def _note_files(context: RunContext) -> None:
-    """Note which files are there before the workload runs once more. That they cannot be listed delays no stop."""
-    held = run_in_thread(lambda: hold_files(context.workload, context.state))[0]
+def _note_files(workload: Workload, state: IncidentState) -> Iterator[str]:
+    """Note which files are there before the workload runs once more; yield what is not known: that delays no stop."""
+    held = run_in_thread(lambda: hold_files(workload, state))[0]
     try:
-        context.state.files.write({**list_files(context.workload), **context.state.files.read()})
+        state.files.write({**list_files(workload), **state.files.read()})
     except OSError as error:
-        context.losses.append(f"{NOT_KNOWN}: {error}")
+        yield f"{NOT_KNOWN}: {error}"
     try:
         if found := held.result(_HOLD_SECONDS):
-            context.state.held_files.write([*context.state.held_files.read(), *found])
+            state.held_files.write([*state.held_files.read(), *found])
     except Exception as error:  # noqa: BLE001  whatever a mount answers
-        context.losses.append(f"{NOT_HELD}: {str(error) or f'no answer within {_HOLD_SECONDS:g} s'}")
+        yield f"{NOT_HELD}: {str(error) or f'no answer within {_HOLD_SECONDS:g} s'}"
 
 
 class Stopping:

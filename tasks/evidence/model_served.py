@@ -27,6 +27,7 @@ from tasks.host.process.table import began_at
 from tasks.incident.paths import IncidentDirectory
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_before, load_frozen
+from tasks.runtime.state import IncidentState
 
 _LINKS: Final = 40
 _LONGEST: Final = 4096
@@ -79,7 +80,10 @@ def model_served(context: RunContext, volumes: Iterable[int], models: Mapping[st
     follow = (
         partial(_follow, root, max((each.frozen_at or each.seen_at).timestamp() for each in frozen)) if frozen else str
     )
-    for ours in (*api_looks(context, volumes), []):  # an API of which nothing was seen may have answered
+    for ours in (
+        *api_looks(context.directory, context.log, context.state, volumes),
+        [],
+    ):  # an API of which nothing was seen may have answered
         look = served_before(ours, root, {**real, **models}, folders, partial(_is_in, root), follow, answer)
         if look.names or (ours and evacuated_again_at(context.log)):
             return look
@@ -96,7 +100,8 @@ def doubts_since_start(context: RunContext, served: ServedBefore, volumes: Itera
     if served.is_held:
         changes = {name: _tell_own_change(context, name, began, held=True) for name in served.names}
         return {name: _may_be_former(change) for name, change in changes.items() if change}
-    own = {point for look in api_looks(context, volumes) for row in look for point in _own_mounts(row)}
+    looks = api_looks(context.directory, context.log, context.state, volumes)
+    own = {point for look in looks for row in look for point in _own_mounts(row)}
     found = {name: tell_doubt(context, name, began, answered=served.answered, own=own) for name in served.names}
     return {name: doubt for name, doubt in found.items() if doubt}
 
@@ -248,10 +253,12 @@ def _last(log: CustodyLog, *actions: str) -> datetime | None:
     return max(map(datetime.fromisoformat, rows), default=None)
 
 
-def api_looks(context: RunContext, volumes: Iterable[int]) -> Iterator[list[dict[str, Any]]]:
+def api_looks(
+    directory: IncidentDirectory, log: CustodyLog, state: IncidentState, volumes: Iterable[int]
+) -> Iterator[list[dict[str, Any]]]:
     """Yield what each of these volumes saw of the API's processes since the freeze that counts, the oldest first."""
-    apis = {each.identity for each in _apis(frozen_before(context.state))}  # it may match no pattern
-    for look in find_looks(context.directory, context.log, volumes):
+    apis = {each.identity for each in _apis(frozen_before(state))}  # it may match no pattern
+    for look in find_looks(directory, log, volumes):
         if ours := [each for each in look if Identity(each["pid"], each["start_ticks"]) in apis]:
             yield ours
 

@@ -14,10 +14,10 @@ from glob import escape
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
+from blocks.workload import Workload
 from blocks.workload_fields import WorkloadFields
 from tasks.containment.containers.kept import kept_config
 from tasks.containment.containers.pause import WorkloadContainers, starts_kept
-from tasks.custody.containment.receipt import FrozenContainer
 from tasks.custody.errors import ContainerGone, EngineError
 from tasks.custody.evidence.acquisition import Evidence
 from tasks.custody.evidence.keys import IN_CONTAINER
@@ -27,9 +27,10 @@ from tasks.custody.incident.description import leads_to
 from tasks.custody.models.contract import parts_of, word_of
 from tasks.custody.models.inspection import holds_a_model
 from tasks.evidence.model_served import answer_of, api_looks, names_inside
+from tasks.host.container.docker_engine import Engine
 from tasks.host.container.membership import Mount
 from tasks.host.container.mounts import place_outside, real_mounts
-from tasks.runtime.context import Adapters, RunContext
+from tasks.runtime.context import RunContext
 
 _NO_FILE: Final = 'if it is no file of the workload, model_at = ""'
 ANSWER: Final = "its answer names it"
@@ -157,10 +158,15 @@ def find_uncollected(context: RunContext, evidence: Iterable[Evidence]) -> tuple
     if was := WorkloadContainers(context).find_api(leads_to(block.api_address)[1]):
         own = {file.path for file in files if file.note.startswith(f"{IN_CONTAINER}{was.name}")}
         outside = {file.path for file in files if not file.note.startswith(IN_CONTAINER) and file.path[:1] != "/"}
-        return tuple(map(str, _find_inside(context, was, answer, own, outside)))
+        config = kept_config(context.directory.path, was.identity)
+        mounts, worked = real_mounts(config), config["Config"].get("WorkingDir") or "/"
+        inside = {*own, *names_inside(os.path.realpath(block.root), outside, mounts)}
+        container = ModelsInside(worked, mounts, frozenset(inside), block.models)
+        lies_in = partial(_lies_in, context.adapters.engine, was.identity.id, container)
+        return tuple(map(str, _find_inside(block, config, container, lies_in, answer)))
     names = frozenset(file.path for file in files if not file.note.startswith(IN_CONTAINER))
     collection = Collection(str(block.root), names, block.models)
-    rows = next(api_looks(context, range(1, context.run.volume + 1)), [])
+    rows = next(api_looks(context.directory, context.log, context.state, range(1, context.run.volume + 1)), [])
     worked = [where for each in rows if isinstance(where := each.get("cwd"), str)]
     places = [*worked, *(posixpath.join(collection.root, each) for each in map(literal_folder, of_root(block.models)))]
     found = {path: HELD for path in _find_held(rows) if not collection.has(path)}
@@ -218,15 +224,14 @@ def is_model_there(path: str) -> bool:
 
 
 def _find_inside(
-    context: RunContext, was: FrozenContainer, answer: str, own: set[str], outside: set[str]
+    block: Workload,
+    config: Mapping[str, Any],
+    container: "ModelsInside",
+    lies_in: Callable[[str], bool | None],
+    answer: str,
 ) -> Iterator[Uncollected]:
-    block, config = context.workload, kept_config(context.directory.path, was.identity)
-    mounts, worked = real_mounts(config), config["Config"].get("WorkingDir") or "/"
-    inside = {*own, *names_inside(os.path.realpath(block.root), outside, mounts)}
     starts = [{"command": [config["Path"], *config["Args"]], "environment": config["Config"].get("Env") or []}]
     words = [word for each in (*starts, *starts_kept(config)) for word in (*each["command"], *each["environment"])]
-    container = ModelsInside(worked, mounts, frozenset(inside), block.models)
-    lies_in = partial(_lies_in, context.adapters, was.identity.id, container)
     found = (_find_lost(container, word, lies_in) for word in dict.fromkeys(words))
     lost = [*dict.fromkeys(path for path in found if path)]
     yield from (tell_uncollected_inside(path, path, _START, block) for path in lost)
@@ -249,12 +254,12 @@ def _find_lost(container: "ModelsInside", word: str, lies_in: Callable[[str], bo
     return next((path for path, there in known.items() if there), next(iter(doubtful), ""))
 
 
-def _lies_in(adapters: Adapters, id_: str, container: "ModelsInside", path: str) -> bool | None:
+def _lies_in(engine: Engine, id_: str, container: "ModelsInside", path: str) -> bool | None:
     """Return whether a container has a file, by the host's view of its mounts, else by the engine; None if unknown."""
     if place := container.place(path):
         return _key_of(place) is not None
     with suppress(ContainerGone, EngineError):
-        return adapters.engine.archive(id_, path) is not None
+        return engine.archive(id_, path) is not None
     return None
 
 

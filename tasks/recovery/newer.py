@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from blocks.workload import Workload
 from tasks.acquisition.remainder import MOST_ENTRIES, read_other_list
@@ -77,7 +77,8 @@ def find_newer(
         return {}
     since = min([*(at for at, _ in spans), *([began.at] if began else [])])
     names, unseen = find_names(context.workload, since)
-    able, written, changes = models.models_of(files), _find_written(context, seals), dict[str, str]()
+    looks = api_looks(context.directory, context.log, context.state, [each.volume for each in seals])
+    able, written, changes = models.models_of(files), _find_written(looks, context.directory.root), dict[str, str]()
     for name in sorted({*names, *files, *outside}):
         if change := _tell_touch(root, name, spans):
             changes[name] = change
@@ -176,12 +177,12 @@ def _tell_newer(root: Path, name: str, began: Began, outside: Collection[str]) -
     return change and f"/{change}"
 
 
-def _find_written(context: RunContext, seals: Iterable[Seal]) -> set[str]:
+def _find_written(looks: Iterable[list[dict[str, Any]]], root: PurePath) -> set[str]:
     """Return what the frozen API had open to be written, without code and models."""
-    rows = [row.get("open_files") for look in api_looks(context, [each.volume for each in seals]) for row in look]
+    rows = [row.get("open_files") for look in looks for row in look]
     files = [each for row in rows if isinstance(row, list) for each in row if each.get("flags")]
     paths = (each["to"] for each in files if int(each["flags"], 8) & os.O_ACCMODE)
-    names = {path.removeprefix(f"{context.directory.root}/") for path in paths if path.startswith("/")}
+    names = {path.removeprefix(f"{root}/") for path in paths if path.startswith("/")}
     return {name for name in names if not _is_code(name)}
 
 

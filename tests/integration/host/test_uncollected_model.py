@@ -129,6 +129,6 @@ def test_on_a_port_that_nobody_chose_anybody_may_have_answered(
     small: SmallWorkload, field: dict[str, object], *, named: bool
 ) -> None:
     with case_of(small.block(**field)) as context:
-        note_named(context, '{"model": "a.onnx"}')
+        note_named(context.log, context.workload, context.state, '{"model": "a.onnx"}')
         assert any(each["action"] == "model named" for each in context.log.entries()) is named
-        note_named(context, '{"model": ')
+        note_named(context.log, context.workload, context.state, '{"model": ')
