@@ -1,6 +1,6 @@
 """§3: check that nothing of the workload is left alive, and describe its state."""
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -77,13 +77,18 @@ def check_containment(context: RunContext) -> Containment:
         log.write("starter", each.place, why=each.why)
     named = {each.identity for each, _ in living}
     remaining = {} if is_recovered else dict(parents_left(membership, visible))
-    parents = {process: why for process, why in remaining.items() if process.identity not in named}
-    brought = started_again(state, newcomers)
-    again = {process for process in parents if str(source_of(process)) in brought}
+    brought, excused = started_again(state, newcomers), membership.excused_pids(visible)
+    again = {each for each in remaining if each.identity not in named and str(source_of(each)) in brought}
+    launchers = {
+        each: why
+        for each, why in remaining.items()
+        if each not in again and each.identity not in named and each.pid not in excused
+    }
     unnamed, others = find_unnamed(membership, engine, log, listing, visible, containers.read_views())
     gpu = look_at_gpus(host, state, log, "check") or GpuUse()
     suspects = [visible[identity.pid] for identity in sorted(roster.suspects.keys() - load_frozen(state).keys())]
     lines = {each: suggest_line(host, workload, each, roster) for each in suspects}
+    rows = [] if is_recovered else find_changes_by_unknown(context).earlier
     return Containment(
         at=datetime.now(UTC),
         alive=(
@@ -107,15 +112,14 @@ def check_containment(context: RunContext) -> Containment:
         left_alone=tuple(_tell(process) for process in roster.processes(Kind.TOLD)),
         notes=(
             *again_and_again(visible, newcomers),
-            *_notes(membership, log, roster, parents, lines),
+            *_notes(membership, log, roster, {each: remaining[each] for each in (*launchers, *again)}, lines),
             *starters.notes,
             *others,
             *filter(None, [gpu.trouble]),
         ),
-        may_return=tuple(f"process {_tell(each)}: {why}" for each, why in parents.items() if each not in again),
         recovered=is_recovered or bool(state.recovered_containers.read()),
         unknown=_unknown(
-            membership, log, roster, starters, [] if is_recovered else find_changes_by_unknown(context).earlier
+            membership, log, roster, starters, (*launchers.items(), *_find_writers(membership, log, roster, rows))
         ),
     )
 
@@ -134,11 +138,11 @@ def _unknown(
     log: CustodyLog,
     roster: Roster,
     starters: Starters,
-    unexplained: Sequence[Mapping[str, Any]],
+    others: Iterable[tuple[Process, str]],
 ) -> tuple[Unknown, ...]:
-    """Return the processes that a person has to answer, and log each. `unexplained` are changes by nobody known."""
+    """Return the processes that a person has to answer, with `others` that the roster does not ask about; log each."""
     found, frozen = {each.identity: each for each in starters.unknown}, load_frozen(membership.state).values()
-    for process, why in (*roster.of(Kind.UNKNOWN), *_find_writers(membership, log, roster, unexplained)):
+    for process, why in (*roster.of(Kind.UNKNOWN), *others):
         reason = f"{why}; {who_started(roster.snapshot, process.pid)}"
         line = excuse_with_source(roster.snapshot, process, partial(excuse, roster))
         started = {each.role for each in frozen if process.identity in {above.identity for above in each.lineage}}

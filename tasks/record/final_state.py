@@ -73,11 +73,8 @@ def _describe_rehearsal(verdict: Verdict, where: str) -> str:
     word = f"{verdict.word} {JAPANESE[verdict.word]}"
     missing = f", for: {'; '.join(verdict.missing)}" if verdict.missing else ""
     first = f"first: {verdict.first}; " if verdict.first else ""
-    is_open = verdict.may_return and verdict.word is not Word.NOT_CONTAINED
-    worst = f"{Word.NOT_CONTAINED} {JAPANESE[Word.NOT_CONTAINED]}"
-    doubt = f", or {worst} if it is started again: {'; '.join(verdict.may_return)}" if is_open else ""
     unless = "unless the stop, the store's writes or the record go otherwise, none of which was tried 予行のみ"
-    return f"{first}it would end {word}{missing}{doubt}; {unless}. No evidence was sent. The plan: {where}"
+    return f"{first}it would end {word}{missing}; {unless}. No evidence was sent. The plan: {where}"
 
 
 def recovered_state(context: RunContext, recorded: Record | str, recovery: Recovery | str) -> State[Any]:

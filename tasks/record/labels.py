@@ -34,8 +34,8 @@ _VERDICTS: Final = {
     ),
     Word.UNANSWERED: (
         Tone.BAD,
-        "判明分は停止し保全済み、root 内 (か不明) に正体不明のプロセスが残る",
-        "what is known is stopped, every object proven; processes in its root, or perhaps there, are not known",
+        "判明分は停止し保全済み、無害と確認できないプロセスが残る",
+        "what is known is stopped, every object proven; processes live that are not known to be harmless",
         "ここに挙げた各プロセスについて evacuation answer で bystander (無関係) か end (終了) を答える。",
     ),
     Word.UNVERIFIED: (

@@ -258,9 +258,9 @@ class Watch(StepResult):
 
 @dataclass(frozen=True)
 class Unknown:
-    """A process in the root, or not proven outside, that nothing ties to the workload or proves harmless.
+    """A process that nothing proves harmless, and that is not known to be the workload's. A person answers it.
 
-    A person answers it.
+    It is in the root, or not proven outside; or it has started what was stopped, and may do so again.
 
     `why` says what is known of it, `line` is the line of the block that names it as a bystander.
     """
@@ -280,9 +280,9 @@ KNOWN_STOPPED: Final = "everything that is known of the workload is stopped"
 
 
 def describe_stopped(unknown: Sequence[Unknown]) -> str:
-    """Return what may be claimed of a workload while these processes, in its root or perhaps, are not known."""
+    """Return what may be claimed of a workload while these processes live."""
     count = len(unknown)
-    return f"{KNOWN_STOPPED}; {count} {'processes' if count > 1 else 'process'} not known in its root, or perhaps there"
+    return f"{KNOWN_STOPPED}; {count} {'processes' if count > 1 else 'process'} not known to be harmless"
 
 
 @dataclass(frozen=True, repr=False)
@@ -291,8 +291,7 @@ class Containment(StepResult):
 
     `left_alone` are processes with a matching command line outside the workload's root. `recovered` says that this
     incident has brought the API back, which is no contradiction. `notes` say how the block would name each suspect,
-    which processes are excused, and which may not be inspected. `may_return` are living processes that started the
-    workload and may do so again, and how to prevent it. `unknown` are processes that a person has to answer.
+    which processes are excused, and which may not be inspected. `unknown` are processes that a person has to answer.
     """
 
     at: datetime
@@ -302,7 +301,6 @@ class Containment(StepResult):
     left_alone: tuple[str, ...] = ()
     recovered: bool = False
     notes: tuple[str, ...] = ()
-    may_return: tuple[str, ...] = ()
     unknown: tuple[Unknown, ...] = ()
 
     @property
@@ -312,7 +310,7 @@ class Containment(StepResult):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the workload is contained, and nothing in its root is unknown."""
+        """Whether the workload is contained, and no process is left for a person to answer."""
         return self.is_contained and not self.unknown
 
     @property

@@ -38,9 +38,9 @@ PARTIAL: Final = _failed(
 )
 UNANSWERED: Final = _failed(
     "Unanswered",
-    means="Everything that is known of the workload is stopped and every object proven, but processes in its root, "
-    "or not proven to be outside of it, are neither known to belong to it nor known to be harmless; the message names "
-    "them. `latest/` waits",
+    means="Everything that is known of the workload is stopped and every object proven, but processes live that "
+    "are neither known to belong to it nor known to be harmless: in its root, not proven to be outside of it, or what "
+    "has started it and may do so again; the message names them. `latest/` waits",
     then="Answer each by the line that the message gives: bystander or end; the incident is carried on by it",
 )
 UNVERIFIED: Final = _failed(

@@ -45,10 +45,7 @@ class Word(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The word, and sentences on what is safe, what is missing and what to do next; `first` precedes them all.
-
-    `may_return` are the parents of what was stopped that may start it again: then the word is NOTCONTAINED.
-    """
+    """The word, and sentences on what is safe, what is missing and what to do next; `first` precedes them all."""
 
     word: Word
     safe: tuple[str, ...]
@@ -56,7 +53,6 @@ class Verdict:
     notes: tuple[str, ...]
     next: str
     first: str = ""
-    may_return: tuple[str, ...] = ()
 
     @property
     def partly_thawed(self) -> bool:
@@ -95,7 +91,7 @@ class Verdict:
         last = f"{NAME_THE_MODEL}: {named}; then {last}" if named else last
         last = last if self.word in _RECOVERABLE else f"{_STOPS_AGAIN}; {self.next}"
         safe = (*self._safe_whatever_runs, f"{_RECOVERED} {summary}")
-        return replace(self, safe=safe, next=last, first="", may_return=())
+        return replace(self, safe=safe, next=last, first="")
 
     def after_failed_recovery(
         self, incident: str, alive: Sequence[str] | None, unknown: Sequence[Unknown] = (), *, workload: str = "NAME"
@@ -192,7 +188,7 @@ _STOPS_AGAIN: Final = "what follows stops the API again 次の操作で API も�
 _RECOVERABLE: Final = frozenset({Word.VERIFIED, Word.PARTIAL})
 _WHY_NOT: Final = {
     Word.UNVERIFIED: "its evidence is not proven to be in the store, and a recovery may overwrite what is left of it",
-    Word.UNANSWERED: "processes in its root, or perhaps there, are not known, and nobody has answered what they are",
+    Word.UNANSWERED: "processes live that are not known to be harmless, and nobody has answered what they are",
 }
 """What a reason can override."""
 
@@ -237,22 +233,21 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
 ) -> Verdict:
     """Judge an incident of this workload.
 
-    Not contained outranks everything. No receipts, or an unproven object, is UNVERIFIED. A process in the root that
-    nobody knows is UNANSWERED. A lost needed collector, or a lost file, is PARTIAL, as is what `losses` names.
+    Not contained outranks everything. No receipts, or an unproven object, is UNVERIFIED. A process that
+    is not known to be harmless is UNANSWERED. A lost needed collector, or a lost file, is PARTIAL, as is what `losses`
+    names.
     `trouble` names steps that failed without a receipt, `ways_in` what may still start the workload despite the cordon,
     `notes` what else a person should know, `first` what precedes everything.
     """
     alive = (*not_contained(containment), *ways_in)
     bad, gone, moved = unproven(receipts), lost_once(receipts), displaced_objects(receipts)
     lost = [item for item in evidence if item.lost]
-    may_return = containment.may_return if containment else ()
     unknown = containment.unknown if containment else ()
     notes = (
         *notes,
         *(_describe(item) for item in evidence if not (item.outcome.is_complete or item.lost or item.is_unasked)),
         *_others(containment.left_alone if containment else ()),
         *(containment.notes if containment else ()),
-        *may_return,
     )
     missing = (
         *alive,
@@ -279,7 +274,7 @@ def judge(  # noqa: PLR0913  everything that a verdict is made of
     then = _next(word, incident, workload, unknown, _cure(bad, trouble))
     if word is Word.PARTIAL and moved and not (lost or gone or losses):
         then = f"{_COMPARE}; then write the postmortem: {postmortem_line(workload, incident)}"
-    return Verdict(word, safe, missing, notes, then, first, may_return)
+    return Verdict(word, safe, missing, notes, then, first)
 
 
 def _others(left_alone: Sequence[str]) -> tuple[str, ...]:

@@ -32,10 +32,7 @@ def test_who_is_not_known_is_asked_about_and_excused_for_this_incident(scene: Sc
     state = scene.evacuate()
     incident, told = scene.home.name, str(state.message)
     assert (state.name, state.is_failed()) == ("Unanswered", True)
-    assert (
-        "Safe: everything that is known of the workload is stopped; 1 process not known in its root, or perhaps there; "
-        in told
-    )
+    assert "Safe: everything that is known of the workload is stopped; 1 process not known to be harmless; " in told
     assert f"{stranger.pid} is not known: sleep 611: {WHY}" in told
     assert f"evacuation answer evacuation.toml:{scene.name} {incident} {stranger.pid} bystander (or: end)" in told
     assert "the workload is contained" not in told

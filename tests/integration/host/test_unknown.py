@@ -100,7 +100,6 @@ class Words:
     alive: tuple[str, ...]
     unknown: tuple[tuple[int, str, str], ...]
     notes: tuple[str, ...]
-    may_return: tuple[str, ...]
 
     @property
     def clean(self) -> bool:
@@ -111,7 +110,6 @@ class Words:
     def named(self) -> set[int]:
         """The pids that contradict it."""
         numbers = {int(pid) for each in self.alive if (pid := each.partition(":")[0]).isdigit()}
-        numbers |= {int(each.removeprefix("process ").partition(":")[0]) for each in self.may_return}
         return numbers | {pid for pid, _, _ in self.unknown}
 
     @property
@@ -122,12 +120,12 @@ class Words:
     def __str__(self) -> str:
         """Return what was said, short."""
         said = "contained" if self.contained else "NOT contained"
-        return f"{said}; alive {list(self.alive)}; unknown {list(self.unknown)}; may return {list(self.may_return)}"
+        return f"{said}; alive {list(self.alive)}; unknown {list(self.unknown)}"
 
 
 def _words(seen: Containment) -> Words:
     unknown = tuple((each.identity.pid, each.why, each.line) for each in seen.unknown)
-    return Words(seen.is_contained, seen.alive, unknown, seen.notes, seen.may_return)
+    return Words(seen.is_contained, seen.alive, unknown, seen.notes)
 
 
 def evacuate(stage: Stage, scene: Scene, way: str, bystanders: Sequence[str] = (), number: int = 1) -> list[Words]:

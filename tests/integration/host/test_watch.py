@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +13,17 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.containment.answers import keep_answer
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon
 from tasks.containment.freeze import freeze
 from tasks.containment.stop import stop
 from tasks.containment.watch import watch
+from tasks.custody.containment.answer import Decision, GivenAnswer
 from tasks.custody.containment.receipt import End, Watch
-from tasks.custody.incident.verdict import judge
 from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.runtime.context import RunContext
+from tests.integration.host.test_suspects import apart
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
@@ -83,8 +87,7 @@ def test_a_rehearsal_tells_of_the_parent_that_may_start_it_again(small: SmallWor
         evacuated(context)
         contained = made(prove_still_contained.fn(context))
         rows = [row for row in plan(context.log.entries()) if row["act"] == "would not end"]
-    verdict = judge("IR-1", contained, (), ())
-    assert (contained.is_contained, verdict.may_return) == (allowed, ())
+    assert (contained.is_contained, contained.unknown) == (allowed, ())
     if allowed:
         assert rows == []
         return
@@ -209,3 +212,39 @@ def test_policy_kill_thaws_nothing(small: SmallWorkload) -> None:
         assert {receipt.end for receipt in receipts} == {End.KILLED}
         assert made(prove_contained.fn(context)).is_contained
         assert not [entry for entry in context.log.entries() if entry["action"] == "deviation"]
+
+
+LAUNCHER = """
+import subprocess, time
+root = {!r}
+python = root + "/venv/bin/python"
+subprocess.call([python, "-u", "src/train.py", "--dataset", "builtin", "--mode", "full"], cwd=root)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("answer", ["", "the block's line", "bystander", "end"])
+def test_a_launcher_that_lives_on_is_asked_about(small: SmallWorkload, tmp_path: Path, answer: str) -> None:
+    """It was a note under VERIFIED, and started the training again an hour later."""
+    (tmp_path / "nightly.py").write_text(LAUNCHER.format(str(small.root)))
+    with apart([sys.executable, "nightly.py"], tmp_path) as launcher:
+        wait_until(lambda: training(small), what="its training")
+        with case_of(small.block()) as context:
+            evacuated(context)
+            seen = made(prove_still_contained.fn(context))
+            assert (seen.is_contained, seen.is_complete) == (True, False)
+            (asked,) = seen.unknown
+            assert asked.identity.pid == launcher.pid
+            assert "it is the parent of the training and may start it again" in asked.why
+            assert "nightly" in asked.line
+            if answer == "the block's line":
+                line = asked.line[asked.line.index("bystanders = ") :]
+                context.workload.bystanders = tomllib.loads(line)["bystanders"]
+            elif answer:
+                decision: Decision = "end" if answer == "end" else "bystander"
+                keep_answer(context.state, context.log, GivenAnswer(launcher.pid, decision, "ana"), asked, "she asked")
+                freeze.fn(context)
+                stop.fn(context)
+            seen = made(prove_still_contained.fn(context))
+            assert seen.is_complete is bool(answer)
+            assert launcher.is_running() is (answer != "end")

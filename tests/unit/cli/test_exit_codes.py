@@ -48,10 +48,10 @@ def test_no_state_that_is_failed_has_code_0_and_joining_or_declining_is_not_what
 @pytest.mark.parametrize(
     ("verdict", "code"),
     [
-        ({"word": "VERIFIED", "may_return": []}, 0),
-        ({"word": "VERIFIED", "may_return": ["process 40"]}, NOT_AS_WANTED),
-        ({"word": "PARTIAL", "may_return": []}, NOT_AS_WANTED),
-        ({"word": "NOTCONTAINED", "may_return": []}, NOT_AS_WANTED),
+        ({"word": "VERIFIED"}, 0),
+        ({"word": "UNANSWERED"}, NOT_AS_WANTED),
+        ({"word": "PARTIAL"}, NOT_AS_WANTED),
+        ({"word": "NOTCONTAINED"}, NOT_AS_WANTED),
         (None, NOT_AS_WANTED),
     ],
 )

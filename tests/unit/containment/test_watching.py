@@ -243,14 +243,14 @@ def test_who_brought_it_back_once_and_lives_contradicts_containment(run: RunCont
     run.workload.stop_supervisors = False
     seen = watching(run)
     before = check_containment(run)
-    assert (before.alive, [each.partition(":")[0] for each in before.may_return]) == ((), [f"process {KEEPER.pid}"])
+    assert (before.alive, [each.identity for each in before.unknown]) == ((), [KEEPER.identity])
     trains(run, 2)
     assert seen.look()
     found = check_containment(run)
     (told,) = found.alive
     assert told.startswith(f"{KEEPER.pid}: /usr/bin/keeper --serve (it has started the workload again 再起動の元: ")
     assert "stop it first" in told
-    assert found.may_return == ()
+    assert found.unknown == ()
     assert isinstance(run.adapters.host, PaperHost)
     del run.adapters.host.processes[KEEPER.pid]
     assert check_containment(run).alive == ()

@@ -23,7 +23,7 @@ CONTAINED = Containment(NOW, (), cordoned=True, reason="held")
 ALIVE = Containment(NOW, ("training 7: python",), cordoned=True)
 NODE = Unknown(Identity(4711, 9), "node serve.js", "it works in the root", 'bystanders = ["serve.js"]')
 PERL = Unknown(Identity(4712, 9), "perl train.pl", "it works in the root", 'bystanders = ["train.pl"]')
-KNOWN = "everything that is known of the workload is stopped; 1 process not known in its root, or perhaps there"
+KNOWN = "everything that is known of the workload is stopped; 1 process not known to be harmless"
 UNSURE = replace(CONTAINED, unknown=(NODE,))
 UNCORDONED = Containment(NOW, (), cordoned=False, reason="the lock is held by 4711")
 FILE = StoredFile("logs/a.log", "logs/a.log", 3, "0" * 64)
@@ -257,7 +257,7 @@ def test_what_was_left_alone_is_told_for_what_it_is() -> None:
         (Word.UNVERIFIED, "the boss said so", ""),
         (Word.UNVERIFIED, "", "its evidence is not proven"),
         (Word.UNANSWERED, "the boss said so", ""),
-        (Word.UNANSWERED, "", "processes in its root, or perhaps there, are not known"),
+        (Word.UNANSWERED, "", "processes live that are not known to be harmless"),
         (Word.NOT_CONTAINED, "the boss said so", "it is not contained"),
         (Word.THAWED, "the boss said so", "it was thawed"),
         (None, "the boss said so", "none of its runs"),
@@ -311,9 +311,9 @@ SAFE = ("the workload is contained", "2 objects are proven")
 
 
 def test_a_recovered_api_takes_the_place_of_the_containment_in_what_is_safe() -> None:
-    before = Verdict(Word.PARTIAL, SAFE, ("kernel",), (), "carry on", "no model is sound", ("a supervisor",))
+    before = Verdict(Word.PARTIAL, SAFE, ("kernel",), (), "carry on", "no model is sound")
     back = before.after_recovery("the API answers")
-    assert (back.first, back.may_return) == ("", ())
+    assert not back.first
     assert back.safe == ("2 objects are proven", "it was contained, and now the API answers")
     assert (back.word, back.missing, back.next) == (
         Word.PARTIAL,
