@@ -121,8 +121,10 @@ class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
         return TOGETHER.get(nodeid.split("/")[2], nodeid)
 
     def _assign_work_unit(self, node: Any) -> None:
-        """Give what takes longest of what is left; pytest-xdist's own order is that of how many tests there are."""
-        self.workqueue.move_to_end(min(self.workqueue, key=_place_of), last=False)
+        """Begin with what takes longest; pytest-xdist's own order is that of how many tests there are."""
+        if not any(self.assigned_work.values()):
+            for scope in sorted(self.workqueue, key=_place_of):
+                self.workqueue.move_to_end(scope)
         super()._assign_work_unit(node)
 
 
@@ -277,7 +279,7 @@ def _migrated_servers() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
-    """A Prefect server and database that end with the session. Events are written soon, for tests to see; none acts."""
+    """A Prefect server and database that end with the session. Events are passed on; none is kept, and none acts."""
     from prefect.testing.utilities import prefect_test_harness
 
     from tasks.prefect_side.own_server import IN_BATCHES
@@ -285,7 +287,7 @@ def prefect() -> Iterator[None]:
     from tests.support.once import secrets_found_once
 
     here = {
-        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.3",
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     }
     with (

@@ -275,6 +275,7 @@ def test_latest_never_loses_a_good_model_to_a_torn_one(scene: Scene) -> None:
     assert scene.store.head(f"snapshots/{second}/models/model_builtin.joblib") != good
 
 
+@pytest.mark.soak
 def test_evidence_changed_after_the_seal_is_found_and_not_sent(scene: Scene) -> None:
     good = scene.store_block
     scene.save(store=EvidenceStore(**dict(good) | {"endpoint": f"http://127.0.0.1:{free_port()}"}))

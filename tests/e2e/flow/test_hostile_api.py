@@ -102,6 +102,7 @@ def test_a_run_of_ours_takes_neither_environment_nor_folder_from_the_server(
     assert not evil.mark.exists()
 
 
+@pytest.mark.soak
 def test_what_a_deployment_says_after_its_run_has_begun_is_not_asked(scene: Scene, evil: Evil) -> None:
     scene.small.start_all()
     with play(scene) as played:

@@ -72,7 +72,8 @@ def test_killed_after_the_freeze(
     assert found.is_complete, found.findings
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_is_told_to_end_does_not_wait_for_a_server_that_is_gone_or_hangs(
     server: PrefectServer, tmp_path: Path, number: signal.Signals
 ) -> None:

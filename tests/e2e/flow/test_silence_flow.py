@@ -28,6 +28,7 @@ def test_a_hidden_writer_is_not_contained_and_named_with_its_file(scene: Scene) 
     assert f"by process {pid} (" in str(state.message)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("is_held", [True, False])
 def test_a_rehearsal_forecasts_it_also_of_one_that_no_event_tells_of(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_held: bool

@@ -1,5 +1,6 @@
 """A training run the guarded way: real processes, a real Prefect server, its events and its logs."""
 
+import asyncio
 import fcntl
 import os
 import re
@@ -15,10 +16,13 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from anyio.from_thread import start_blocking_portal
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import State, StateType
-from prefect.events import emit_event
+from prefect.events import Event, emit_event
+from prefect.events.clients import get_events_subscriber
+from prefect.events.filters import EventFilter, EventResourceFilter
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 
@@ -45,6 +49,7 @@ class Trainee:
     def __init__(self, small: SmallWorkload, client: SyncPrefectClient) -> None:
         """Save the block."""
         self.small, self.client, self.name = small, client, f"t{uuid4().hex[:12]}"
+        self.heard = list[Event]()
         self.save(training_command=small.training_command)
 
     def save(self, **changes: object) -> None:
@@ -72,18 +77,25 @@ class Trainee:
         assert ended
 
     def events(self) -> list[dict[str, Any]]:
-        """The alarms of this workload, read back from the server once it has written down everything."""
+        """The alarms of this workload, once the server has passed on everything."""
         emit_event("sentinel", {"prefect.resource.id": f"training.{self.name}"}, id=(mark := uuid4()))
-        found: list[dict[str, Any]] = []
+        wait_until(lambda: any(event.id == mark for event in self.heard), what="the sentinel event")
+        return [event.model_dump() for event in self.heard if event.event == "training.failed"]
 
-        def written() -> bool:
-            resource = {"id": [f"training.{self.name}"]}
-            answer = self.client.request("POST", "/events/filter", json={"filter": {"resource": resource}})
-            found[:] = answer.json()["events"]
-            return any(event["id"] == str(mark) for event in found)
+    async def hear(self, ready: threading.Event) -> None:
+        """Hear what the server passes on of this workload. It keeps no events: no other test here reads them."""
+        this = EventFilter(resource=EventResourceFilter(id=[f"training.{self.name}"]))
+        async with get_events_subscriber(this) as passed_on:
+            ready.set()
+            async for event in passed_on:
+                self.heard.append(event)
 
-        wait_until(written, what="the sentinel event")
-        return [event for event in found if event["event"] == "training.failed"]
+    async def listen(self, ready: threading.Event, end: asyncio.Event) -> None:
+        """Hear until the end."""
+        hearing = asyncio.ensure_future(self.hear(ready))
+        await end.wait()
+        hearing.cancel()
+        await asyncio.wait([hearing])
 
     def logged(self, state: State, needle: str) -> list[str]:
         """The run's log as the server has it, once the needle is in it."""
@@ -105,8 +117,12 @@ class Trainee:
 
 @pytest.fixture
 def trainee(prefect: None, small: SmallWorkload) -> Iterator[Trainee]:  # noqa: ARG001  a fixture cannot be marked
-    with get_client(sync_client=True) as client:
-        yield Trainee(small, client)
+    with get_client(sync_client=True) as client, start_blocking_portal() as portal:
+        trainee, ready, end = Trainee(small, client), threading.Event(), asyncio.Event()
+        portal.start_task_soon(trainee.listen, ready, end)
+        assert ready.wait(60)
+        yield trainee
+        portal.call(end.set)
 
 
 def refused(lock: Path) -> bool:

@@ -27,6 +27,7 @@ def test_every_host_is_ordered_once_however_often_the_fleet_is_triggered(hosts: 
     assert record.with_name("closing.json.sig").exists()
 
 
+@pytest.mark.soak
 def test_a_host_an_api_process_and_the_fleets_own_run_die_in_the_middle_and_nothing_is_lost(hosts: Site) -> None:
     hosts.fleet("dying")
     run = hosts.trigger("dying", reason="a leak")

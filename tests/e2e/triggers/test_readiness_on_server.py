@@ -292,6 +292,7 @@ def test_a_fleet_that_cannot_be_triggered_is_found(office: Office) -> None:
     ]
 
 
+@pytest.mark.soak
 def test_by_hand_the_same_is_told_as_json_with_its_exit_code(stage: Stage) -> None:
     stage.small.start_all()
     command = [sys.executable, "-m", "flows.cli", "doctor", str(stage.toml), "--json"]

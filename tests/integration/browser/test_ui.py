@@ -219,6 +219,7 @@ def test_a_person_brings_the_api_back_by_the_form(page: Page, workload: SmallWor
         page.locator("svg").first.screenshot(path=Path(folder) / "two-runs.png")
 
 
+@pytest.mark.soak
 def test_a_person_makes_the_blocks_by_their_forms_and_evacuates_with_them(
     page: Page, server: PrefectServer, store: SeaweedFS, small: SmallWorkload
 ) -> None:

@@ -234,6 +234,7 @@ def test_a_new_container_of_another_image_than_the_one_that_ran_has_to_be_pinned
             containers.client.remove_image(other, force=True)
 
 
+@pytest.mark.soak
 def test_a_new_container_that_fails_is_ended_kept_for_its_logs_and_replaced_by_the_next_recovery(
     containers: Containers, small: SmallWorkload
 ) -> None:

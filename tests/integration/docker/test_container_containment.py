@@ -82,6 +82,7 @@ def test_a_container_that_removes_itself_is_gone_and_its_exit_code_is_known(
     assert containers.state(id_) == ""
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("listens", [True, False])
 def test_on_the_hosts_network_the_container_that_listened_on_the_apis_port_is_the_api(
     containers: Containers, small: SmallWorkload, *, listens: bool

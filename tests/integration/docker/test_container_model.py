@@ -62,6 +62,7 @@ def rename_over(folder: Path) -> None:
     (folder / "new").rename(folder / "model.pkl")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("change", "is_doubtful"),
     [

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tasks.cli.status import status
 from tasks.containment.containment_check import prove_contained
 from tasks.containment.cordon import cordon
@@ -69,6 +71,7 @@ def test_the_guard_leaves_a_container_that_a_run_thaws_to_the_run(containers: Co
     assert logged == []
 
 
+@pytest.mark.soak
 def test_status_tells_of_a_paused_newcomer_and_uncordon_ends_it(containers: Containers, small: SmallWorkload) -> None:
     block = containers.block(small, watch_seconds=0)
     with case_of(block) as context:
@@ -90,6 +93,7 @@ def test_status_says_that_an_engine_cannot_be_asked(small: SmallWorkload, tmp_pa
         assert any("whether its containers run is not known" in line for line in status(block, context.adapters.host))
 
 
+@pytest.mark.soak
 def test_what_somebody_starts_again_is_ended_again(containers: Containers, small: SmallWorkload) -> None:
     id_ = containers.run(COUNTER)
     with case_of(containers.block(small, watch_seconds=0)) as context:

@@ -41,7 +41,7 @@ def heard(small: SmallWorkload, containers: Containers, script: str, **changes: 
     return found
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("script", [SHORT, LONG, CHILDREN])
 def test_what_runs_in_a_container_of_the_block_writes_no_more_after_the_stop(
     small: SmallWorkload, containers: Containers, monkeypatch: pytest.MonkeyPatch, script: str
@@ -51,6 +51,7 @@ def test_what_runs_in_a_container_of_the_block_writes_no_more_after_the_stop(
     assert heard(small, containers, script).changes == ()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("is_named", [True, False])
 def test_one_exec_after_another_is_the_containers_own(
     small: SmallWorkload, containers: Containers, monkeypatch: pytest.MonkeyPatch, *, is_named: bool

@@ -99,6 +99,7 @@ def test_where_nobody_can_listen_the_stop_of_one_that_removes_itself_is_a_loss(
     assert "policy=kill" in str(state.message)
 
 
+@pytest.mark.soak
 def test_an_old_file_that_is_brought_in_as_it_ends_is_taken_too(scene: Scene, containers: Containers) -> None:
     """Its time of writing is that of its source."""
     run(containers, "cp -p Dockerfile logs/train-old.log", auto_remove=False)

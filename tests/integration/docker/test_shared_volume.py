@@ -89,6 +89,7 @@ def test_one_that_shares_what_no_pattern_reaches_is_none(containers: Containers,
     assert of_test(containers, found.alive) == []
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("writes", [True, False], ids=["writes", "is quiet"])
 def test_a_process_of_the_host_that_writes_there_contradicts(
     containers: Containers,

@@ -102,6 +102,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
             yield found
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("code", "environment", "how"),
     [

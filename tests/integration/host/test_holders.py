@@ -196,7 +196,7 @@ HONEST = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("way", HONEST)
 def test_what_the_workload_itself_writes_is_nobody_elses(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch, way: str

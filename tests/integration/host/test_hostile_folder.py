@@ -144,7 +144,7 @@ def test_each_command_is_tried() -> None:
     assert {*COMMANDS, "worker"} <= listed
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_imports_nothing_from_where_one_stands(command: str, hostile: Path, mark: Path) -> None:
     words = {"drill": ["--help"], "install": ["none.toml", "--dry-run"], "uninstall": ["--help"], "version": []}

@@ -86,13 +86,13 @@ def require_told(after: After, beside: Beside) -> None:
     assert [beside.before[pid] for pid in near if pid not in after.told] == []
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", [each.name for each in NEIGHBOURS if not each.soak])
 def test_a_neighbour_goes_on_as_it_was(after: After, name: str) -> None:
     require_untouched(of(after, name))
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", [each.name for each in NEIGHBOURS if not each.soak])
 def test_a_neighbour_is_told_of(after: After, name: str) -> None:
     require_told(after, of(after, name))

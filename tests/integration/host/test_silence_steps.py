@@ -115,6 +115,7 @@ def grown_for(file: Path, seconds: float) -> None:
         grown(file)
 
 
+@pytest.mark.sample(1)
 @am_root
 @pytest.mark.parametrize("file", [LOG, "models/model_builtin.joblib"])
 def test_who_writes_by_short_lived_children_is_named_with_the_way_to_end_it(
@@ -140,7 +141,7 @@ def test_who_writes_by_short_lived_children_is_named_with_the_way_to_end_it(
     assert "more changes after everything was stopped" in str(seen.alive)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @am_root
 @pytest.mark.parametrize("file", [LOG, "old/beat.txt"])
 @pytest.mark.parametrize("is_answered", [True, False], ids=["answered", "named"])
@@ -163,6 +164,7 @@ def test_what_a_bystander_starts_may_write_for_it(
     assert [each["object"] for each in rows] == [file]
 
 
+@pytest.mark.sample(1)
 @am_root
 @pytest.mark.parametrize("is_answered", [True, False])
 def test_a_later_run_knows_from_the_log_who_wrote_a_file(
@@ -340,6 +342,7 @@ print(json.dumps([[each for each in seen.alive if "was changed" in each], seen.n
 """
 
 
+@pytest.mark.sample(1)
 @am_root
 @pytest.mark.parametrize("hidden", [True, False])
 def test_another_account_names_the_file_and_not_the_writer(*, hidden: bool) -> None:
@@ -403,6 +406,7 @@ def next_run(context: RunContext) -> Iterator[None]:
     yield
 
 
+@pytest.mark.sample(1)
 @am_root
 @pytest.mark.parametrize("by_children", [False, True], ids=["itself", "by children"])
 def test_who_wrote_after_the_stop_and_lives_is_asked_about_by_a_run_that_listens_in_its_pause(

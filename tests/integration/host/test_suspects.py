@@ -75,7 +75,7 @@ def apart(
         yield found[0] if found else psutil.Process()
     finally:
         for process in found:
-            if process.is_running():
+            with suppress(psutil.NoSuchProcess):  # a fork of one of these ends with it
                 process.kill()
 
 
@@ -250,7 +250,7 @@ def test_of_a_folder_too_large_to_look_for_links_a_holder_of_one_is_not_known_to
     code = f"import time; f = open('{tmp_path}/away', 'a'); open('{ready}', 'w').close(); time.sleep(600)"
     with apart([sys.executable, "-c", code], tmp_path, ready):
         found = contained(small)
-    assert "1 process not known in its root, or perhaps there" in found.summary
+    assert "1 process not known to be harmless" in found.summary
 
 
 def test_a_shared_writable_mapping_is_open_for_writing(small: SmallWorkload, tmp_path: Path) -> None:
@@ -413,6 +413,7 @@ def test_a_rehearsal_lists_members_suspects_and_excused(small: SmallWorkload, re
     assert {psutil.Process(pid).status() for pid in renamed}.isdisjoint({psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("suspects", ["name", "include"])
 def test_a_rehearsal_spares_the_guard_of_a_standing_cordon(small: SmallWorkload, suspects: Suspects) -> None:
     """Another process has started it, and it holds the lock open for writing, below the root."""

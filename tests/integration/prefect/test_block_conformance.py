@@ -25,7 +25,7 @@ def test_the_form_of_a_block_explains_itself(block: type[Block]) -> None:
     assert [name for name, field in block.model_fields.items() if not field.description] == []
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("block", EVERY)
 def test_a_block_is_registered_by_the_command_of_the_readme(prefect: None, block: type[Block]) -> None:  # noqa: ARG001
     environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value()), "NO_COLOR": "1"}

@@ -29,7 +29,7 @@ def told(*command: str) -> str:
     return done.stderr
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "command",
     [

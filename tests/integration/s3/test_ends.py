@@ -111,6 +111,7 @@ def test_a_server_that_is_killed_in_mid_transfer_gets_only_the_rest_when_it_come
         assert max(proxy.stored("").values()) == 1
 
 
+@pytest.mark.soak
 def test_a_server_without_room_says_so_and_what_is_missing_is_sent_when_it_has_some(
     laden: SmallWorkload, tmp_path: Path
 ) -> None:

@@ -131,6 +131,7 @@ def test_an_incident_is_stored_proven_and_promoted_with_no_more_rights_than_thes
     assert pull(auditor, "latest", tmp_path).is_complete
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("name", "act", "key"),
     [

@@ -8,7 +8,7 @@ from tests.support.booted_host import BootedHost
 from tests.support.served_workload import ServedWorkload
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("mounted", ["before", "after", "own"])
 def test_a_mount_that_came_after_the_api_or_that_it_alone_has_leaves_unsure_what_it_served(
     host: BootedHost, tmp_path: Path, mounted: str

@@ -20,6 +20,7 @@ def _no_server() -> Iterator[None]:
         yield
 
 
+@pytest.mark.sample(100)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_vector_is_judged_as_it_says(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = VECTORS / name

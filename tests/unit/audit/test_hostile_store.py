@@ -69,6 +69,7 @@ def told(audit: Audit) -> str:
     return "\n".join([*shown, markdown(audit)])
 
 
+@pytest.mark.sample(60)
 @pytest.mark.parametrize("content", CONTENT.values(), ids=CONTENT)
 @pytest.mark.parametrize("key", DOCUMENTS)
 def test_a_document_of_rubbish_is_a_finding(objects: Objects, holding: Holding, key: str, content: bytes) -> None:

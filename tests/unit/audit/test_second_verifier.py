@@ -13,7 +13,7 @@ NAMES = sorted(path.parent.name for path in VECTORS.glob("*/expected.json"))
 
 
 @pytest.mark.slow
-@pytest.mark.sample(60)
+@pytest.mark.sample(30)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_second_verifier_gives_the_word(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder = VECTORS / name

@@ -111,6 +111,7 @@ def test_programs_of_a_collector_that_ended_with_them_are_ours(
         assert [line for line in made(prove_contained.fn(context)).alive if "3 processes came and went" in line]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("unread", [(), (1,), (1, 2), (1, 2, 3)])
 def test_the_way_to_end_who_came_and_went_is_told_by_anyone_whose_group_was_read(

@@ -88,6 +88,7 @@ def state_of(context: RunContext, recorded: Record) -> tuple[str, str]:
     return str(state.name), str(state.message)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.slow
 @pytest.mark.parametrize("later", [False, True], ids=["keeps nothing", "truncates later"])
 @pytest.mark.parametrize("end", ENDS)

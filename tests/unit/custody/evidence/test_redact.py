@@ -329,7 +329,7 @@ def test_variables_are_hidden_but_those_of_a_short_list_which_are_looked_into() 
     assert list(shown) == sorted(shown)
 
 
-@pytest.mark.sample(20)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     "text",
     [
