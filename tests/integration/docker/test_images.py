@@ -101,7 +101,8 @@ def test_a_worker_in_a_container_evacuates_its_host(
     small.start_all()
     inside = containers.run(["python3", "counter.py"])
     scene = Scene(small, store_block)
-    block = containers.block(small, docker_host="", api_url=f"http://127.0.0.1:{small.port}")
+    ours = [f"cwd={PROJECT}"]  # who has started the workload here is not above a run in a container
+    block = containers.block(small, docker_host="", api_url=f"http://127.0.0.1:{small.port}", bystanders=ours)
     scene.save(workload=block)
     worker = start_worker(containers, worker_pool, small)
     try:

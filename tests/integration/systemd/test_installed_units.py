@@ -187,7 +187,6 @@ def test_what_is_not_as_install_writes_it_or_not_roots_alone_is_refused_and_left
         assert said in refused.stderr
 
 
-@pytest.mark.soak
 def test_the_doctor_of_the_timer_finds_nothing_but_what_this_host_lacks(site: Site) -> None:
     site.evacuation("deploy", site.workload.file)
     site.host.run(["systemctl", "start", f"{DOCTOR}.service"], check=True)
