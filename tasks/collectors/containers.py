@@ -130,6 +130,7 @@ COLLECTOR = Collector(
     order=13,
     sources=(FunctionItems(gather, "containers"),),
     deadline=60.0,
+    stalled=60.0,
     while_frozen=True,
     unhurried=True,
     of_containers=True,

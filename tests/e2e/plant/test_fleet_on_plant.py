@@ -6,7 +6,6 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from tasks.drill.fleet_servers import settings
 from tests.e2e.plant.conftest import HOSTS, RUN_SECONDS, Site
 from tests.support.workloads import wait_until
 
@@ -99,8 +98,3 @@ def test_what_is_frozen_stands_without_the_database_or_redis_and_goes_on_when_it
 def _fleet_of(hosts: Site, fleet: str, end: str) -> bool:
     """Retry until all hosts have an end."""
     return hosts.ended(hosts.trigger(fleet, retry=True))[0] == end
-
-
-def test_the_plants_settings_are_those_that_the_units_read() -> None:
-    assert settings()["PREFECT_SERVER_DATABASE_MIGRATE_ON_START"] == "false"
-    assert len([name for name in settings() if "BATCH_SIZE" in name]) == 6
