@@ -223,28 +223,40 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("answer", ["", "the block's line", "bystander", "end"])
-def test_a_launcher_that_lives_on_is_asked_about(small: SmallWorkload, tmp_path: Path, answer: str) -> None:
-    """It was a note under VERIFIED, and started the training again an hour later."""
+@pytest.fixture
+def launcher(small: SmallWorkload, tmp_path: Path) -> Iterator[psutil.Process]:
+    """A program outside the root that has started the training, and waits for longer than that."""
     (tmp_path / "nightly.py").write_text(LAUNCHER.format(str(small.root)))
-    with apart([sys.executable, "nightly.py"], tmp_path) as launcher:
+    with apart([sys.executable, "nightly.py"], tmp_path) as process:
         wait_until(lambda: training(small), what="its training")
-        with case_of(small.block()) as context:
-            evacuated(context)
-            seen = made(prove_still_contained.fn(context))
-            assert (seen.is_contained, seen.is_complete) == (True, False)
-            (asked,) = seen.unknown
-            assert asked.identity.pid == launcher.pid
-            assert "it is the parent of the training and may start it again" in asked.why
-            assert "nightly" in asked.line
-            if answer == "the block's line":
-                line = asked.line[asked.line.index("bystanders = ") :]
-                context.workload.bystanders = tomllib.loads(line)["bystanders"]
-            elif answer:
-                decision: Decision = "end" if answer == "end" else "bystander"
-                keep_answer(context.state, context.log, GivenAnswer(launcher.pid, decision, "ana"), asked, "she asked")
-                freeze.fn(context)
-                stop.fn(context)
-            seen = made(prove_still_contained.fn(context))
-            assert seen.is_complete is bool(answer)
-            assert launcher.is_running() is (answer != "end")
+        yield process
+
+
+@pytest.mark.parametrize("answer", ["", "the block's line", "bystander", "end"])
+def test_a_launcher_that_lives_on_is_asked_about(small: SmallWorkload, launcher: psutil.Process, answer: str) -> None:
+    """It was a note under VERIFIED, and started the training again an hour later."""
+    with case_of(small.block()) as context:
+        evacuated(context)
+        seen = made(prove_still_contained.fn(context))
+        assert (seen.is_contained, seen.is_complete) == (True, False)
+        (asked,) = seen.unknown
+        assert asked.identity.pid == launcher.pid
+        assert "it is the parent of the training and may start it again" in asked.why
+        if answer == "the block's line":
+            line = asked.line[asked.line.index("bystanders = ") :]
+            context.workload.bystanders = tomllib.loads(line)["bystanders"]
+        elif answer:
+            decision: Decision = "end" if answer == "end" else "bystander"
+            keep_answer(context.state, context.log, GivenAnswer(launcher.pid, decision, "ana"), asked, "she asked")
+            freeze.fn(context)
+            stop.fn(context)
+        seen = made(prove_still_contained.fn(context))
+        assert seen.is_complete is bool(answer)
+        assert launcher.is_running() is (answer != "end")
+
+
+def test_a_rehearsal_asks_about_it_too(small: SmallWorkload, launcher: psutil.Process) -> None:
+    with case_of(small.block(), dry_run=True) as context:
+        evacuated(context)
+        seen = made(prove_still_contained.fn(context))
+    assert [each.identity.pid for each in seen.unknown] == [launcher.pid]
