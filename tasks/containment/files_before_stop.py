@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from math import isinf
 from typing import Final
 
 from blocks.workload_fields import WorkloadFields
@@ -12,10 +13,13 @@ from tasks.collectors.code import survey
 from tasks.collectors.open_files import hold
 from tasks.custody.evidence.keys import quote, unquote
 from tasks.custody.evidence.last_write import LastWrite
+from tasks.host.process.open_files import birth_of
 from tasks.incident.directory import find_own_places
 from tasks.runtime.frozen import load_frozen
 from tasks.runtime.state import IncidentState
 
+_MICRO: Final = 1_000_000
+_INODE_BITS: Final = 64
 NOT_HELD: Final = "what was written during the stop out of the root is not known 停止中の書き込みは不明"
 NOT_KNOWN: Final = "what was deleted during the stop is not known 停止中の削除は不明"
 
@@ -27,17 +31,23 @@ def hold_files(block: WorkloadFields, state: IncidentState) -> list[LastWrite]:
 
 
 def list_files(workload: WorkloadFields) -> dict[str, int]:
-    """Return the inodes of the files that collectors would take of the root now, by their quoted names below it.
+    """Return what tells each file of the root that collectors would take or name from any other, by its quoted name.
 
     Raises OSError if the root cannot be read.
     """
-    root, found = os.fsencode(workload.root), dict[str, int]()
-    for name in survey(workload, find_own_places(workload)).all_names:
+    root, found, walk = os.fsencode(workload.root), dict[str, int](), survey(workload, find_own_places(workload))
+    for name in walk.all_names | {each.name for each in walk.remainders}:
         with suppress(OSError):
-            status = os.lstat(_path(root, name))
+            status = os.lstat(path := _path(root, name))
             if stat.S_ISREG(status.st_mode):
-                found[quote(name)] = status.st_ino
+                found[quote(name)] = _number(os.fsdecode(path), status.st_ino)
     return found
+
+
+def _number(path: str, inode: int) -> int:
+    """Return a file's inode with the time of its birth: the next new file may get the inode of one that is deleted."""
+    born = birth_of(path)
+    return inode if isinf(born) else inode + (int(born * _MICRO) << _INODE_BITS)
 
 
 def select_deleted(workload: WorkloadFields, before: Mapping[str, int], taken: Collection[str]) -> list[str]:

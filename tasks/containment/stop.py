@@ -30,7 +30,7 @@ from tasks.host.process.newcomer import Newcomer, classify_newcomer
 from tasks.host.process.process import Process, copies, descendants, gentle_signal, pids_of, process_line
 from tasks.host.wrappers import wake
 from tasks.runtime.context import FirstTry, RunContext
-from tasks.runtime.frozen import by_frozen, load_announced, load_frozen, load_stopped
+from tasks.runtime.frozen import by_frozen, frozen_containers, load_announced, load_frozen, load_stopped
 from tasks.runtime.state import IncidentState
 from tasks.runtime.step import step
 from tasks.system.cancellation import run_in_thread
@@ -132,11 +132,12 @@ def stop(context: RunContext) -> Stop:
         containers = beside.submit(stop_containers, context)
         stopping = Stopping(context, processes.values(), kin)
         stopping.hold()
+        waits = processes or frozen_containers(context.state)
+        if waits and context.run.policy == "graceful" and not (context.cancelled or context.run.dry_run):
+            context.losses.extend(_note_files(context.workload, context.state))
         if not context.cancelled:
             stopping.ask_systemd()
         if context.run.policy == "graceful" and not context.cancelled:
-            if processes and not context.run.dry_run:
-                context.losses.extend(_note_files(context.workload, context.state))
             stopping.ask()
             stopping.wait()
         stopping.kill()

@@ -34,6 +34,7 @@ while True:
     time.sleep(0.05)
 """
 DELETES = "[each.unlink() for each in here.iterdir()]; here.rmdir()"
+RENEWS = "(here / 'scores_0.csv').unlink(); (here / 'final.csv').write_text('2')"
 RENAMES = "here.rename('artifacts/fold_2')"
 
 
@@ -60,6 +61,19 @@ def test_what_a_pattern_names_and_the_training_deletes_as_it_ends_is_lost(small:
     assert "artifacts/fold_1/scores_0.csv, " in lost
     assert "scores_4.csv and 2 more; policy kill" in lost
     assert others == ""
+
+
+def test_a_new_file_that_has_the_inode_of_a_deleted_one_is_not_that_file(small: SmallWorkload) -> None:
+    lost, others = evacuated(small, RENEWS)
+    assert ": artifacts/fold_1/scores_0.csv; policy kill" in lost
+    assert others == ""
+
+
+def test_what_would_have_been_named_and_not_taken_is_told_too(small: SmallWorkload) -> None:
+    (small.root / "token.txt").write_text("Zq7")
+    lost, others = evacuated(small, "pathlib.Path('token.txt').unlink()")
+    assert lost == ""
+    assert others.endswith(": token.txt")
 
 
 def test_what_may_be_missing_is_told_and_no_loss(small: SmallWorkload) -> None:
