@@ -35,7 +35,7 @@ from tasks.custody.evidence.keys import NOT_TAKEN, OPEN, quote, stored_name, unq
 from tasks.custody.evidence.last_write import LastWrite, link_to
 from tasks.custody.evidence.room import places
 from tasks.custody.models.inspection import is_named_as_model
-from tasks.custody.store.manifest import canonical
+from tasks.custody.store.manifest import canonical, digest
 from tasks.host.mounted import find_unseen
 from tasks.host.process.open_files import mapped_files
 
@@ -110,7 +110,7 @@ class OpenFile:
 def find(target: Target, *, read_too: bool = True) -> Iterator[OpenFile | Loss]:
     """Yield each file once: open for writing, mapped so that a write changes it, or deleted, if it was the root's.
 
-    Without `read_too` those that are only read are left out.
+    Without `read_too` those that are only read are left out, and a deleted one may be empty: it may yet be written.
     """
     root, seen = PurePath(os.path.realpath(target.root)), set[tuple[int, int]]()
     apart = [root, *map(PurePath, target.apart)]
@@ -131,7 +131,7 @@ def find(target: Target, *, read_too: bool = True) -> Iterator[OpenFile | Loss]:
                 status, name = link.stat(), os.fsencode(link.readlink())
                 key = status.st_dev, status.st_ino
                 name = name if status.st_nlink else name.removesuffix(_DELETED)
-                nothing = not (status.st_nlink or status.st_size) or _NO_FILE.fullmatch(name)
+                nothing = (read_too and not (status.st_nlink or status.st_size)) or _NO_FILE.fullmatch(name)
                 if nothing or not stat.S_ISREG(status.st_mode) or key in seen:
                     continue
                 seen.add(key)
@@ -212,8 +212,12 @@ def _is_named(file: OpenFile, target: Target) -> bool:
 
 
 def hold(target: Target) -> Iterator[LastWrite]:
-    """Yield what processes may write into as they end, of what `find` finds, kept open by this process."""
+    """Yield what processes may write into as they end, of what `find` finds, kept open by this process.
+
+    What is mapped is told by its digest too: of what is written there the time of writing need not tell.
+    """
     most, more = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 0
+    mapped, room = _find_mapped(target), _MOST_BYTES
     for each in find(target, read_too=False):
         with suppress(OSError):
             if isinstance(each, OpenFile) and not each.is_memory:
@@ -224,9 +228,22 @@ def hold(target: Target) -> Iterator[LastWrite]:
                 link = link_to(os.open(each.link, os.O_RDONLY))
                 at, status = (each.status.st_dev, each.status.st_ino), each.status
                 name, size = quote(each.name), status.st_size
-                yield LastWrite(name, link, "", "", *at, size, status.st_mtime_ns, each.pid, each.written)
+                is_read = each.name in mapped and size <= min(room, LARGEST)
+                room -= size if is_read else 0
+                content = digest(Path(link)) if is_read else ""
+                yield LastWrite(name, link, "", "", *at, size, status.st_mtime_ns, each.pid, each.written, content)
     if more:
         yield LastWrite(reason=f"not compared after the stop: {more} more open files 停止中の書き込みは不明")
+
+
+def _find_mapped(target: Target) -> frozenset[bytes]:
+    """Return the names of the files that processes have mapped so that a write changes them."""
+    found = set[bytes]()
+    for pid, _ in target.frozen:
+        with suppress(OSError):
+            shared = "\n".join(_SHARED.findall(os.fsdecode(Path(f"/proc/{pid}/maps").read_bytes())))
+            found |= {os.fsencode(path) for _, path, *_ in mapped_files(pid, shared)}
+    return frozenset(found)
 
 
 def gather_last(target: Target, folder: Path) -> Iterator[Item]:
@@ -244,7 +261,7 @@ def gather_last(target: Target, folder: Path) -> Iterator[Item]:
             reason = "deleted: what was written into it during the stop ended with the run that held it"
             yield Loss(quote(name), Outcome.FAILED, f"{reason} 停止中の書き込みは不明")
             continue
-        if (status.st_size, status.st_mtime_ns) == (write.size, write.mtime_ns):
+        if _is_as_before(write, link, status):
             continue
         each = OpenFile(link, name, status, write.pid, written=write.written)
         if names_a_secret(each.last_name) or write.size > each.largest:
@@ -254,6 +271,15 @@ def gather_last(target: Target, folder: Path) -> Iterator[Item]:
                 yield withhold(item, folder, why=private)
             case item:
                 yield item
+
+
+def _is_as_before(write: LastWrite, link: Path, status: os.stat_result) -> bool:
+    """Return whether a held file is as it was before the stop."""
+    if (status.st_size, status.st_mtime_ns) != (write.size, write.mtime_ns):
+        return False
+    with suppress(OSError):
+        return not write.sha256 or digest(link) == write.sha256
+    return False
 
 
 def read_writes(target: Target, *, inside: bool) -> list[LastWrite]:

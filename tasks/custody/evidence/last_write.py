@@ -13,8 +13,8 @@ class LastWrite:
     """One file that was kept open over the stop, by a `link` to it in /proc, or a loss: then `reason` says why.
 
     `name` is its full path, percent-encoded: on this host, or in the `container`, which works in `folder`; empty for
-    what a container printed. `size`, `mtime_ns`, `device` and `inode` are those before the stop; `pid` had it open,
-    perhaps for writing (`written`).
+    what a container printed. `size`, `mtime_ns`, `device` and `inode` are those before the stop, and `sha256` if it was
+    mapped and read; `pid` had it open, perhaps for writing (`written`).
     """
 
     name: str = ""
@@ -27,6 +27,7 @@ class LastWrite:
     mtime_ns: int = 0
     pid: int = 0
     written: bool = True
+    sha256: str = ""
     reason: str = ""
 
     def is_of(self, status: os.stat_result) -> bool:

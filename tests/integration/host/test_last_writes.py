@@ -17,14 +17,16 @@ from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload, wait_until
 
 TRAINING = """
-import mmap, os, pathlib, signal, sys, time
+import mmap, os, pathlib, signal, sys, tempfile, time
 away = sys.argv[sys.argv.index("--away") + 1]
 there = open(f"{away}/train.log", "w", buffering=1)
 gone = open("logs/rotated.log", "w", buffering=1)
 small = open(f"{away}/state.bin", "w+b")
 small.write(b"step 0\\n" * 512); small.flush()
 mapped = mmap.mmap(small.fileno(), 7 * 512)
+mapped[:6] = b"step 1"
 os.unlink("logs/rotated.log")
+SPOOL
 for each in (there, gone):
     each.write("epoch 1\\n")
 def end(*_):
@@ -39,6 +41,7 @@ while True:
 WRITES = "[each.write('Zq7last: loss is nan\\n') for each in (there, gone)]"
 DELETES = WRITES + "; os.unlink(there.name)"
 MAPS = "mapped.seek(0); mapped.write(b'step 9'); mapped.flush()"
+SPOOLS = "spool.write(b'Zq7last: loss is nan\\n'); spool.flush()"
 LEAK = "there.write('aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYZq7lastKEY\\n')"
 
 
@@ -52,7 +55,8 @@ def evacuated(
 ) -> tuple[Evidence, dict[str, bytes]]:
     """What is collected after the stop of a training with these last words; every file that is kept by then."""
     away.mkdir()
-    (small.root / "src/train.py").write_text(TRAINING.replace("LAST", last))
+    spool = "spool = tempfile.TemporaryFile(dir=away)" if last == SPOOLS else ""
+    (small.root / "src/train.py").write_text(TRAINING.replace("LAST", last).replace("SPOOL", spool))
     small.start([*small.training_command, "--away", str(away)])
     wait_until((small.root / "ready").exists, what="its files")
     with case_of(small.block()) as context:
@@ -83,7 +87,13 @@ def test_the_last_words_are_in_the_evidence(small: SmallWorkload, tmp_path: Path
 def test_what_is_written_through_a_mapping_is_in_the_evidence(small: SmallWorkload, tmp_path: Path) -> None:
     _, files = evacuated(small, tmp_path / "away", MAPS)
     (content,) = files.values()
-    assert content.startswith(b"step 9\nstep 0\n")
+    assert content.startswith(b"step 9\nstep 0\n")  # the time of writing was that of step 1
+
+
+def test_what_is_first_written_into_a_deleted_file_is_in_the_evidence(small: SmallWorkload, tmp_path: Path) -> None:
+    evidence, files = evacuated(small, tmp_path / "away", SPOOLS)
+    assert not evidence.losses
+    assert [*files.values()] == [b"Zq7last: loss is nan\n"]
 
 
 @pytest.mark.parametrize(("last", "policy"), [("pass", "graceful"), (WRITES, "kill")])
