@@ -106,7 +106,7 @@ class LookingAgain(Taking):
             outcome = Outcome.FAILED if is_named else Outcome.WITHHELD
             yield Loss(one.summary(full), outcome, f"written as it was stopped 停止中の書き込み: {error.strerror}")
             return
-        if private := why_withheld(item, self.target, self.space.folder, named=is_named):
+        if private := "" if is_named else why_withheld(item, self.target, self.space.folder):
             why = withhold(item, self.space.folder, why=private).reason
             yield Loss(one.summary(full), Outcome.WITHHELD, f"{_NOT_TAKEN}: {why}")
         else:

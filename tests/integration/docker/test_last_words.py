@@ -85,6 +85,17 @@ def test_a_container_that_ends_without_a_word_is_told_of_in_no_note(
     assert ends_of(scene.home / "evidence") == set()
 
 
+@pytest.mark.parametrize("auto_remove", [True, False])
+def test_what_a_pattern_names_is_kept_though_it_may_hold_a_secret(
+    scene: Scene, containers: Containers, *, auto_remove: bool
+) -> None:
+    """The block does not ask to have it withheld."""
+    run(containers, f"echo password=hunter2Zq7 >>{LOG}; echo Zq7last >>{LOG}", auto_remove=auto_remove)
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert (scene.home / "evidence" / LOG).read_bytes() == b"iteration 1\npassword=hunter2Zq7\nZq7last\n"
+
+
 def test_where_nobody_can_listen_the_stop_of_one_that_removes_itself_is_a_loss(
     scene: Scene, containers: Containers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
