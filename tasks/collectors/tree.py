@@ -44,6 +44,7 @@ _DEEPEST: Final = 40
 _DENIED: Final = "denied"
 _GONE: Final = "gone"
 _LATE: Final = "the time was used up"
+_NO_FILE: Final = ("/dev/null", "/dev/pts/")
 _ROW: Final = "{:>8} {:>8} {:<5} {:<12} {:>9} {:>7} {:<20} {}\n"
 
 
@@ -51,6 +52,20 @@ def _at_most(items: Iterable[Any]) -> list[Any]:
     """Return the first items; a process may hold a million, so the rest is named as not read."""
     some = list(islice(items, _MOST + 1))
     return some if len(some) <= _MOST else [*some[:_MOST], {"not read": f"more than {_MOST}"}]
+
+
+def read_writing(pids: Iterable[int]) -> list[dict[str, Any]]:
+    """Return what processes have open for writing besides terminals, at most 2000; of one that may not be read none."""
+    found = list[dict[str, Any]]()
+    for pid in pids:
+        with suppress(OSError, ValueError):
+            found += [each for each in _open_files(pid) if is_written(each) and not each["to"].startswith(_NO_FILE)]
+    return found[:_MOST]
+
+
+def is_written(opened: Mapping[str, Any]) -> bool:
+    """Return whether an open file with a name is open for writing."""
+    return opened["to"].startswith("/") and bool(int(opened.get("flags") or "0", 8) & os.O_ACCMODE)
 
 
 def _open_files(pid: int) -> Iterator[dict[str, Any]]:

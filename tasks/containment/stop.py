@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM, Signals
-from typing import Final
+from typing import Any, Final
 
 from blocks.workload import Workload
+from tasks.collectors.tree import read_writing
 from tasks.containment.containers.stop import stop_containers
 from tasks.containment.control_groups import Groups
 from tasks.containment.cordon import IncidentCordon
@@ -49,7 +50,7 @@ class StopTarget:
 
     A `newcomer` was found during the stop. One that is `held` is frozen, and not waited for in the grace, nor is one
     that is `stuck`. `delay` says why it does not end by itself. `announced` are signals that an earlier run was about
-    to send, and may have died before.
+    to send, and may have died before. `writing` is what it had open for writing when it was killed.
     """
 
     identity: Identity
@@ -65,6 +66,7 @@ class StopTarget:
     way: Way = Way.SIGNALS
     stuck: bool = False
     delay: str = ""
+    writing: list[dict[str, Any]] = field(default_factory=list)
     seen_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -83,9 +85,9 @@ class StopTarget:
 
     @property
     def ran(self) -> Mapping[str, object]:
-        """How long it ran during the stop, and until when at the latest; empty if it stood frozen until its end.
+        """How long it ran during the stop, and until when at the latest; nothing if it stood frozen until its end.
 
-        A newcomer that was not held ran from when it was seen.
+        A newcomer that was not held ran from when it was seen. Also what it was `writing`.
         """
         since: datetime | None = self.seen_at if self.newcomer else None
         until: datetime | None = None
@@ -97,7 +99,8 @@ class StopTarget:
             elif since:
                 seconds, until = seconds + (at - since).total_seconds(), at
                 since = None
-        return {"ran_s": round(seconds, 3), "ran_until": until.isoformat()} if until else {}
+        times = {"ran_s": round(seconds, 3), "ran_until": until.isoformat()} if until else {}
+        return times | ({"writing": self.writing} if self.writing else {})
 
     def note_guard(self, at: datetime) -> None:
         """Note the SIGKILL that the guard of the cordon sent to a process that was thawed again and again."""
@@ -129,12 +132,12 @@ def stop(context: RunContext) -> Stop:
     listen(context)
     processes = load_announced(context.state) | load_frozen(context.state)
     with ThreadPoolExecutor(1) as beside, DescendantTracker(context.adapters.host, processes) as kin:
-        containers = beside.submit(stop_containers, context)
-        stopping = Stopping(context, processes.values(), kin)
-        stopping.hold()
         waits = processes or frozen_containers(context.state)
         if waits and context.run.policy == "graceful" and not (context.cancelled or context.run.dry_run):
             context.losses.extend(_note_files(context.workload, context.state))
+        containers = beside.submit(stop_containers, context)
+        stopping = Stopping(context, processes.values(), kin)
+        stopping.hold()
         if not context.cancelled:
             stopping.ask_systemd()
         if context.run.policy == "graceful" and not context.cancelled:
@@ -280,6 +283,7 @@ class Stopping:
                 break
             self._announce({target.identity: [SIGKILL] for target in self.remaining})
             for target in self.remaining:
+                target.writing = target.writing or read_writing([target.identity.pid])
                 self._send(target, SIGKILL)
             self.groups.kill()
             for target in self.remaining:

@@ -3,8 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
+from tasks.collectors.tree import read_writing
 from tasks.containment.containers.last_words import LastWords
 from tasks.custody.containment.receipt import End, FrozenContainer, StoppedContainer
 from tasks.custody.errors import ContainerGone, EngineError
@@ -38,6 +39,7 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
         stops = [pool.submit(each.stop, gently=gently) for each in stopping]
     fresh = [each.result() for each in stops]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
+    writing = {each.id: {"writing": each.writing} if each.writing else {} for each in stopping}
     if ends := [write for each in stopping for write in each.writes]:
         state.container_ends.write([*state.container_ends.read(), *ends])
     state.stopped_containers.write([receipt for receipt in receipts if receipt.end is not End.SURVIVED])
@@ -45,7 +47,7 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
         state.stopping_containers.write([])
     for each in fresh:
         details = {"signals": [name for name, _ in each.signals], "removed": each.removed, "reason": each.reason}
-        details |= _describe_run(each)
+        details |= _describe_run(each) | writing[each.identity.id]
         context.log.write("stopped", each.identity.id, end=each.end, exit_code=each.exit_code, **details)
     return tuple(receipts)
 
@@ -70,6 +72,7 @@ class StoppingContainer:
         self.root, self.dry_run = context.workload.root, context.run.dry_run
         self.words: LastWords | None = None
         self.writes: list[LastWrite] = []
+        self.writing: list[dict[str, Any]] = []
         self.id = frozen.identity.id
         self.sent: list[tuple[str, datetime]] = []
         self.ended, self.removed, self.reason = False, False, ""
@@ -137,6 +140,8 @@ class StoppingContainer:
 
     def _send(self, name: str, seconds: float) -> None:
         """Send a signal and wait for the end. The wait begins first: `docker run --rm` removes the exit code."""
+        pids = [each.pid for each in self.host.snapshot().values() if each.container == self.id]
+        self.writing += read_writing(pids)  # it stands still, or is killed
         waiting, _ = run_in_thread(lambda: self.engine.end_of(self.id, seconds))
         with suppress(ContainerGone):
             self.engine.signal(self.id, name)

@@ -26,7 +26,7 @@ MEANINGS: Final = {
     "engine not asked": "The container engine did not answer, so its containers are unknown",
     "deviation": "Something was thawed, or collected out of the order of volatility, and why",
     "unit": "systemd was told to keep a unit down, or to freeze, thaw or stop it; `failed` says why it did not",
-    "stopped": "A process or container has ended: the signals sent, how it ended, and how long the grace let it run",
+    "stopped": "A process or container has ended: the signals, how, how long the grace let it run, what it was writing",
     "rebooted": "The host was rebooted during the incident: how many processes have no receipt of their end",
     "caught": "A newcomer under the cordon was frozen by the guard",
     "seen under the cordon": "A process was started in the root under the cordon, and left alone: nothing ties it",

@@ -33,6 +33,21 @@ open("ready", "w").close()
 time.sleep(600)
 """
 
+LATE = """
+import signal, time
+def end(*_):
+    held.append(open("artifacts/cv.csv", "w"))
+    held[0].write("x,y\\n1,")
+    held[0].flush()
+    with open("artifacts/whole.csv", "w") as file:
+        file.write("x,y\\n1,2\\n")
+    time.sleep(600)
+held = []
+signal.signal(signal.SIGINT, end)
+open("ready", "w").close()
+time.sleep(600)
+"""
+
 
 @pytest.fixture
 def hostile(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
@@ -95,6 +110,19 @@ def test_what_a_writer_was_at_when_it_was_frozen_is_evidence_and_does_not_replac
         assert held not in names(scene, f"latest/{kind}/")
     assert "fit.log" in names(scene, "latest/logs/")
     assert f"artifacts/cv.csv ({BEING_WRITTEN})" in json.dumps(verdict(scene, 1), ensure_ascii=False)
+
+
+def test_what_is_opened_in_the_grace_and_killed_at_does_not_replace_what_is_whole_either(scene: Scene) -> None:
+    root = scene.small.root
+    (root / "src/train.py").write_text(LATE)
+    scene.save(workload=scene.small.block(grace_seconds=2.0))
+    scene.small.start()
+    wait_until((root / "ready").exists, what="its start")
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert names(scene, "snapshots/") >= {"cv.csv", "whole.csv"}
+    assert "whole.csv" in names(scene, "latest/artifacts/")
+    assert "cv.csv" not in names(scene, "latest/artifacts/")
 
 
 def test_a_judge_that_fails_stops_neither_the_seal_nor_the_upload(

@@ -96,6 +96,34 @@ def test_what_a_pattern_names_is_kept_though_it_may_hold_a_secret(
     assert (scene.home / "evidence" / LOG).read_bytes() == b"iteration 1\npassword=hunter2Zq7\nZq7last\n"
 
 
+@pytest.mark.parametrize("policy", ["kill", "graceful"])
+def test_what_a_container_was_writing_when_it_was_stopped_is_evidence_and_not_in_latest(
+    scene: Scene, containers: Containers, policy: str
+) -> None:
+    """What it had open when it was paused, or what it opened in its grace and was killed at."""
+    write = "f = open('artifacts/half.csv', 'w'); f.write('x,y\\n1,'); f.flush()"
+    now, late = (write, "0") if policy == "kill" else ("0", write)
+    code = f"""
+import signal, time
+def end(*_):
+    {late}
+    time.sleep(600)
+signal.signal(signal.SIGTERM, end)
+{now}
+print("up", flush=True)
+time.sleep(600)
+"""
+    containers.run(["python3", "-c", code])
+    scene.save(workload=scene.block.model_copy(update={"grace_seconds": 2.0}))
+    state = scene.evacuate(policy=policy)
+    assert state.name == "Verified", state.message
+    kept = {each.key.rsplit("/", 1)[1] for each in scene.store.list("snapshots/")}
+    latest = {each.key.rsplit("/", 1)[1] for each in scene.store.list("latest/")}
+    assert {"half.csv", "cv_results_builtin.csv"} <= kept
+    assert "cv_results_builtin.csv" in latest
+    assert "half.csv" not in latest
+
+
 def test_where_nobody_can_listen_the_stop_of_one_that_removes_itself_is_a_loss(
     scene: Scene, containers: Containers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
