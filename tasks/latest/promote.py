@@ -148,13 +148,13 @@ def _find_rivals(api: str, files: Sequence[StoredFile]) -> dict[str, str]:
 
     The name in latest/ is that of whose turn came first. What the API's container has, `api`, is what was served.
     """
-    others = [file for file in files if file.stored.startswith(f"{CONTAINERS}/")]
-    rivals = {file.stored.split("/", 2)[2]: file for file in others}
+    ours = {file.stored: file for file in files if file.note.startswith(IN_CONTAINER)}
+    ours = {stored: file for stored, file in ours.items() if file.note != f"{IN_CONTAINER}{api}"}
+    rivals = [(each.stored.split("/", 2), each) for each in files if each.stored.startswith(f"{CONTAINERS}/")]
     return {
-        file.stored: f"{IN_CONTAINER}{rival.stored.split('/')[1]} it is another コンテナごとに異なる"
-        for file in files
-        if file.note.startswith(IN_CONTAINER) and file.note != f"{IN_CONTAINER}{api}"
-        if (rival := rivals.get(file.stored)) and rival.sha256 != file.sha256
+        stored: f"{IN_CONTAINER}{container} it is another コンテナごとに異なる"
+        for (_, container, stored), rival in rivals
+        if (file := ours.get(stored)) and file.sha256 != rival.sha256
     }
 
 

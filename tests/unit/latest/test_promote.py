@@ -84,17 +84,20 @@ def test_only_a_verified_incident_promotes(context: RunContext, place: MemorySto
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("last", ["a,b\n1,2\n", None])
 @pytest.mark.parametrize("other", ["a,b\n3,4\n", "a,b\n1,2\n"])
-def test_what_two_containers_have_otherwise_under_one_name_is_in_latest_from_neither(
-    context: RunContext, place: MemoryStore, other: str
+def test_what_two_containers_have_otherwise_under_one_name_is_in_latest_from_none(
+    context: RunContext, place: MemoryStore, other: str, last: str | None
 ) -> None:
+    """A third that has it as the first hid the second."""
     folder = context.directory.evidence_dir(1)
     texts = {"artifacts/scores.csv": "a,b\n1,2\n", "containers/web/artifacts/scores.csv": other}
+    texts |= {"containers/zoo/artifacts/scores.csv": last} if last else {}
     files = []
     for stored, text in texts.items():
         (folder / stored).parent.mkdir(parents=True)
         (folder / stored).write_text(text)
-        note = "in container web" if stored.startswith("containers/") else "in container fit"
+        note = f"in container {stored.split('/')[1] if stored.startswith('containers/') else 'fit'}"
         sha256 = digest_bytes(text.encode())
         files.append(StoredFile(stored, "/app/artifacts/scores.csv", len(text), sha256, None, note=note))
     evidence = replace(made(collect.fn(context, "logs")), collector="container_files", files=tuple(files))
