@@ -20,7 +20,12 @@ from tasks.custody.evidence.secrets_in_files import search
 MOST_READ: Final = 4 << 20
 _LONGEST_LINE: Final = 1 << 16  # the redactor takes a line of systemd apart in quadratic time
 _SOURCE: Final = re.compile(r".*\.(py[ix]?|pxd|c|cc|cpp|cuh?|h|hpp|go|rs|java|jl|[jt]s)", re.IGNORECASE | re.DOTALL)
-_STRING: Final = re.compile(r"""(?:\"\"\"|''')|"[^"\n]*"|'[^'\n]*'|`[^`\n]*`""")
+_STRING: Final = re.compile(
+    r"""(?:[=(,\[{+>]\s{0,80}|:[ ]?|\breturn[ ])[A-Za-z]{0,12}"""
+    r"""(?:\"{3}(?:[^"]|"(?!""))*+\"{3}|'{3}(?:[^']|'(?!''))*+'{3}|`[^`]*+`)"""
+    r"""|(?:\"{3}|'{3})|"[^"\n]*"|'[^'\n]*'|`[^`\n]*`"""
+)
+"""One that ends in its line, or a value of several lines: a text that begins its line tells of the code below it."""
 _WORD: Final = re.compile(r"""[^\s"'`]{6,}+""")
 _DIGIT: Final = re.compile(r"\d")
 _PUBLIC: Final = re.compile(
@@ -58,10 +63,12 @@ def _first_hidden(text: str, *, is_source: bool) -> int:
     lines = enumerate(zip_longest(text.split("\n"), shown.split("\n"), fillvalue=""), 1)
     if not is_source:
         return next(number for number, (before, after) in lines if before != after)
-    hidden = Counter(_words(text)) - Counter(_words(shown))
-    return next((number for number, (before, _) in lines if not hidden.keys().isdisjoint(_words(before))), 0)
+    hidden = Counter(word for word, _ in _words(text)) - Counter(word for word, _ in _words(shown))
+    return next((text.count("\n", 0, at) + 1 for word, at in _words(text) if word in hidden), 0)
 
 
-def _words(text: str) -> Iterator[str]:
-    """Yield the words with a digit of all strings that begin and end in one line."""
-    return (word for string in _STRING.findall(text) for word in _WORD.findall(string) if _DIGIT.search(word))
+def _words(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the words with a digit of all strings, each with its place."""
+    for string in _STRING.finditer(text):
+        words = ((found[0], found.start()) for found in _WORD.finditer(string[0]) if _DIGIT.search(found[0]))
+        yield from ((word, string.start() + at) for word, at in words)

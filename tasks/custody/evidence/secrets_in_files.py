@@ -58,7 +58,7 @@ _URL: Final = re.compile(rb"://[^/@:\s\"'<>]{0,200}:(?P<value>[^/@\s\"'<>]{3,200
 _BEARER: Final = re.compile(rb"(?i:bearer) (?P<value>[A-Za-z0-9._~+/=-]{16,}+)")
 # On text in lower case; the value is then taken from the text as it is.
 _ASSIGNED: Final = re.compile(
-    rb"(?P<name>(?:" + SECRET_WORD.encode() + rb""")[\w.-]{0,60}+)\\?["']?[ \t]*+(?:=>|[=:]+)[ \t]*+\\?["']?"""
+    rb"(?P<name>(?:" + SECRET_WORD.encode() + rb""")[\w.-]{0,60}+)\\?["']?[ \t]*+(?:=>|[=:]+)[ \t]*+(?:\\?["']){0,3}+"""
     rb"""(?P<value>[^\s"'\\,;&<>(){}]{6,}+)"""
 )
 

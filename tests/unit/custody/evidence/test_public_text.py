@@ -41,6 +41,10 @@ PRIVATE_CODE = [
     f'Fernet(b"{KEY}")\n',
     f'wandb.login(key="{HEX}")\n',
     f'"""Connect.\n\npassword: {CANARY}\n"""\n',
+    f'LICENCE = """{HEX}"""\n',
+    f"CONFIG = '''\nlicence: {HEX}\n'''\n",
+    f'load(\n    """\n    licence: {HEX}\n    """\n)\n',
+    f"const config = yaml`\nlicence: {HEX}\n`\n",
 ]
 PUBLIC = {
     "train.yaml": "model: resnet50\nlr: 1e-4\nseed: 42\nname: facebook/opt-6.7b\nout: models/best.joblib\n",
@@ -56,7 +60,12 @@ PUBLIC_CODE = [
     "def login(user, password):\n    return connect(user=user, password=password)\n",
     'token = request.headers["Authorization"]\nuser = UserInDB2Schema(token)\n',
     '"""Use LBFGS2Solver of X25519PrivateKeyLoader."""\nPATH = "models/best.joblib"\n',
+    'def fit() -> None:\n    """Use LBFGS2Solver.\n\n    It has X25519PrivateKeyLoader.\n    """\n',
 ]
+PIECES = (
+    *('"', "'", '\\"', "\"'", "+%Y", "sha256:", "a==1", "(", "_1"),
+    *("`", '"1', "a", "1\n", " ", "Environment=", '="""', "=`"),
+)
 
 
 @pytest.mark.parametrize("name", PRIVATE)
@@ -75,6 +84,7 @@ def test_so_it_does_in_code(name: str, text: str) -> None:
 def test_the_line_is_told() -> None:
     assert why_private("x.yaml", f"a: 1\nb: {CANARY}\n".encode()) == "not known to be public, line 2"
     assert why_private("x.py", f"a = 1\n\nb = f('{CANARY}')\n".encode()) == "not known to be public, line 3"
+    assert why_private("x.py", f'a = """\nb\n{HEX}\n"""\n'.encode()) == "not known to be public, line 3"
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -115,9 +125,7 @@ def test_what_was_not_searched_as_a_whole_is_not_known(name: str, data: bytes) -
 
 @pytest.mark.slow
 @pytest.mark.sample(8)
-@pytest.mark.parametrize(
-    "piece", ['"', "'", '\\"', "\"'", "+%Y", "sha256:", "a==1", "(", "_1", "`", '"1', "a", "1\n", " ", "Environment="]
-)
+@pytest.mark.parametrize("piece", PIECES)
 @pytest.mark.parametrize("name", ["x.py", "x"])
 def test_hostile_text_costs_linear_time(name: str, piece: str) -> None:
     def seconds(count: int) -> float:

@@ -56,6 +56,7 @@ ASSIGNED = [
     '{"message": "login with {\\"token\\": \\"abc123def456ghi7\\"}"}',
     "MLFLOW_TRACKING_PASSWORD='S3cretS3cret'",
     "client-secret => 8d3f0a77b1c24e55",
+    'DB_PASSWORD = """tr0ub4dor"""',
 ]
 HARMLESS = [
     "iter 12 loss=0.123456789012 tokens=51200 token_count: 123456 max_tokens=4096 lr=1.000e-03",
