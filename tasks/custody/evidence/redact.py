@@ -245,7 +245,9 @@ def redact_fields(content: Any, name: str = "", *, digests: bool = False) -> Any
             for key, each in content.items()
         }
     if isinstance(content, list | tuple):
-        return [redact_fields(each, name, digests=digests) for each in content]
+        before = (str(each) if str(each).startswith("-") else "" for each in ("", *content))
+        names = (each if secret_name(each, alone=True) else name for each in before)  # a command line's option
+        return [redact_fields(each, given, digests=digests) for each, given in zip(content, names, strict=False)]
     if isinstance(content, str):
         is_secret = bool(content) and secret_name(name, alone=True) and not FIGURE.fullmatch(content)
         return hide(content) if is_secret else redact(content, digests=digests)

@@ -169,6 +169,7 @@ def test_the_words_of_sentences_are_those_of_no_drawn_value_and_are_listed_once(
         {"credentials": {"value": 123456}},
         {"name": "DB_PASSWORD", "value": CANARY},
         {"Value": [CANARY], "Key": "api_token"},
+        {"argv": ["train.py", "--db-password", CANARY, "--epochs", "3"]},
         {"env": [{"name": "MODE", "value": "full"}, {"name": "DB_PASS", "value": {"text": CANARY}}]},
     ],
 )
