@@ -43,13 +43,15 @@ class LastWords:
         """
         self._name, self._folder = container.name, container.folder
         self._paused_at = paused_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
-        self._groups = dict[int, str]()
+        self._groups, self._bases = dict[int, tuple[str, int]](), list[int]()
         real = os.path.realpath(root)
         others = [each for each in container.mounts if not PurePath(os.path.realpath(each.source)).is_relative_to(real)]
         try:
             for target in ("/", *(str(each.target) for each in others if each.writable)):
-                self._groups[group := call("fanotify_init", _INIT, os.O_RDONLY)] = target
                 place = os.fsencode(f"/proc/{container.pid}/root{target}")
+                base = os.open(place, os.O_PATH | os.O_CLOEXEC)
+                self._bases.append(base)
+                self._groups[group := call("fanotify_init", _INIT, os.O_RDONLY)] = target, base
                 call("fanotify_mark", group, _MARK, ctypes.c_uint64(_WRITTEN), -1, place)
             output = engine.follow(container.id)
         except BaseException:
@@ -59,9 +61,10 @@ class LastWords:
 
     def close(self) -> None:
         """Listen no more."""
-        for group in self._groups:
-            os.close(group)
+        for each in (*self._groups, *self._bases):
+            os.close(each)
         self._groups.clear()
+        self._bases.clear()
 
     def take(self) -> Iterator[LastWrite]:
         """Yield what it wrote and printed, once it has ended. Each file stays open, for collectors to read."""
@@ -77,14 +80,14 @@ class LastWords:
                 container=self._name, reason="what it printed as it was stopped could not be read to its end"
             )
         seen = set[tuple[int, int]]()
-        for group, target in self._groups.items():
+        for group, (target, base) in self._groups.items():
             try:
                 for file in _read(group):
                     status = os.fstat(file)
                     if (key := (status.st_dev, status.st_ino)) in seen or len(seen) >= _MOST:
                         os.close(file)
                     else:
-                        yield self._describe(_name(file, target), file)
+                        yield self._describe(_name(file, target, base), file)
                     seen.add(key)
             except OSError as error:
                 reason = f"what it wrote to {target} as it was stopped is not known: {error.strerror}"
@@ -109,9 +112,12 @@ def _read(group: int) -> Iterator[int]:
             raise
 
 
-def _name(file: int, target: str) -> str:
-    """Return the path that a file has, or had, in the container. A mount that has ended shows paths below itself."""
-    path = os.fsencode(os.readlink(f"/proc/self/fd/{file}")).removesuffix(_DELETED)  # noqa: PTH115
-    at = os.fsencode(target)
-    below = path == at or path.startswith(at.rstrip(b"/") + b"/")
-    return quote(path if below else at.rstrip(b"/") + path)
+def _name(file: int, target: str, base: int) -> str:
+    """Return the path that a file has, or had, in the container: below a mount's place, where `base` is its root."""
+    path, at = _path(file), _path(base).rstrip(b"/")
+    return quote(os.fsencode(target).rstrip(b"/") + path.removeprefix(at) if path != at else os.fsencode(target))
+
+
+def _path(file: int) -> bytes:
+    """Return a path as it is shown now: that of a mount that has ended begins with the mount's root."""
+    return os.fsencode(os.readlink(f"/proc/self/fd/{file}")).removesuffix(_DELETED)  # noqa: PTH115

@@ -96,6 +96,16 @@ def test_what_a_pattern_names_is_kept_though_it_may_hold_a_secret(
     assert (scene.home / "evidence" / LOG).read_bytes() == b"iteration 1\npassword=hunter2Zq7\nZq7last\n"
 
 
+def test_a_folder_in_a_volume_that_is_called_as_its_place_is_not_that_place(
+    scene: Scene, containers: Containers
+) -> None:
+    scene.save(workload=scene.block.model_copy(update={"artifacts": ["artifacts/*", "/data/data/*.csv"]}))
+    name = run(containers, "mkdir /data/data; echo k,Zq7last >/data/data/fold.csv", auto_remove=True)
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert ends_of(scene.home / "evidence") == {f"containers/{name}/from~root/data/data/fold.csv"}
+
+
 @pytest.mark.parametrize("policy", ["kill", "graceful"])
 def test_what_a_container_was_writing_when_it_was_stopped_is_evidence_and_not_in_latest(
     scene: Scene, containers: Containers, policy: str
