@@ -35,6 +35,7 @@ from tasks.custody.evidence.words import secret_name
 from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical
 from tasks.host.mounted import find_own_mounts
+from tasks.host.process.open_files import mapped_files
 from tasks.host.process.process import Process
 from tasks.host.process.table import read_process
 
@@ -44,7 +45,7 @@ _DEEPEST: Final = 40
 _DENIED: Final = "denied"
 _GONE: Final = "gone"
 _LATE: Final = "the time was used up"
-_NO_FILE: Final = ("/dev/null", "/dev/pts/")
+_NO_FILE: Final = ("/dev/null", "/dev/pts/", "/dev/zero", "/memfd:", "/SYSV")
 _ROW: Final = "{:>8} {:>8} {:<5} {:<12} {:>9} {:>7} {:<20} {}\n"
 
 
@@ -55,12 +56,21 @@ def _at_most(items: Iterable[Any]) -> list[Any]:
 
 
 def read_writing(pids: Iterable[int]) -> list[dict[str, Any]]:
-    """Return what processes have open for writing besides terminals, at most 2000; of one that may not be read none."""
+    """Return the files that processes have open for writing, or mapped so that a write changes them, at most 2000.
+
+    Of one that may not be read none. Terminals are left out.
+    """
     found = list[dict[str, Any]]()
     for pid in pids:
         with suppress(OSError, ValueError):
-            found += [each for each in _open_files(pid) if is_written(each) and not each["to"].startswith(_NO_FILE)]
-    return found[:_MOST]
+            found += [*_open_files(pid), *_mapped_for_writing(pid)]
+    return [each for each in found if is_written(each) and not each["to"].startswith(_NO_FILE)][:_MOST]
+
+
+def _mapped_for_writing(pid: int) -> Iterator[dict[str, Any]]:
+    for mode, path, (_, inode), _ in mapped_files(pid, text(pid, "maps")):
+        if "s" in mode and "w" in mode:
+            yield {"to": path, "mapped": True, "flags": f"0{os.O_RDWR:o}", "inode": str(inode)}
 
 
 def is_written(opened: Mapping[str, Any]) -> bool:

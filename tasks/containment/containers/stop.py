@@ -1,5 +1,7 @@
 """§3 for containers: end them, with a receipt for each."""
 
+import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -9,10 +11,12 @@ from tasks.collectors.tree import read_writing
 from tasks.containment.containers.last_words import LastWords
 from tasks.custody.containment.receipt import End, FrozenContainer, StoppedContainer
 from tasks.custody.errors import ContainerGone, EngineError
+from tasks.custody.evidence.keys import quote
 from tasks.custody.evidence.last_write import LastWrite
 from tasks.host.container.membership import Container, gentle_signal_of
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, stopped_containers
+from tasks.runtime.state import IncidentState
 from tasks.system.cancellation import run_in_thread
 from tasks.system.polling import poll_until
 
@@ -40,6 +44,7 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
     fresh = [each.result() for each in stops]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
     writing = {each.id: {"writing": each.writing} if each.writing else {} for each in stopping}
+    _forget_mapped(state, stopping)
     if ends := [write for each in stopping for write in each.writes]:
         state.container_ends.write([*state.container_ends.read(), *ends])
     state.stopped_containers.write([receipt for receipt in receipts if receipt.end is not End.SURVIVED])
@@ -50,6 +55,14 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
         details |= _describe_run(each) | writing[each.identity.id]
         context.log.write("stopped", each.identity.id, end=each.end, exit_code=each.exit_code, **details)
     return tuple(receipts)
+
+
+def _forget_mapped(state: IncidentState, stopping: Iterable["StoppingContainer"]) -> None:
+    """Have what a container had mapped taken again: its size and time need not tell that it was written since."""
+    copies = state.container_copies.read()
+    rows = ((each.frozen.name, row["to"]) for each in stopping for row in each.writing if row.get("mapped"))
+    if mapped := {f"{name}:{quote(os.fsencode(path))}" for name, path in rows} & copies.keys():
+        state.container_copies.write({**copies, **{key: (copies[key][0], -1, 0) for key in mapped}})
 
 
 def _describe_run(stopped: StoppedContainer) -> dict[str, object]:

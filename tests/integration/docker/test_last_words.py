@@ -106,6 +106,32 @@ def test_a_folder_in_a_volume_that_is_called_as_its_place_is_not_that_place(
     assert ends_of(scene.home / "evidence") == {f"containers/{name}/from~root/data/data/fold.csv"}
 
 
+def test_what_a_container_that_stays_writes_through_a_mapping_is_taken_too(
+    scene: Scene, containers: Containers
+) -> None:
+    """Such a file can keep its time of writing."""
+    code = """
+import mmap, signal, sys, time
+with open("artifacts/state.csv", "w+b") as file:
+    file.write(b"step,0\\n" * 512)
+    file.flush()
+    mapped = mmap.mmap(file.fileno(), 7 * 512)
+mapped[:6] = b"step,1"
+def end(*_):
+    mapped[:6] = b"step,9"
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+time.sleep(2)
+print("up", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+    containers.run(["python3", "-c", code])
+    state = scene.evacuate()
+    assert state.name == "Verified", state.message
+    assert (scene.home / "evidence/artifacts/state.csv").read_bytes().startswith(b"step,9\n")
+
+
 @pytest.mark.parametrize("policy", ["kill", "graceful"])
 def test_what_a_container_was_writing_when_it_was_stopped_is_evidence_and_not_in_latest(
     scene: Scene, containers: Containers, policy: str
