@@ -132,12 +132,12 @@ def stop(context: RunContext) -> Stop:
     listen(context)
     processes = load_announced(context.state) | load_frozen(context.state)
     with ThreadPoolExecutor(1) as beside, DescendantTracker(context.adapters.host, processes) as kin:
+        stopping = Stopping(context, processes.values(), kin)
+        stopping.hold()
         waits = processes or frozen_containers(context.state)
         if waits and context.run.policy == "graceful" and not (context.cancelled or context.run.dry_run):
             context.losses.extend(_note_files(context.workload, context.state))
         containers = beside.submit(stop_containers, context)
-        stopping = Stopping(context, processes.values(), kin)
-        stopping.hold()
         if not context.cancelled:
             stopping.ask_systemd()
         if context.run.policy == "graceful" and not context.cancelled:
