@@ -55,16 +55,18 @@ def _is_apart(source: Source, frozen: Mapping[Identity, Frozen], role: str) -> b
 def parents_left(membership: Membership, snapshot: Snapshot) -> Iterator[tuple[Process, str]]:
     """Yield each living process that started one of the frozen and may start it again, and how to prevent that.
 
-    Left out are those that the watch would stop, and those whose newcomers stand frozen: the check names them.
+    Of what has ended since, as a shell or `timeout`, what had started that counts. Left out are those that the watch
+    would stop, and those whose newcomers stand frozen: the check names them.
     """
     state, workload = membership.state, membership.workload
     frozen, spared = load_frozen(state), membership.protected_pids(snapshot)
     returned = (each for each in state.returned.read() if each.end is End.HELD)
     sources = {each.source for each in returned if pids_of(snapshot, [each.identity])}
+    there = {each.identity for each in snapshot.values() if each.alive} | frozen.keys()
     started: dict[Source, set[str]] = {}
     for each in frozen.values():
         above = (source for source in each.lineage if _is_apart(source, frozen, each.role))
-        for source in islice(above, 1):
+        for source in islice((source for source in above if source.identity in there), 1):
             started.setdefault(source, set()).add("API" if each.role == "api" else each.role)
     others = (each for each in snapshot.values() if each.alive and each.pid not in spared)
     living: Mapping[Identity | None, Process] = {each.identity: each for each in others}

@@ -25,7 +25,7 @@ from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_suspects import apart
 from tests.support.run_context import case_of, made
-from tests.support.workloads import SmallWorkload, wait_until
+from tests.support.workloads import SmallWorkload, wait_until, words_of
 
 LOOP = "while true; do venv/bin/python -u src/train.py --dataset builtin --mode full; sleep 0.05; done\n"
 
@@ -215,48 +215,66 @@ def test_policy_kill_thaws_nothing(small: SmallWorkload) -> None:
 
 
 LAUNCHER = """
-import subprocess, time
+import shlex, subprocess, time
 root = {!r}
-python = root + "/venv/bin/python"
-subprocess.call([python, "-u", "src/train.py", "--dataset", "builtin", "--mode", "full"], cwd=root)
-time.sleep(600)
+words = [root + "/venv/bin/python", "-u", root + "/src/train.py", "--dataset", "builtin", "--mode", "full"]
 """
+LAUNCHES = "subprocess.call(words)\ntime.sleep(600)\n"
+BY_WAY_OF = {
+    "shell": "subprocess.call(shlex.join(words) + '; true', shell=True)\ntime.sleep(600)\n",
+    "timeout": "subprocess.call(['timeout', '900', *words])\ntime.sleep(600)\n",
+    "make": "open('Makefile', 'w').write('train:\\n\\t@true; ' + shlex.join(words) + '; true')\n"
+    "subprocess.call(['make', 'train'])\ntime.sleep(600)\n",
+}
 
 
-@pytest.fixture
-def launcher(small: SmallWorkload, tmp_path: Path) -> Iterator[psutil.Process]:
-    """A program outside the root that has started the training, and waits for longer than that."""
-    (tmp_path / "nightly.py").write_text(LAUNCHER.format(str(small.root)))
-    with apart([sys.executable, "nightly.py"], tmp_path) as process:
-        wait_until(lambda: training(small), what="its training")
-        yield process
+def trains_elsewhere(small: SmallWorkload) -> bool:
+    """Whether a training runs that was called by whole paths, and works in another folder."""
+    found = (words_of(process) for process in psutil.process_iter())
+    return any(f"{small.root}/src/train.py" in words and "/venv/bin/python" in words[0] for words in found)
 
 
 @pytest.mark.parametrize("answer", ["", "the block's line", "bystander", "end"])
-def test_a_launcher_that_lives_on_is_asked_about(small: SmallWorkload, launcher: psutil.Process, answer: str) -> None:
+def test_a_launcher_that_lives_on_is_asked_about(small: SmallWorkload, tmp_path: Path, answer: str) -> None:
     """It was a note under VERIFIED, and started the training again an hour later."""
-    with case_of(small.block()) as context:
-        evacuated(context)
-        seen = made(prove_still_contained.fn(context))
-        assert (seen.is_contained, seen.is_complete) == (True, False)
-        (asked,) = seen.unknown
-        assert asked.identity.pid == launcher.pid
-        assert "it is the parent of the training and may start it again" in asked.why
-        if answer == "the block's line":
-            line = asked.line[asked.line.index("bystanders = ") :]
-            context.workload.bystanders = tomllib.loads(line)["bystanders"]
-        elif answer:
-            decision: Decision = "end" if answer == "end" else "bystander"
-            keep_answer(context.state, context.log, GivenAnswer(launcher.pid, decision, "ana"), asked, "she asked")
-            freeze.fn(context)
-            stop.fn(context)
-        seen = made(prove_still_contained.fn(context))
-        assert seen.is_complete is bool(answer)
-        assert launcher.is_running() is (answer != "end")
+    (tmp_path / "nightly.py").write_text(LAUNCHER.format(str(small.root)) + LAUNCHES)
+    with apart([sys.executable, "nightly.py"], tmp_path) as launcher:
+        wait_until(lambda: trains_elsewhere(small), what="its training")
+        with case_of(small.block()) as context:
+            evacuated(context)
+            seen = made(prove_still_contained.fn(context))
+            assert (seen.is_contained, seen.is_complete) == (True, False)
+            (asked,) = seen.unknown
+            assert asked.identity.pid == launcher.pid
+            assert "it is the parent of the training and may start it again" in asked.why
+            assert "nightly" in asked.line
+            if answer == "the block's line":
+                line = asked.line[asked.line.index("bystanders = ") :]
+                context.workload.bystanders = tomllib.loads(line)["bystanders"]
+            elif answer:
+                decision: Decision = "end" if answer == "end" else "bystander"
+                keep_answer(context.state, context.log, GivenAnswer(launcher.pid, decision, "ana"), asked, "she asked")
+                freeze.fn(context)
+                stop.fn(context)
+            seen = made(prove_still_contained.fn(context))
+            assert seen.is_complete is bool(answer)
+            assert launcher.is_running() is (answer != "end")
 
 
-def test_a_rehearsal_asks_about_it_too(small: SmallWorkload, launcher: psutil.Process) -> None:
-    with case_of(small.block(), dry_run=True) as context:
-        evacuated(context)
-        seen = made(prove_still_contained.fn(context))
-    assert [each.identity.pid for each in seen.unknown] == [launcher.pid]
+@pytest.mark.parametrize("way", BY_WAY_OF)
+def test_a_launcher_is_asked_about_though_what_it_started_the_training_by_has_ended(
+    small: SmallWorkload, tmp_path: Path, way: str
+) -> None:
+    """Only the nearest parent was looked for: it had ended with the training, and the run was Verified."""
+    (tmp_path / "nightly.py").write_text(LAUNCHER.format(str(small.root)) + BY_WAY_OF[way])
+    with apart([sys.executable, "nightly.py"], tmp_path) as launcher:
+        wait_until(lambda: trains_elsewhere(small), what="its training")
+        with case_of(small.block()) as context:
+            evacuated(context)
+            wait_until(lambda: not launcher.children(), what="the end of what is between")
+            seen = made(prove_still_contained.fn(context))
+            assert seen.is_contained
+            assert [each.identity.pid for each in seen.unknown] == [launcher.pid]
+            launcher.kill()
+            wait_until(lambda: not launcher.is_running(), what="its end")
+            assert made(prove_still_contained.fn(context)).is_complete
