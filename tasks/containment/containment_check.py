@@ -118,9 +118,7 @@ def check_containment(context: RunContext) -> Containment:
             *filter(None, [gpu.trouble]),
         ),
         recovered=is_recovered or bool(state.recovered_containers.read()),
-        unknown=_unknown(
-            membership, log, roster, starters, (*launchers.items(), *_find_writers(membership, log, roster, rows))
-        ),
+        unknown=_unknown(membership, log, roster, starters, launchers, _find_writers(membership, log, roster, rows)),
     )
 
 
@@ -133,18 +131,24 @@ def _fold_suspects(roster: Roster, alive: Mapping[Identity, str]) -> list[tuple[
     return [*members, *fold_alike(roster, rows)]
 
 
-def _unknown(
+def _unknown(  # noqa: PLR0913, PLR0917  whom each part of the check asks about
     membership: Membership,
     log: CustodyLog,
     roster: Roster,
     starters: Starters,
+    launchers: Mapping[Process, str],
     others: Iterable[tuple[Process, str]],
 ) -> tuple[Unknown, ...]:
-    """Return the processes that a person has to answer, with `others` that the roster does not ask about; log each."""
+    """Return the processes that a person has to answer, with those that the roster does not ask about; log each.
+
+    `launchers` have started what was stopped: a line that excuses what has started one of them says nothing of it.
+    """
     found, frozen = {each.identity: each for each in starters.unknown}, load_frozen(membership.state).values()
-    for process, why in (*roster.of(Kind.UNKNOWN), *others):
+    line_of = partial(excuse, roster)
+    for process, why in (*launchers.items(), *roster.of(Kind.UNKNOWN), *others):
         reason = f"{why}; {who_started(roster.snapshot, process.pid)}"
-        line = excuse_with_source(roster.snapshot, process, partial(excuse, roster))
+        is_launcher = process in launchers
+        line = line_of(process) if is_launcher else excuse_with_source(roster.snapshot, process, line_of)
         started = {each.role for each in frozen if process.identity in {above.identity for above in each.lineage}}
         if starter := tell_starter(membership.workload, process, started):
             line = f"{starter}; if it is no part of it 無関係なら: {line}"

@@ -278,3 +278,23 @@ def test_a_launcher_is_asked_about_though_what_it_started_the_training_by_has_en
             launcher.kill()
             wait_until(lambda: not launcher.is_running(), what="its end")
             assert made(prove_still_contained.fn(context)).is_complete
+
+
+def test_the_line_that_excuses_a_launcher_is_its_own_though_a_program_has_started_that(
+    small: SmallWorkload, tmp_path: Path
+) -> None:
+    """As a kernel of Jupyter: the line named the server, and with it the run was Unanswered again, for ever."""
+    (tmp_path / "nightly.py").write_text(LAUNCHER.format(str(small.root)) + LAUNCHES)
+    (tmp_path / "server.py").write_text("import subprocess, sys\nsubprocess.call([sys.executable, 'nightly.py'])\n")
+    with apart([sys.executable, "server.py"], tmp_path) as server:
+        wait_until(lambda: trains_elsewhere(small), what="its training")
+        (launcher,) = server.children()
+        with case_of(small.block()) as context:
+            evacuated(context)
+            (asked,) = made(prove_still_contained.fn(context)).unknown
+            assert asked.identity.pid == launcher.pid
+            assert f"started by process {server.pid}" in asked.why
+            line = asked.line[asked.line.index("bystanders = ") :]
+            context.workload.bystanders = tomllib.loads(line)["bystanders"]
+            assert made(prove_still_contained.fn(context)).is_complete
+        launcher.kill()
