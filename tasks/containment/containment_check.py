@@ -15,7 +15,7 @@ from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import Membership, Snapshot, excluded_pids, inside
 from tasks.containment.silence import listen, with_silence
 from tasks.containment.starters import Starters, find_starters, reasons_to_stop
-from tasks.containment.supervisors import cure, parents_left, started_again
+from tasks.containment.supervisors import cure, launchers_of_new, parents_left, started_again
 from tasks.containment.suspects import find_accounts, suggest_line, take_roster, tell_starter
 from tasks.containment.units import standing_units
 from tasks.containment.writers import find_changes_by_unknown, find_possible_starters, find_writers, with_unrest
@@ -77,11 +77,12 @@ def check_containment(context: RunContext) -> Containment:
         log.write("starter", each.place, why=each.why)
     named = {each.identity for each, _ in living}
     remaining = {} if is_recovered else dict(parents_left(membership, visible))
+    late = {each: why for each, why in launchers_of_new(membership, visible, newcomers) if each.identity not in alive}
     brought, excused = started_again(state, newcomers), membership.excused_pids(visible)
     again = {each for each in remaining if each.identity not in named and str(source_of(each)) in brought}
     launchers = {
         each: why
-        for each, why in remaining.items()
+        for each, why in ({} if is_recovered else late | remaining).items()
         if each not in again and each.identity not in named and each.pid not in excused
     }
     unnamed, others = find_unnamed(membership, engine, log, listing, visible, containers.read_views())
@@ -112,7 +113,7 @@ def check_containment(context: RunContext) -> Containment:
         left_alone=tuple(_tell(process) for process in roster.processes(Kind.TOLD)),
         notes=(
             *again_and_again(visible, newcomers),
-            *_notes(membership, log, roster, {each: remaining[each] for each in (*launchers, *again)}, lines),
+            *_notes(membership, log, roster, launchers | {each: remaining[each] for each in again}, lines),
             *starters.notes,
             *others,
             *filter(None, [gpu.trouble]),

@@ -3,6 +3,7 @@
 See docs/adr/0009.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
@@ -12,11 +13,14 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End, Frozen, Source
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.process.process import Process, pids_of
-from tasks.host.process.source import keeps_only, lineage, may_be_ended, may_restart
+from tasks.host.process.source import keeps_only, lineage, may_be_ended, may_restart, source_of
 from tasks.host.process.table import ticks
 from tasks.runtime.frozen import load_frozen
 from tasks.runtime.state import IncidentState
 
+BY: Final = ", started by "
+"""Stands between the sources of a process where they are written in one line."""
+_OF_PROCESS: Final = re.compile(r"process (\d+) \(")
 ALLOW: Final = "set stop_supervisors = true in the workload block"
 
 
@@ -40,10 +44,30 @@ def cure(membership: Membership, snapshot: Snapshot, identity: Identity, name: s
 
 def started_again(state: IncidentState, caught: Iterable[Mapping[str, Any]]) -> set[str]:
     """Return the sources of what was started after the freeze, as the guard (`caught`) and the watch wrote them."""
+    return {source for line in _lines_of_new(state, caught) for source in line.split(BY)}
+
+
+def _lines_of_new(state: IncidentState, caught: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the sources of each that was started after the freeze, in one line, nearest first."""
     since = state.since.read() or ticks()
     new = (row for row in caught if (identity := Identity.of(row)) and identity.start >= since)
-    sources = {source for row in new for source in str(row.get("source", "")).split(", started by ")}
-    return sources | {each.source for each in state.returned.read()}
+    return [*(str(row.get("source", "")) for row in new), *(each.source for each in state.returned.read())]
+
+
+def launchers_of_new(
+    membership: Membership, snapshot: Snapshot, caught: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[Process, str]]:
+    """Yield each living process that has started something after the freeze, and may do so again.
+
+    Nothing of it need have been there to be frozen.
+    """
+    spared = membership.protected_pids(snapshot)
+    for line in _lines_of_new(membership.state, caught):
+        pids = map(int, _OF_PROCESS.findall(line))
+        above = (snapshot[pid] for pid in pids if pid in snapshot and snapshot[pid].alive)
+        process = next((each for each in above if str(source_of(each)) in line), None)
+        if process and process.pid not in spared and may_restart(snapshot, process):
+            yield process, "it has started the workload after the freeze, and may start it again: stop it first"
 
 
 def _is_apart(source: Source, frozen: Mapping[Identity, Frozen], role: str) -> bool:

@@ -19,7 +19,7 @@ from tasks.containment.gpu import look_at_gpus
 from tasks.containment.members import Membership, Snapshot
 from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.starters import find_starters, may_end
-from tasks.containment.supervisors import may_stop
+from tasks.containment.supervisors import BY, may_stop
 from tasks.containment.writers import find_changes_by_unknown
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End, Returned, Source, Stop, Watch
@@ -138,10 +138,11 @@ class Watching:
         return families
 
     def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:
-        name = str(source or "nothing that is known of")
+        name, lines = str(source or "nothing that is known of"), lineages(snapshot, [each.pid for each in family])
         for identity, member in family.items():
             line = process_line(snapshot[identity.pid])
-            self.found[identity] = Returned(identity, member.role, line, name, End.SURVIVED)
+            own = name if source else BY.join(map(str, lines[identity.pid])) or name
+            self.found[identity] = Returned(identity, member.role, line, own, End.SURVIVED)
         self._keep()  # before anything is killed
         self.returns[name] += 1
         workload = self.context.workload

@@ -226,6 +226,7 @@ BY_WAY_OF = {
     "make": "open('Makefile', 'w').write('train:\\n\\t@true; ' + shlex.join(words) + '; true')\n"
     "subprocess.call(['make', 'train'])\ntime.sleep(600)\n",
 }
+LAUNCHES_LATE = "import os\nwhile not os.path.exists('go'):\n    time.sleep(0.05)\n"
 
 
 def trains_elsewhere(small: SmallWorkload) -> bool:
@@ -298,3 +299,26 @@ def test_the_line_that_excuses_a_launcher_is_its_own_though_a_program_has_starte
             context.workload.bystanders = tomllib.loads(line)["bystanders"]
             assert made(prove_still_contained.fn(context)).is_complete
         launcher.kill()
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_a_launcher_that_had_nothing_at_work_at_the_freeze_is_asked_about_if_it_starts_something_then(
+    small: SmallWorkload, tmp_path: Path, *, is_late: bool
+) -> None:
+    """A scheduler: what it had started under the cordon was ended, and the run was Verified beside it."""
+    (tmp_path / "nightly.py").write_text(LAUNCHER.format(str(small.root)) + LAUNCHES_LATE + LAUNCHES)
+    small.start_all()
+    with (
+        apart([sys.executable, "nightly.py"], tmp_path) as launcher,
+        case_of(small.block(watch_seconds=2)) as context,
+    ):
+        for step in (cordon, freeze, stop):
+            step.fn(context)
+        if is_late:
+            (tmp_path / "go").touch()
+        returned = made(watch.fn(context)).returned
+        seen = made(prove_still_contained.fn(context))
+        assert bool(returned) is is_late
+        assert seen.is_contained
+        assert [each.identity.pid for each in seen.unknown] == [launcher.pid] * is_late
+        assert all("nightly" in each.line for each in seen.unknown)
