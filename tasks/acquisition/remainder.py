@@ -39,6 +39,8 @@ _TOPS: Final = {
     "data": "data, of which datasets.json has names and digests as far as they are known",
     **dict.fromkeys(SNAPSHOT_FOLDERS, "no pattern names it, nor does `folders`"),
 }
+ENVIRONMENT: Final = ("pyvenv.cfg", "conda-meta")
+"""Of these a virtual environment has one at its top."""
 NO_CONTENT: Final = "a socket, a pipe or a device, which has no content"
 CACHE: Final = "a cache, by its name"
 
@@ -197,7 +199,7 @@ class RootWalk:
             return "version control: the collector git tells commit and changes", True
         if is_cache(last):
             return CACHE, True
-        if any(os.path.lexists(os.path.join(self.root, name, each)) for each in (b"pyvenv.cfg", b"conda-meta")):
+        if any(os.path.lexists(os.path.join(self.root, name, os.fsencode(each))) for each in ENVIRONMENT):
             return "a virtual environment: the collector packages lists it", True
         reason = _TOPS.get(last, "") if top else ""
         return (reason, False) if reason else None

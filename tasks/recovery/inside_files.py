@@ -1,4 +1,7 @@
-"""§7: find the files of the root that the API may read: all, but of folders that go whole those changed since."""
+"""§7: find the files of the root that the API may read: all, but of folders that go whole those changed since.
+
+So it is with a folder out of the root to which a link leads.
+"""
 
 import os
 from contextlib import suppress
@@ -9,7 +12,7 @@ from pathlib import PurePath
 from typing import Final
 
 from blocks.workload import Workload
-from tasks.acquisition.remainder import MOST_ENTRIES, is_cache
+from tasks.acquisition.remainder import ENVIRONMENT, MOST_ENTRIES, is_cache
 from tasks.collectors.code import survey
 from tasks.custody.models.inspection import holds_a_model
 from tasks.evidence.model_served import find_change
@@ -24,7 +27,8 @@ _PACKAGES: Final = frozenset({"node_modules", ".tox", ".nox", ".eggs"})
 def find_names(workload: Workload, since: datetime) -> tuple[set[str], list[str]]:
     """Return files of the root, of caches the models alone, and the folders of packages that have more than was seen.
 
-    Of folders that go whole, such as an environment, only what was changed since. Version control is left out.
+    Of folders that go whole, such as an environment, or lie behind a link, only what was changed since. Version control
+    is left out, and a folder that contains the root.
     """
     walk, root, unseen = survey(workload, find_own_places(workload)), workload.root, list[str]()
     names = {*map(os.fsdecode, walk.all_names)}
@@ -32,10 +36,11 @@ def find_names(workload: Workload, since: datetime) -> tuple[set[str], list[str]
         name = os.fsdecode(each.name).rstrip("/")
         if not (root / name).is_dir():
             names.add(name)
-        elif PurePath(name).name not in _VERSIONS and real_name(os.fsencode(root), each.name) is not None:
+        elif PurePath(name).name not in _VERSIONS and not root.resolve().is_relative_to((root / name).resolve()):
             found, is_whole = _find_changed(str(root), name, since)
             names |= {file for file in found if holds_a_model(file) or not _is_cached(file)}
-            unseen += [] if is_whole or not each.reproducible or _is_cached(name) else [f"{name}/"]
+            of_packages = each.reproducible or any((root / name / own).exists() for own in ENVIRONMENT)
+            unseen += [] if is_whole or not of_packages or _is_cached(name) else [f"{name}/"]
     return names, unseen
 
 

@@ -332,6 +332,44 @@ def test_a_folder_of_packages_that_is_too_large_to_be_looked_at_is_told(
         assert {*tell(furnished, context, seals, models)} == {"venv/"}
 
 
+@pytest.fixture
+def linked(house: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A package of an environment out of the root to which a link of the root leads, and which its API has read."""
+    place, name = house.root.parent / "environments/house", ".venv/lib/python3/site-packages/lib/core.py"
+    (house.root / ".venv").symlink_to("../environments/house")
+    (place / "lib/python3/site-packages/lib").mkdir(parents=True)
+    (place / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (house.root / name).write_bytes(b"SCALE = 1\n")
+    monkeypatch.setitem(CONF, name, b"SCALE = 1\n")
+    made_at = ticks()
+    wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
+    return name
+
+
+def test_configuration_in_a_folder_behind_a_link_out_of_the_root_is_told(
+    house: SmallWorkload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to such a file was followed, and one to its folder was not."""
+    (house.root / "etc").symlink_to("../etc of it")
+    monkeypatch.setitem(CONF, "etc/app.yaml", b"threshold: 1")
+    with stopped(house, OUTSIDE) as (context, seals, models):
+        assert "etc/app.yaml" in tell(house, context, seals, models)
+    (house.root / "parent").symlink_to("../../..")
+    with stopped(house) as (context, seals, models):
+        assert not any(each.startswith("parent") for each in find_newer(context, models, seals))
+
+
+@pytest.mark.parametrize("when", ["before the freeze", "after the stop", "never"])
+def test_a_package_of_an_environment_behind_a_link_out_of_the_root_is_told(
+    house: SmallWorkload, linked: str, when: str
+) -> None:
+    """Nothing behind such a link was looked at, and the API came back as Recovered with another package."""
+    with stopped(house, *[linked] * (when == "before the freeze")) as (context, seals, models):
+        if when == "after the stop":
+            change(house.root / linked)
+        assert {*tell(house, context, seals, models)} == (set() if when == "never" else {linked})
+
+
 def reboot(context: RunContext) -> None:
     """Have what the incident has frozen be of another boot."""
     path = context.state.frozen.path
