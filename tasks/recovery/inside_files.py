@@ -4,6 +4,7 @@ So it is with a folder out of the root to which a link leads.
 """
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
@@ -24,11 +25,11 @@ _PACKAGES: Final = frozenset({"node_modules", ".tox", ".nox", ".eggs"})
 """Caches by their names, whose files programs run."""
 
 
-def find_names(workload: Workload, since: datetime) -> tuple[set[str], list[str]]:
+def find_names(workload: Workload, since: datetime, outside: Iterable[str] = ()) -> tuple[set[str], list[str]]:
     """Return files of the root, of caches the models alone, and the folders of packages that have more than was seen.
 
     Of folders that go whole, such as an environment, or lie behind a link, only what was changed since. Version control
-    is left out, and a folder that contains the root.
+    is left out, and a folder that contains the root. So it is with folders of packages `outside`, by their full paths.
     """
     walk, root, unseen = survey(workload, find_own_places(workload)), workload.root, list[str]()
     names = {*map(os.fsdecode, walk.all_names)}
@@ -41,6 +42,10 @@ def find_names(workload: Workload, since: datetime) -> tuple[set[str], list[str]
             names |= {file for file in found if holds_a_model(file) or not _is_cached(file)}
             of_packages = each.reproducible or any((root / name / own).exists() for own in ENVIRONMENT)
             unseen += [] if is_whole or not of_packages or _is_cached(name) else [f"{name}/"]
+    for folder in outside:
+        found, is_whole = _find_changed("/", folder.strip("/"), since)
+        names |= {f"/{file}" for file in found if not _is_cached(file)}
+        unseen += [] if is_whole else [folder]
     return names, unseen
 
 

@@ -66,7 +66,7 @@ def find_newer(
 ) -> dict[str, str]:
     """Return what was changed after the frozen API had started, by path: the next one may read it as something else.
 
-    `outside` are files outside the root that count too, by their full paths.
+    `outside` are files outside the root that count too, by their full paths, and folders of packages, with a slash.
 
     What the block's patterns name, or the API writes, counts only if it is code or a model, or was changed while all
     stood. What Python has compiled of a file stands for it. A folder of packages, whose name ends in a slash, is told
@@ -76,13 +76,13 @@ def find_newer(
     if not began and not (spans and _has_seen_api(context.state)):
         return {}
     since = min([*(at for at, _ in spans), *([began.at] if began else [])])
-    names, unseen = find_names(context.workload, since)
+    names, unseen = find_names(context.workload, since, {each for each in outside if each.endswith("/")})
     looks = api_looks(context.directory, context.log, context.state, [each.volume for each in seals])
     able, written, changes = models.models_of(files), _find_written(looks, context.directory.root), dict[str, str]()
     for name in sorted({*names, *files, *outside}):
         if change := _tell_touch(root, name, spans):
             changes[name] = change
-        elif began and (change := _tell_newer(root, name, began, outside)) and (root / name).is_file():
+        elif began and (change := _tell_newer(root, name, began)) and (root / name).is_file():
             is_own = name not in able and (name in written or _is_output(context.workload, name))
             changes |= {} if is_own else {name: visible(change)}
     more = {
@@ -170,8 +170,8 @@ def _tell_touch(root: Path, name: str, spans: Spans) -> str:
     return ""
 
 
-def _tell_newer(root: Path, name: str, began: Began, outside: Collection[str]) -> str:
-    if name not in outside:
+def _tell_newer(root: Path, name: str, began: Began) -> str:
+    if not name.startswith("/"):
         return tell_change(root, name, began)
     change = tell_change(Path("/"), name.removeprefix("/"), began)
     return change and f"/{change}"

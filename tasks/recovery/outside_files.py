@@ -7,15 +7,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from tasks.acquisition.remainder import MOST_ENTRIES
+from tasks.acquisition.remainder import ENVIRONMENT, MOST_ENTRIES
 
 _BETWEEN: Final = re.compile(r"""[\s=:,;"']+""")
 
 
 def find_named(words: Iterable[str], folder: Path, root: Path) -> set[str]:
-    """Return the files that words of a start in `folder` name, also in a list, and those of a folder that is named."""
+    """Return the files that words of a start in `folder` name, also in a list, and those of a folder that is named.
+
+    Of a virtual environment that is named, or whose program is, its folder too, which ends in a slash.
+    """
     parts = {part for word in words for part in (word, *_BETWEEN.split(word)) if "/" in part}
-    return _outside((os.path.join(folder, part) for part in parts), root, deep=False)  # noqa: PTH118  any word
+    paths = [os.path.normpath(os.path.join(folder, part)) for part in parts if "\0" not in part]  # noqa: PTH118  any word
+    tops = {top for path in paths for top in (path, os.path.dirname(os.path.dirname(path)))}  # noqa: PTH120  as above
+    own = {f"{top}/" for top in tops if any(os.path.lexists(f"{top}/{each}") for each in ENVIRONMENT)}
+    return _outside(paths, root, deep=False) | {top for top in own if not top.startswith(_own(root))}
 
 
 def find_mounted(sources: Iterable[str], root: Path) -> set[str]:
@@ -24,11 +30,15 @@ def find_mounted(sources: Iterable[str], root: Path) -> set[str]:
 
 
 def _outside(paths: Iterable[str], root: Path, *, deep: bool) -> set[str]:
-    own = (f"{root}/", f"{os.path.realpath(root)}/")
+    own = _own(root)
     named = {os.path.normpath(path) for path in paths if "\0" not in path}
     return {
         file for path in named for file in islice(_files(path, deep=deep), MOST_ENTRIES) if not file.startswith(own)
     }
+
+
+def _own(root: Path) -> tuple[str, str]:
+    return f"{root}/", f"{os.path.realpath(root)}/"
 
 
 def _files(path: str, *, deep: bool) -> Iterator[str]:

@@ -329,7 +329,8 @@ def test_a_folder_of_packages_that_is_too_large_to_be_looked_at_is_told(
 ) -> None:
     monkeypatch.setattr("tasks.recovery.inside_files.MOST_ENTRIES", 5)
     with stopped(furnished) as (context, seals, models):
-        assert {*tell(furnished, context, seals, models)} == {"venv/"}
+        told = {*tell(furnished, context, seals, models)}
+        assert {each for each in told if not each.startswith("/")} == {"venv/"}
 
 
 @pytest.fixture
@@ -344,6 +345,22 @@ def linked(house: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> str:
     made_at = ticks()
     wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
     return name
+
+
+@pytest.mark.parametrize("names_it", ["by its program", "by its folder", "not"])
+def test_a_package_of_an_environment_out_of_the_root_is_told_if_the_start_names_that(
+    house: SmallWorkload, monkeypatch: pytest.MonkeyPatch, linked: str, names_it: str
+) -> None:
+    """Only the program and the files at its top counted, and a package that was upgraded came back as Recovered."""
+    place = house.root.parent / "environments/house"
+    package = str(place / Path(linked).relative_to(".venv"))
+    (house.root / ".venv").unlink()
+    monkeypatch.delitem(CONF, linked)
+    start = {"by its program": f"{place}/bin/gunicorn", "by its folder": str(place), "not": f"{place}.toml"}[names_it]
+    with stopped(house, package) as (context, seals, models):
+        context.workload.api_environment = {"START": start}
+        told = tell(house, context, seals, models, f"open({package!r}, 'rb').close()\n{IDLE}")
+        assert {*told} == (set() if names_it == "not" else {package})
 
 
 def test_configuration_in_a_folder_behind_a_link_out_of_the_root_is_told(
