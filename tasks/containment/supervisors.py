@@ -12,8 +12,10 @@ from tasks.containment.members import Membership, Snapshot
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End, Frozen, Source
 from tasks.host.cgroup.ownership import unit_of
+from tasks.host.launch_files import on_terminal
+from tasks.host.process.known_programs import SHELLS, is_one_of
 from tasks.host.process.process import Process, pids_of
-from tasks.host.process.source import keeps_only, lineage, may_be_ended, may_restart, source_of
+from tasks.host.process.source import is_bare, keeps_only, lineage, may_be_ended, may_restart, source_of
 from tasks.host.process.table import ticks
 from tasks.runtime.frozen import load_frozen
 from tasks.runtime.state import IncidentState
@@ -22,6 +24,15 @@ BY: Final = ", started by "
 """Stands between the sources of a process where they are written in one line."""
 _OF_PROCESS: Final = re.compile(r"process (\d+) \(")
 ALLOW: Final = "set stop_supervisors = true in the workload block"
+
+
+def _may_start_again(snapshot: Snapshot, process: Process) -> bool:
+    """Return whether a process may start again what it has started: also a shell that is fed by no person.
+
+    A runner of CI gives one its script by a pipe. Of another account's the terminal of its session tells.
+    """
+    is_fed = is_one_of(SHELLS, process) and is_bare(process.command) and not on_terminal(process)
+    return may_restart(snapshot, process) or (is_fed and not (process.placeless and process.terminal))
 
 
 def may_stop(membership: Membership, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
@@ -66,7 +77,7 @@ def launchers_of_new(
         pids = map(int, _OF_PROCESS.findall(line))
         above = (snapshot[pid] for pid in pids if pid in snapshot and snapshot[pid].alive)
         process = next((each for each in above if str(source_of(each)) in line), None)
-        if process and process.pid not in spared and may_restart(snapshot, process):
+        if process and process.pid not in spared and _may_start_again(snapshot, process):
             yield process, "it has started the workload after the freeze, and may start it again: stop it first"
 
 
@@ -96,7 +107,7 @@ def parents_left(membership: Membership, snapshot: Snapshot) -> Iterator[tuple[P
     living: Mapping[Identity | None, Process] = {each.identity: each for each in others}
     for source, roles in started.items():
         process = living.get(source.identity) if source.identity not in frozen and str(source) not in sources else None
-        if not process or not may_restart(snapshot, process):
+        if not process or not _may_start_again(snapshot, process):
             continue
         may = may_stop(membership, snapshot, source, frozen)
         if not (may and workload.stop_supervisors):

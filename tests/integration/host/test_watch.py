@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -214,6 +215,7 @@ def test_policy_kill_thaws_nothing(small: SmallWorkload) -> None:
         assert not [entry for entry in context.log.entries() if entry["action"] == "deviation"]
 
 
+MODE = ("--dataset", "builtin", "--mode", "full")
 LAUNCHER = """
 import shlex, subprocess, time
 root = {!r}
@@ -322,3 +324,28 @@ def test_a_launcher_that_had_nothing_at_work_at_the_freeze_is_asked_about_if_it_
         assert seen.is_contained
         assert [each.identity.pid for each in seen.unknown] == [launcher.pid] * is_late
         assert all("nightly" in each.line for each in seen.unknown)
+
+
+@pytest.mark.parametrize("is_typed", [False, True])
+def test_a_shell_that_reads_its_commands_from_no_terminal_is_asked_about(
+    small: SmallWorkload, tmp_path: Path, *, is_typed: bool
+) -> None:
+    """As a runner of CI has one: it was called a person's, for it was given no script, and the run was Verified."""
+    line, above = shlex.join([f"{small.root}/venv/bin/python", "-u", f"{small.root}/src/train.py", *MODE]), os.openpty()
+    job = tmp_path / "job"
+    job.write_text(f"{line}\n{sys.executable} -c 'import time; time.sleep(600)'\n{line}\n")
+    with job.open() as given:
+        shell = subprocess.Popen(["sh", "-c", "exec setsid bash"], cwd=tmp_path, stdin=above[1] if is_typed else given)
+    if is_typed:
+        os.write(above[0], job.read_bytes())
+    wait_until(lambda: trains_elsewhere(small), what="its training")
+    with case_of(small.block()) as context:
+        evacuated(context)
+        wait_until(lambda: not trains_elsewhere(small), what="its end")
+        seen = made(prove_still_contained.fn(context))
+        assert seen.is_contained
+        assert [each.identity.pid for each in seen.unknown] == [shell.pid] * (not is_typed)
+    for each in psutil.Process(shell.pid).children(recursive=True):
+        each.kill()
+    shell.kill()
+    shell.wait()
