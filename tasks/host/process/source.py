@@ -31,7 +31,10 @@ _BUILDERS: Final = frozenset({"make", "gmake", "just", "ninja"})
 
 
 def lineage(snapshot: Mapping[int, Process], pid: int) -> tuple[Source, ...]:
-    """Return the ancestors of a process, nearest first, without pid 1, followed by its systemd unit."""
+    """Return the ancestors of a process, nearest first, without pid 1, followed by its systemd unit.
+
+    Above an orphan is who leads its session: what a launcher has detached keeps that, unless it has its own.
+    """
     return lineages(snapshot, [pid])[pid]
 
 
@@ -46,7 +49,11 @@ def lineages(snapshot: Mapping[int, Process], pids: Collection[int]) -> dict[int
 def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source, ...]) -> tuple[Source, ...]:
     parent = snapshot.get(process.parent)
     if parent is None or parent.pid <= 1:
-        return ()
+        leader = snapshot.get(process.session)
+        is_older = (
+            leader is not None and 1 < leader.pid != process.pid and leader.identity.start <= process.identity.start
+        )
+        return (source_of(leader),) if leader and is_older else ()
     line = (source_of(parent), *above)
     return line if len(line) <= 2 * _ENDS + 1 else (*line[:_ENDS], BETWEEN, *line[-_ENDS:])
 

@@ -225,6 +225,7 @@ LAUNCHES = "subprocess.call(words)\ntime.sleep(600)\n"
 BY_WAY_OF = {
     "shell": "subprocess.call(shlex.join(words) + '; true', shell=True)\ntime.sleep(600)\n",
     "timeout": "subprocess.call(['timeout', '900', *words])\ntime.sleep(600)\n",
+    "nobody": "subprocess.call(shlex.join(words) + ' &', shell=True)\ntime.sleep(600)\n",
     "make": "open('Makefile', 'w').write('train:\\n\\t@true; ' + shlex.join(words) + '; true')\n"
     "subprocess.call(['make', 'train'])\ntime.sleep(600)\n",
 }
