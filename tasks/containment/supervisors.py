@@ -59,10 +59,14 @@ def started_again(state: IncidentState, caught: Iterable[Mapping[str, Any]]) -> 
 
 
 def _lines_of_new(state: IncidentState, caught: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the sources of each that was started after the freeze, in one line, nearest first."""
-    since = state.since.read() or ticks()
+    """Return the sources of each that was started after the freeze, in one line, nearest first.
+
+    What a frozen process has forked meanwhile is left out: nobody but that has started it.
+    """
+    since, frozen = state.since.read() or ticks(), {identity.pid for identity in load_frozen(state)}
     new = (row for row in caught if (identity := Identity.of(row)) and identity.start >= since)
-    return [*(str(row.get("source", "")) for row in new), *(each.source for each in state.returned.read())]
+    lines = (*(str(row.get("source", "")) for row in new), *(each.source for each in state.returned.read()))
+    return [line for line in lines if not (by := _OF_PROCESS.match(line)) or int(by[1]) not in frozen]
 
 
 def launchers_of_new(

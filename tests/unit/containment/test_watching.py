@@ -274,6 +274,18 @@ def test_who_started_what_the_guard_has_caught_contradicts_containment(
     assert bool(check_containment(run).alive) is contradicts
 
 
+def test_what_the_frozen_forked_as_they_were_frozen_was_started_by_nobody_else(run: RunContext) -> None:
+    """The launcher of a training whose workers came at that moment was NotContained, and no answer excused it."""
+    run.workload.stop_supervisors = False
+    watching(run)
+    run.state.since.write(500)
+    line = f"process 1 (train), started by process {KEEPER.pid} (/usr/bin/keeper --serve)"
+    row = {"at": run.incident.opened_at.isoformat(), "identity": {"pid": 7, "start": 900}, "source": line}
+    run.cordon_files.caught.write_text(f"{json.dumps(row)}\n")
+    seen = check_containment(run)
+    assert (seen.alive, [each.identity for each in seen.unknown]) == ((), [KEEPER.identity])
+
+
 def test_the_parent_behind_a_wrapper_is_who_may_start_it_again(run: RunContext) -> None:
     run.workload.stop_supervisors = False
     at, keeper = run.incident.opened_at, Source("/usr/bin/keeper --serve", KEEPER.identity)
