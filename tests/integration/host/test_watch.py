@@ -239,6 +239,7 @@ def trains_elsewhere(small: SmallWorkload) -> bool:
     return sum(words[0] == f"{small.root}/venv/bin/python" for words in own) == 3
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("answer", ["", "the block's line", "bystander", "end"])
 def test_a_launcher_that_lives_on_is_asked_about(small: SmallWorkload, tmp_path: Path, answer: str) -> None:
     """It was a note under VERIFIED, and started the training again an hour later."""
@@ -266,6 +267,7 @@ def test_a_launcher_that_lives_on_is_asked_about(small: SmallWorkload, tmp_path:
             assert launcher.is_running() is (answer != "end")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("way", BY_WAY_OF)
 def test_a_launcher_is_asked_about_though_what_it_started_the_training_by_has_ended(
     small: SmallWorkload, tmp_path: Path, way: str
@@ -350,3 +352,13 @@ def test_a_shell_that_reads_its_commands_from_no_terminal_is_asked_about(
         each.kill()
     shell.kill()
     shell.wait()
+
+
+def test_a_rehearsal_asks_about_a_launcher_too(small: SmallWorkload, tmp_path: Path) -> None:
+    (tmp_path / "nightly.py").write_text(LAUNCHER.format(str(small.root)) + LAUNCHES)
+    with apart([sys.executable, "nightly.py"], tmp_path) as launcher:
+        wait_until(lambda: trains_elsewhere(small), what="its training")
+        with case_of(small.block(), dry_run=True) as context:
+            evacuated(context)
+            seen = made(prove_still_contained.fn(context))
+        assert [each.identity.pid for each in seen.unknown] == [launcher.pid]
