@@ -153,6 +153,9 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     unknown = to_answer(home, host) if incident else ()
     pids = [each.identity.pid for each in unknown]
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
+    shown = {each.identity for each, _ in strangers}
+    asked = ((host.get_process(each.identity), each) for each in unknown if each.identity not in shown)
+    strangers += [(process, each.why) for process, each in asked if process]  # as who has started the workload
     again = tuple(_again(workload, host))
     suspects = [(each, why) for each, why in roster.of(Kind.SUSPECT) if each.identity not in alive_now]
     stands, runs = _stands(workload), len(containers) > _count_paused(containers)
@@ -330,10 +333,15 @@ def _tell_suspects(roster: Roster, suspects: Sequence[tuple[Process, str]]) -> I
     Without an end where it may be the end of a container of the block.
     """
     for process, why, more in fold_alike(roster, suspects):
-        end = "" if process.container and roster.look.containers is None else f"; to end it 停止: kill {process.pid}"
+        end = "" if process.container and roster.look.containers is None else f"; to end it 停止: {_kill(process)}"
         line = excuse(roster, process)
         other = f"; if it is another's 無関係なら: {line}" if line else ""
         yield f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}{end}{other}"
+
+
+def _kill(process: Process) -> str:
+    """Return the command that ends a process: one that stands still heeds no other signal."""
+    return f"kill {'-9 ' if process.is_stopped else ''}{process.pid}"
 
 
 def _describe_end(verdict: str, end: str) -> str:

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
+from shutil import which
 from typing import Any, Final, TypeAlias
 
 from tasks.custody.containment.identity import Identity
@@ -72,10 +73,19 @@ def pair(starts: Sequence[Start], now: Iterable[Start]) -> list[tuple[Start, Sta
 
 
 def _is_same(was: Start, now: Start) -> bool:
-    """Return whether two command lines are the same, also if only one has a file by its whole path."""
+    """Return whether two command lines are the same, also if only one has a file, or its program, by its whole path."""
     return was["command"] == now["command"] or _whole(was) == _whole(now)
 
 
 def _whole(start: Start) -> list[str]:
-    paths = [(word, os.path.normpath(Path(start["folder"], word))) for word in start["command"]]
+    words = [_program(start), *start["command"][1:]] if start["command"] else []
+    paths = [(word, os.path.normpath(Path(start["folder"], word))) for word in words]
     return [path if word and os.path.lexists(path) else word for word, path in paths]
+
+
+def _program(start: Start) -> str:
+    """Return the name of a program, a bare one with its path: where its start looked for it."""
+    name = str(start["command"][0])
+    path = start.get("variables", {}).get("PATH", "")
+    found = which(name, path=path) if name and "/" not in name else None
+    return f"{os.path.realpath(PurePath(found).parent)}/{name}" if found else name

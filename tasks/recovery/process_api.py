@@ -128,7 +128,8 @@ class ProcessApi:
         nicer = ((start["nice"], there) for start, there in [(was, runs), *pairs] if there)
         cures = [f"renice {nice} -p $(ls /proc/{there['pid']}/task)" for nice, there in nicer if nice != there["nice"]]
         cure = f"as root: {'; '.join(cures)}" if cures else "give it that by hand"
-        how = f"{cure}, then recover again; or end it and start it by hand as it ran; 手動で整えて再度 recover"
+        other = "or end it and start it by hand as it ran, with no recovery after that"
+        how = f"{cure}, then recover again; {other}; 手動で整えて再度 recover"
         return f"that it runs as it ran, {'; '.join(lines)} 元の実行条件と異なる ({how})"
 
     @property

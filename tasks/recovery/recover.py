@@ -136,8 +136,8 @@ def _check_again(context: RunContext) -> Containment:
 def _require_quiet(context: RunContext, despite: str) -> None:
     """Raise NotRecovered if the workload runs before its recovery, or if anything listens at the API's address.
 
-    So does a process in its root that nobody knows and nobody has answered, unless there is a reason to go on despite
-    it. After an earlier recovery, running processes of the workload are allowed.
+    So does a process that is not known to be harmless and that nobody has answered, unless there is a reason to go on
+    despite it. After an earlier recovery, running processes of the workload are allowed.
     """
     if not context.state.recovered.read():
         for each in end_held(context.adapters.host, context.workload):
@@ -147,7 +147,7 @@ def _require_quiet(context: RunContext, despite: str) -> None:
             raise failure("nothing of the workload to run before its recovery", "; ".join(containment.alive[:3]))
         if containment.unknown and not despite:
             strange = "; ".join(f"{each.identity.pid}: {each.command}" for each in containment.unknown[:3])
-            raise failure("nobody unknown in its root before its recovery, or a reason in despite", strange)
+            raise failure("nobody whom a person has yet to answer before its recovery, or a reason in despite", strange)
     with socket.socket() as probe:
         probe.settimeout(_PROBE_SECONDS)
         if probe.connect_ex(address_of(context.workload)) == 0:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tasks.cli.status import status
 from tasks.containment.answers import keep_answer
 from tasks.containment.containment_check import prove_contained, prove_still_contained
 from tasks.containment.cordon import cordon
@@ -22,6 +23,7 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.answer import Decision, GivenAnswer
 from tasks.custody.containment.receipt import End, Watch
+from tasks.host.host import LinuxHost
 from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_suspects import apart
@@ -254,6 +256,9 @@ def test_a_launcher_that_lives_on_is_asked_about(small: SmallWorkload, tmp_path:
             assert asked.identity.pid == launcher.pid
             assert "it is the parent of the training and may start it again" in asked.why
             assert "nightly" in asked.line
+            (context.workload.evidence / "open.json").write_text(json.dumps({"id": context.incident.id}))
+            rows = [*status(context.workload, LinuxHost(root=small.root))]
+            assert [row for row in rows if row.startswith(f"unknown   process {launcher.pid}: ")]
             if answer == "the block's line":
                 line = asked.line[asked.line.index("bystanders = ") :]
                 context.workload.bystanders = tomllib.loads(line)["bystanders"]

@@ -199,3 +199,16 @@ def test_a_command_line_is_found_once_for_each_that_had_it_also_by_a_whole_path(
     was = [{**row(1, f"python {tmp_path}/hub.py"), "folder": "/"}] * 2
     now = [{**row(8, "python hub.py"), "folder": str(tmp_path)}, row(9, "other")]
     assert [there.get("pid") for _, there in pair(was, now)] == [8, None]
+
+
+@pytest.mark.parametrize(("folder", "same"), [("bin", True), ("other", False), ("none", False)])
+def test_a_bare_name_is_the_program_that_its_start_has_found(tmp_path: Path, folder: str, *, same: bool) -> None:
+    """It was started as `bash start.sh`, came back by `/usr/bin/bash start.sh`, and was missed for ever."""
+    for name in ("bin", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "serve").write_text("#!/bin/sh\n")
+        (tmp_path / name / "serve").chmod(0o755)
+    was = {"command": ["serve", "it"], "folder": "/", "variables": {"PATH": str(tmp_path / folder)}}
+    now = {"command": [str(tmp_path / "bin/serve"), "it"], "folder": "/", "variables": {}}
+    ((_, there),) = pair([was], [now])
+    assert there == (now if same else {})
