@@ -4,7 +4,7 @@ See docs/adr/0009.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from tasks.host.cgroup.ownership import unit_of
 from tasks.host.launch_files import on_terminal
 from tasks.host.process.known_programs import SHELLS, is_one_of
 from tasks.host.process.process import Process, pids_of
-from tasks.host.process.source import is_bare, keeps_only, lineage, may_be_ended, may_restart, source_of
+from tasks.host.process.source import is_bare, keeps_only, lineage, lineages, may_be_ended, may_restart, source_of
 from tasks.host.process.table import ticks
 from tasks.runtime.frozen import load_frozen
 from tasks.runtime.state import IncidentState
@@ -26,13 +26,21 @@ _OF_PROCESS: Final = re.compile(r"process (\d+) \(")
 ALLOW: Final = "set stop_supervisors = true in the workload block"
 
 
-def _may_start_again(snapshot: Snapshot, process: Process) -> bool:
+def may_start_again(snapshot: Snapshot, process: Process) -> bool:
     """Return whether a process may start again what it has started: also a shell that is fed by no person.
 
     A runner of CI gives one its script by a pipe. Of another account's the terminal of its session tells.
     """
     is_fed = is_one_of(SHELLS, process) and is_bare(process.command) and not on_terminal(process)
     return may_restart(snapshot, process) or (is_fed and not (process.placeless and process.terminal))
+
+
+def find_launchers(snapshot: Snapshot, members: Collection[Identity]) -> list[Process]:
+    """Return who has started living members and may do so again; what it has started them by may end with them."""
+    lines = lineages(snapshot, [each.pid for each in members]).values()
+    near = (next((source.identity for source in line if source.identity not in members), None) for line in lines)
+    found = sorted({identity.pid for identity in near if identity})
+    return [snapshot[pid] for pid in found if pid in snapshot and may_start_again(snapshot, snapshot[pid])]
 
 
 def may_stop(membership: Membership, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
@@ -81,7 +89,7 @@ def launchers_of_new(
         pids = map(int, _OF_PROCESS.findall(line))
         above = (snapshot[pid] for pid in pids if pid in snapshot and snapshot[pid].alive)
         process = next((each for each in above if str(source_of(each)) in line), None)
-        if process and process.pid not in spared and _may_start_again(snapshot, process):
+        if process and process.pid not in spared and may_start_again(snapshot, process):
             yield process, "it has started the workload after the freeze, and may start it again: stop it first"
 
 
@@ -111,7 +119,7 @@ def parents_left(membership: Membership, snapshot: Snapshot) -> Iterator[tuple[P
     living: Mapping[Identity | None, Process] = {each.identity: each for each in others}
     for source, roles in started.items():
         process = living.get(source.identity) if source.identity not in frozen and str(source) not in sources else None
-        if not process or not _may_start_again(snapshot, process):
+        if not process or not may_start_again(snapshot, process):
             continue
         may = may_stop(membership, snapshot, source, frozen)
         if not (may and workload.stop_supervisors):

@@ -14,6 +14,7 @@ from tasks.acquisition.remainder import in_a_line
 from tasks.collectors import discover
 from tasks.containment.api_port import port_of, strangers_on
 from tasks.containment.starters import look_for_starters
+from tasks.containment.supervisors import find_launchers
 from tasks.containment.suspects import suggest_line, tell_starter
 from tasks.custody.errors import EvacuationError
 from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, loss, sound
@@ -115,6 +116,12 @@ def check_starters(target: CheckTarget) -> Finding:
     sources = {source_of(each) for pid, each in others.items() if pid in parents}
     found = look_for_starters(target.host, target.workload, others, pids, sources, ticks())
     summary = "; ".join((*map(str, found.living), *found.notes))
+    launchers = [each for each in find_launchers(target.snapshot, target.members) if each.pid not in pids]
+    if launchers and not found.living:
+        rows = (f"process {each.pid} {process_line(each, _SHOWN)} has started the workload" for each in launchers)
+        lines = filter(None, (excuse(target.roster, each) for each in launchers))
+        cure = f"if it starts nothing by itself 自動では起動しないなら: {'; '.join(dict.fromkeys(lines))}"
+        return loss("; ".join([*rows, *found.notes]), "if it lives on, the run ends Unanswered until answered", cure)
     if not found.living:
         return sound(summary or "none")
     cure = "name a service in `units`; set stop_supervisors = true for a loop; else know how to stop what is named"

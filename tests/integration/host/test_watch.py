@@ -23,7 +23,10 @@ from tasks.containment.stop import stop
 from tasks.containment.watch import watch
 from tasks.custody.containment.answer import Decision, GivenAnswer
 from tasks.custody.containment.receipt import End, Watch
+from tasks.custody.incident.readiness import Weight
 from tasks.host.host import LinuxHost
+from tasks.readiness.check_target import CheckTarget
+from tasks.readiness.workload import check_starters
 from tasks.record.dry_run_plan import needs_attention, plan
 from tasks.runtime.context import RunContext
 from tests.integration.host.test_suspects import apart
@@ -359,10 +362,15 @@ def test_a_shell_that_reads_its_commands_from_no_terminal_is_asked_about(
     shell.wait()
 
 
-def test_a_rehearsal_asks_about_a_launcher_too(small: SmallWorkload, tmp_path: Path) -> None:
+def test_doctor_and_rehearsal_ask_about_a_launcher_too(small: SmallWorkload, tmp_path: Path) -> None:
     (tmp_path / "nightly.py").write_text(LAUNCHER.format(str(small.root)) + LAUNCHES)
     with apart([sys.executable, "nightly.py"], tmp_path) as launcher:
         wait_until(lambda: trains_elsewhere(small), what="its training")
+        found = check_starters(CheckTarget("small", small.block(), "store", {}))
+        assert (found.weight, f"process {launcher.pid} " in found.found) == (Weight.LOSS, True)
+        lines = tomllib.loads(found.cure[found.cure.index("bystanders = ") :])["bystanders"]
+        named = CheckTarget("small", small.block(bystanders=lines), "store", {})
+        assert check_starters(named).weight is Weight.SOUND
         with case_of(small.block(), dry_run=True) as context:
             evacuated(context)
             seen = made(prove_still_contained.fn(context))
