@@ -28,6 +28,8 @@ _TAKES_A_WORD: Final = frozenset({"--init-file", "--rcfile", "-o", "+o", "-O", "
 """Options of a shell before a word that is no script."""
 _BUILDERS: Final = frozenset({"make", "gmake", "just", "ninja"})
 """Programs that run once what a person has asked for."""
+_WAITERS: Final = frozenset({"sleep", "usleep"})
+"""Programs that start nothing: what one has started was started by the program that it was before."""
 
 
 def lineage(snapshot: Mapping[int, Process], pid: int) -> tuple[Source, ...]:
@@ -115,7 +117,7 @@ def may_restart(snapshot: Mapping[int, Process], process: Process) -> bool:
     Not a person's shell, which was given no script, nor an editor, nor make and the shells of its recipes, nor what
     this run itself descends from: a person is told to end what may start more.
     """
-    if process.pid in ancestry(snapshot, [os.getpid()]):
+    if process.pid in ancestry(snapshot, [os.getpid()]) or is_one_of(_WAITERS, process):
         return False
     above = snapshot.get(process.parent) if program(process) in SHELLS else None
     names = {program(each) for each in (process, above) if each and not each.strange}

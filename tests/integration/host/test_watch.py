@@ -345,7 +345,7 @@ def test_a_shell_that_reads_its_commands_from_no_terminal_is_asked_about(
     """As a runner of CI has one: it was called a person's, for it was given no script, and the run was Verified."""
     line, above = shlex.join([f"{small.root}/venv/bin/python", "-u", f"{small.root}/src/train.py", *MODE]), os.openpty()
     job = tmp_path / "job"
-    job.write_text(f"{line}\n{sys.executable} -c 'import time; time.sleep(600)'\n{line}\n")
+    job.write_text(f"{line}\n{shlex.quote(sys.executable)} -c 'import time; time.sleep(600)'\n{line}\n")
     with job.open() as given:
         shell = subprocess.Popen(["sh", "-c", "exec setsid bash"], cwd=tmp_path, stdin=above[1] if is_typed else given)
     if is_typed:
