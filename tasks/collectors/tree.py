@@ -64,7 +64,7 @@ def read_writing(pids: Iterable[int]) -> list[dict[str, Any]]:
     for pid in pids:
         with suppress(OSError, ValueError):
             found += [*_open_files(pid), *_mapped_for_writing(pid)]
-    return [each for each in found if is_written(each) and not each["to"].startswith(_NO_FILE)][:_MOST]
+    return [dict(each) for each in select_written(found) if not each["to"].startswith(_NO_FILE)][:_MOST]
 
 
 def _mapped_for_writing(pid: int) -> Iterator[dict[str, Any]]:
@@ -73,9 +73,11 @@ def _mapped_for_writing(pid: int) -> Iterator[dict[str, Any]]:
             yield {"to": path, "mapped": True, "flags": f"0{os.O_RDWR:o}", "inode": str(inode)}
 
 
-def is_written(opened: Mapping[str, Any]) -> bool:
-    """Return whether an open file with a name is open for writing."""
-    return opened["to"].startswith("/") and bool(int(opened.get("flags") or "0", 8) & os.O_ACCMODE)
+def select_written(opened: object) -> Iterator[Mapping[str, Any]]:
+    """Yield those of a process's open files, as the tree lists them if it could, that have a name and are written."""
+    for each in opened if isinstance(opened, list) else []:
+        if each.get("flags") and each["to"].startswith("/") and int(each["flags"], 8) & os.O_ACCMODE:
+            yield each
 
 
 def _open_files(pid: int) -> Iterator[dict[str, Any]]:

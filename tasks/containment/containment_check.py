@@ -76,15 +76,7 @@ def check_containment(context: RunContext) -> Containment:
     for each in (*(starter for starter, _ in living), *starters.entries):
         log.write("starter", each.place, why=each.why)
     named = {each.identity for each, _ in living}
-    remaining = {} if is_recovered else dict(parents_left(membership, visible))
-    late = {each: why for each, why in launchers_of_new(membership, visible, newcomers) if each.identity not in alive}
-    brought, excused = started_again(state, newcomers), membership.excused_pids(visible)
-    again = {each for each in remaining if each.identity not in named and str(source_of(each)) in brought}
-    launchers = {
-        each: why
-        for each, why in ({} if is_recovered else late | remaining).items()
-        if each not in again and each.identity not in named and each.pid not in excused
-    }
+    again, launchers = ({}, {}) if is_recovered else _find_launchers(membership, visible, newcomers, named, alive)
     unnamed, others = find_unnamed(membership, engine, log, listing, visible, containers.read_views())
     gpu = look_at_gpus(host, state, log, "check") or GpuUse()
     suspects = [visible[identity.pid] for identity in sorted(roster.suspects.keys() - load_frozen(state).keys())]
@@ -100,7 +92,7 @@ def check_containment(context: RunContext) -> Containment:
             ),
             *_find_listeners(membership, ours | membership.excused_pids(visible), alive),
             *(line for _, line in living),
-            *(f"{_tell(each)} (it has started the workload again 再起動の元: {remaining[each]})" for each in again),
+            *(f"{_tell(each)} (it has started the workload again 再起動の元: {why})" for each, why in again.items()),
             *_find_short_lived(membership, last, visible),
             *containers.tell_living(),
             *unnamed.values(),
@@ -113,7 +105,7 @@ def check_containment(context: RunContext) -> Containment:
         left_alone=tuple(_tell(process) for process in roster.processes(Kind.TOLD)),
         notes=(
             *again_and_again(visible, newcomers),
-            *_notes(membership, log, roster, launchers | {each: remaining[each] for each in again}, lines),
+            *_notes(membership, log, roster, launchers | again, lines),
             *starters.notes,
             *others,
             *filter(None, [gpu.trouble]),
@@ -121,6 +113,27 @@ def check_containment(context: RunContext) -> Containment:
         recovered=is_recovered or bool(state.recovered_containers.read()),
         unknown=_unknown(membership, log, roster, starters, launchers, _find_writers(membership, log, roster, rows)),
     )
+
+
+def _find_launchers(
+    membership: Membership,
+    visible: Snapshot,
+    newcomers: Sequence[Mapping[str, Any]],
+    named: Container[Identity | None],
+    alive: Container[Identity],
+) -> tuple[dict[Process, str], dict[Process, str]]:
+    """Return who has started the workload again, and who may, each with why; a bystander has to be seen to do it.
+
+    Who is `named` with a way to stop it is in neither, nor who is `alive` and has started newcomers alone.
+    """
+    late, parents = launchers_of_new(membership, visible, newcomers), dict(parents_left(membership, visible))
+    brought, excused = started_again(membership.state, newcomers), membership.excused_pids(visible)
+    found = {each: why for each, why in late if each.identity not in alive} | parents
+    again = {
+        each: why for each, why in parents.items() if each.identity not in named and str(source_of(each)) in brought
+    }
+    may = {each: why for each, why in found.items() if each.identity not in named and each.pid not in excused}
+    return again, {each: why for each, why in may.items() if each not in again}
 
 
 def _fold_suspects(roster: Roster, alive: Mapping[Identity, str]) -> list[tuple[Process, str, str]]:

@@ -5,7 +5,6 @@ See docs/adr/0009.
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any, Final
 
 from tasks.containment.members import Membership, Snapshot
@@ -113,8 +112,8 @@ def parents_left(membership: Membership, snapshot: Snapshot) -> Iterator[tuple[P
     started: dict[Source, set[str]] = {}
     for each in frozen.values():
         above = (source for source in each.lineage if _is_apart(source, frozen, each.role))
-        for source in islice((source for source in above if source.identity in there), 1):
-            started.setdefault(source, set()).add("API" if each.role == "api" else each.role)
+        if nearest := next((source for source in above if source.identity in there), None):
+            started.setdefault(nearest, set()).add("API" if each.role == "api" else each.role)
     others = (each for each in snapshot.values() if each.alive and each.pid not in spared)
     living: Mapping[Identity | None, Process] = {each.identity: each for each in others}
     for source, roles in started.items():

@@ -138,10 +138,11 @@ class Watching:
         return families
 
     def _deal_with(self, snapshot: Snapshot, source: Source | None, family: Mapping[Identity, Member]) -> None:
-        name, lines = str(source or "nothing that is known of"), lineages(snapshot, [each.pid for each in family])
+        name = str(source or "nothing that is known of")
+        lines = {} if source else lineages(snapshot, [each.pid for each in family])
         for identity, member in family.items():
             line = process_line(snapshot[identity.pid])
-            own = name if source else BY.join(map(str, lines[identity.pid])) or name
+            own = BY.join(map(str, lines.get(identity.pid, ()))) or name
             self.found[identity] = Returned(identity, member.role, line, own, End.SURVIVED)
         self._keep()  # before anything is killed
         self.returns[name] += 1

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import PurePath
 from typing import Final
 
-from tasks.collectors.tree import is_written
+from tasks.collectors.tree import select_written
 from tasks.custody.evidence.acquisition import StoredFile
 from tasks.custody.evidence.artifact import is_log
 from tasks.custody.incident.log import CustodyLog
@@ -30,10 +30,9 @@ def find_being_written(directory: IncidentDirectory, log: CustodyLog, volume: in
 
 
 def _names_of(rows: Iterable[object]) -> Iterator[str]:
-    for each in (each for row in rows if isinstance(row, list) for each in row if each.get("flags")):
-        if is_written(each):
-            yield each["to"]
-            yield f"{each.get('inode')}:{os.path.basename(each['to'])}"  # noqa: PTH119  a name of any bytes
+    for each in (each for row in rows for each in select_written(row)):
+        yield each["to"]
+        yield f"{each.get('inode')}:{os.path.basename(each['to'])}"  # noqa: PTH119  a name of any bytes
 
 
 def _names(root: PurePath, file: StoredFile) -> Iterable[str]:

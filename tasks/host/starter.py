@@ -17,12 +17,12 @@ from tasks.custody.visible import visible
 from tasks.host.judgement.suspect import excuse_for
 from tasks.host.process.known_programs import MANY_IN_ONE, SHELLS, program, quotes
 from tasks.host.process.process import Process, process_line
-from tasks.host.process.source import is_bare
+from tasks.host.process.source import SLEEPERS, is_bare
 from tasks.host.unit.kept_down import is_down
 
 _SHOWN: Final = 100
 _LINE: Final = 4096
-WAITERS: Final = frozenset({"sleep", "usleep", "inotifywait", "inotifywatch", "fswatch"})
+WAITERS: Final = SLEEPERS | {"inotifywait", "inotifywatch", "fswatch"}
 LAUNCHERS: Final = frozenset(
     {"watch", "entr", "flock", "watchexec", "reflex", "nodemon", "watchmedo", "inotifywait", "parallel", "xargs"}
 )

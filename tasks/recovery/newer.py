@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from blocks.workload import Workload
 from tasks.acquisition.remainder import MOST_ENTRIES, read_other_list
 from tasks.collectors.code import globs_of
+from tasks.collectors.tree import select_written
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import NOT_AS_BEFORE, Recovery
 from tasks.custody.evidence.acquisition import Seal
@@ -179,10 +180,8 @@ def _tell_newer(root: Path, name: str, began: Began) -> str:
 
 def _find_written(looks: Iterable[list[dict[str, Any]]], root: PurePath) -> set[str]:
     """Return what the frozen API had open to be written, without code and models."""
-    rows = [row.get("open_files") for look in looks for row in look]
-    files = [each for row in rows if isinstance(row, list) for each in row if each.get("flags")]
-    paths = (each["to"] for each in files if int(each["flags"], 8) & os.O_ACCMODE)
-    names = {path.removeprefix(f"{root}/") for path in paths if path.startswith("/")}
+    paths = (each["to"] for look in looks for row in look for each in select_written(row.get("open_files")))
+    names = {path.removeprefix(f"{root}/") for path in paths}
     return {name for name in names if not _is_code(name)}
 
 

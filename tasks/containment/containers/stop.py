@@ -43,16 +43,15 @@ def stop_containers(context: RunContext) -> tuple[StoppedContainer, ...]:
         stops = [pool.submit(each.stop, gently=gently) for each in stopping]
     fresh = [each.result() for each in stops]
     receipts = sorted([*earlier.values(), *fresh], key=lambda receipt: receipt.identity)
-    writing = {each.id: {"writing": each.writing} if each.writing else {} for each in stopping}
     _forget_mapped(state, stopping)
     if ends := [write for each in stopping for write in each.writes]:
         state.container_ends.write([*state.container_ends.read(), *ends])
     state.stopped_containers.write([receipt for receipt in receipts if receipt.end is not End.SURVIVED])
     if remaining:
         state.stopping_containers.write([])
-    for each in fresh:
+    for each, ended in zip(fresh, stopping, strict=True):
         details = {"signals": [name for name, _ in each.signals], "removed": each.removed, "reason": each.reason}
-        details |= _describe_run(each) | writing[each.identity.id]
+        details |= _describe_run(each) | ({"writing": ended.writing} if ended.writing else {})
         context.log.write("stopped", each.identity.id, end=each.end, exit_code=each.exit_code, **details)
     return tuple(receipts)
 

@@ -28,7 +28,7 @@ _TAKES_A_WORD: Final = frozenset({"--init-file", "--rcfile", "-o", "+o", "-O", "
 """Options of a shell before a word that is no script."""
 _BUILDERS: Final = frozenset({"make", "gmake", "just", "ninja"})
 """Programs that run once what a person has asked for."""
-_WAITERS: Final = frozenset({"sleep", "usleep"})
+SLEEPERS: Final = frozenset({"sleep", "usleep"})
 """Programs that start nothing: what one has started was started by the program that it was before."""
 
 
@@ -52,10 +52,9 @@ def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source
     parent = snapshot.get(process.parent)
     if parent is None or parent.pid <= 1:
         leader = snapshot.get(process.session)
-        is_older = (
-            leader is not None and 1 < leader.pid != process.pid and leader.identity.start <= process.identity.start
-        )
-        return (source_of(leader),) if leader and is_older else ()
+        if leader and 1 < leader.pid != process.pid and leader.identity.start <= process.identity.start:
+            return (source_of(leader),)
+        return ()
     line = (source_of(parent), *above)
     return line if len(line) <= 2 * _ENDS + 1 else (*line[:_ENDS], BETWEEN, *line[-_ENDS:])
 
@@ -117,7 +116,7 @@ def may_restart(snapshot: Mapping[int, Process], process: Process) -> bool:
     Not a person's shell, which was given no script, nor an editor, nor make and the shells of its recipes, nor what
     this run itself descends from: a person is told to end what may start more.
     """
-    if process.pid in ancestry(snapshot, [os.getpid()]) or is_one_of(_WAITERS, process):
+    if process.pid in ancestry(snapshot, [os.getpid()]) or is_one_of(SLEEPERS, process):
         return False
     above = snapshot.get(process.parent) if program(process) in SHELLS else None
     names = {program(each) for each in (process, above) if each and not each.strange}
