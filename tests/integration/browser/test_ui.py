@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Response, expect
+from playwright.sync_api import TimeoutError as NotShown
 
 from tasks.drill.deployment import NAME, POOL, deploy, save_blocks
 from tasks.drill.show_retention import lock_bucket
@@ -99,13 +100,27 @@ def keep(page: Page) -> Callable[[str], None]:
     return kept
 
 
+def load(page: Page, address: str, part: Locator) -> Locator:
+    """Load a page until it shows this part: the UI asks for some of them once, also of a server that is too busy."""
+
+    def shown() -> bool:
+        page.goto(address)
+        try:
+            part.wait_for(timeout=15_000)
+        except NotShown:
+            return False
+        return True
+
+    wait_until(shown, what=f"{part} of {address}")
+    return part
+
+
 def form(page: Page, name: str = f"evacuate-{NAME}") -> None:
     """From the list of deployments to the form of one."""
-    page.goto("/deployments")
-    page.get_by_placeholder("Search deployments").fill(name)  # all of them take more than a page
+    load(page, "/deployments", page.get_by_placeholder("Search deployments")).fill(name)  # they take more than a page
     link = page.get_by_role("link", name=name, exact=True)
-    page.goto(str(link.get_attribute("href")))  # not clicked: the search writes its address late, and leads back
-    page.get_by_role("button", name="Run", exact=True).click()
+    address = str(link.get_attribute("href"))  # not clicked: the search writes its address late, and leads back
+    load(page, address, page.get_by_role("button", name="Run", exact=True)).click()
     page.get_by_text("Custom run").click()
 
 
@@ -145,8 +160,7 @@ def fill(page: Page, **values: str) -> None:
 
 def make(page: Page, kind: str, values: Mapping[str, str], picture: Callable[[], None] = lambda: None) -> None:
     """Make a block by its form alone, of which a picture may be taken before it has the values of this machine."""
-    page.goto(f"/blocks/catalog/{kind}/create")
-    page.get_by_role("textbox").first.fill(MADE)
+    load(page, f"/blocks/catalog/{kind}/create", page.get_by_role("textbox").first).fill(MADE)
     if kind == "evidence-store":
         field(page, "Whose credentials to use").locator(".p-select-button__control").press("ArrowDown")
         page.locator(".p-select-option", has_text=MADE).click()
@@ -174,9 +188,8 @@ def keep_form(page: Page, name: str, last: str, **values: str) -> None:
 
 def leaf(page: Page, verdict: str, name: str) -> None:
     """From the verdict to another page that it leads to."""
-    page.goto(verdict)
-    address = page.get_by_role("link", name=re.compile(f"^{name}-ir-")).last.get_attribute("href")
-    page.goto(str(address))
+    link = load(page, verdict, page.get_by_role("link", name=re.compile(f"^{name}-ir-")).last)
+    page.goto(str(link.get_attribute("href")))
 
 
 def test_a_person_evacuates_by_the_form_and_reads_what_came_of_it(
