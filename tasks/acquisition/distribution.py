@@ -19,7 +19,6 @@ from tasks.custody.evidence.redact import redact, redact_fields
 _RECORD_BYTES: Final = 32 << 20
 _SMALL: Final = 1 << 16
 _SHOWN: Final = 50
-_MOST: Final = 200
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def find_unclaimed(site: Path, packages: Iterable[Distribution]) -> list[str]:
     """Return entries of the folder that no RECORD names: put there by hand, or by a package manager without RECORD."""
     claimed = {PurePosixPath(name).parts[0] for package in packages for name in package.files if name}
     own = {package.info for package in packages} | {"__pycache__"}
-    return sorted(_printable(name) for name in set(os.listdir(site)) - claimed - own)[:_MOST]  # noqa: PTH208
+    return sorted(_printable(name) for name in set(os.listdir(site)) - claimed - own)  # noqa: PTH208
 
 
 def _hex(written: str) -> str:

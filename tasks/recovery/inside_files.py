@@ -29,7 +29,8 @@ def find_names(workload: Workload, since: datetime, outside: Iterable[str] = ())
     """Return files of the root, of caches the models alone, and the folders of packages that have more than was seen.
 
     Of folders that go whole, such as an environment, or lie behind a link, only what was changed since. Version control
-    is left out, and a folder that contains the root. So it is with folders of packages `outside`, by their full paths.
+    is left out, and a folder that contains the root. So it is with folders `outside`, by their full paths. What an
+    environment or such a folder has is no cache because that lies in one.
     """
     walk, root, unseen = survey(workload, find_own_places(workload)), workload.root, list[str]()
     names = {*map(os.fsdecode, walk.all_names)}
@@ -38,31 +39,33 @@ def find_names(workload: Workload, since: datetime, outside: Iterable[str] = ())
         if not (root / name).is_dir():
             names.add(name)
         elif PurePath(name).name not in _VERSIONS and not root.resolve().is_relative_to((root / name).resolve()):
-            found, is_whole = _find_changed(str(root), name, since)
-            names |= {file for file in found if holds_a_model(file) or not _is_cached(file)}
+            found, is_whole = _find_changed(str(root), name, since, cached=any(map(_is_cache, PurePath(name).parts)))
+            names.update(found)
             of_packages = each.reproducible or any((root / name / own).exists() for own in ENVIRONMENT)
-            unseen += [] if is_whole or not of_packages or _is_cached(name) else [f"{name}/"]
+            unseen += [] if is_whole or not of_packages else [f"{name}/"]
     for folder in outside:
         found, is_whole = _find_changed("/", folder.strip("/"), since)
-        names |= {f"/{file}" for file in found if not _is_cached(file)}
+        names |= {f"/{file}" for file in found}
         unseen += [] if is_whole else [folder]
     return names, unseen
 
 
-def _find_changed(root: str, name: str, since: datetime) -> tuple[list[str], bool]:
-    """Return the files below a folder that were changed since, by name, and whether that are all."""
-    found, folders, left = list[str](), [name], MOST_ENTRIES
+def _find_changed(root: str, name: str, since: datetime, *, cached: bool = False) -> tuple[list[str], bool]:
+    """Return the files below a folder, of caches the models, that were changed since, and whether that are all."""
+    found, folders, left = list[str](), [(name, cached)], MOST_ENTRIES
     while folders and left > 0:
-        at, entries = folders.pop(), list[os.DirEntry[str]]()
+        (at, in_cache), entries = folders.pop(), list[os.DirEntry[str]]()
         with suppress(OSError), os.scandir(f"{root}/{at}") as listed:
             entries = [*islice(listed, left + 1)]
         left -= len(entries)
         is_moved = find_change(root, at, since)
+        in_cache = in_cache and not any(each.name in ENVIRONMENT for each in entries)
         for each in entries:
+            file = f"{at}/{each.name}"
             if each.is_dir(follow_symlinks=False):
-                folders.append(f"{at}/{each.name}")
-            elif _changed_at(root, each, is_moved=bool(is_moved)) > since.timestamp():
-                found.append(f"{at}/{each.name}")
+                folders.append((file, in_cache or _is_cache(each.name)))
+            elif not in_cache or holds_a_model(file):
+                found += [file] if _changed_at(root, each, is_moved=bool(is_moved)) > since.timestamp() else []
     return found, left >= 0 and not folders
 
 
@@ -79,5 +82,5 @@ def _changed_at(root: str, entry: os.DirEntry[str], *, is_moved: bool) -> float:
     return max(times)
 
 
-def _is_cached(name: str) -> bool:
-    return any(is_cache(part) and part not in _PACKAGES for part in PurePath(name).parts)
+def _is_cache(name: str) -> bool:
+    return name not in _PACKAGES and is_cache(name)

@@ -67,11 +67,11 @@ def find_newer(
 ) -> dict[str, str]:
     """Return what was changed after the frozen API had started, by path: the next one may read it as something else.
 
-    `outside` are files outside the root that count too, by their full paths, and folders of packages, with a slash.
+    `outside` are files outside the root that count too, by their full paths, and folders, which end in a slash.
 
     What the block's patterns name, or the API writes, counts only if it is code or a model, or was changed while all
-    stood. What Python has compiled of a file stands for it. A folder of packages, whose name ends in a slash, is told
-    if it has more files than are looked at.
+    stood. What Python has compiled of a file stands for it. A folder of packages or out of the root, whose name ends in
+    a slash, is told if it has more files than are looked at.
     """
     root, files, spans, began = context.workload.root, models.files, find_spans(context.log), api_began(context)
     if not began and not (spans and _has_seen_api(context.state)):

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from tasks.acquisition.remainder import ENVIRONMENT, MOST_ENTRIES
+from tasks.acquisition.remainder import ENVIRONMENT
 
 _BETWEEN: Final = re.compile(r"""[\s=:,;"']+""")
 
@@ -20,30 +20,27 @@ def find_named(words: Iterable[str], folder: Path, root: Path) -> set[str]:
     parts = {part for word in words for part in (word, *_BETWEEN.split(word)) if "/" in part}
     paths = [os.path.normpath(os.path.join(folder, part)) for part in parts if "\0" not in part]  # noqa: PTH118  any word
     tops = {top for path in paths for top in (path, os.path.dirname(os.path.dirname(path)))}  # noqa: PTH120  as above
-    own = {f"{top}/" for top in tops if any(os.path.lexists(f"{top}/{each}") for each in ENVIRONMENT)}
-    return _outside(paths, root, deep=False) | {top for top in own if not top.startswith(_own(root))}
+    of_packages = {f"{top}/" for top in tops if any(os.path.lexists(f"{top}/{each}") for each in ENVIRONMENT)}
+    own = _own(root)
+    files = {file for path in paths for file in _files(path) if not file.startswith(own)}
+    return files | {top for top in of_packages if not top.startswith(own)}
 
 
 def find_mounted(sources: Iterable[str], root: Path) -> set[str]:
-    """Return the files that are these or lie below them. What contains the root is left out."""
-    return _outside((each for each in sources if each and not root.is_relative_to(each)), root, deep=True)
-
-
-def _outside(paths: Iterable[str], root: Path, *, deep: bool) -> set[str]:
-    own = _own(root)
-    named = {os.path.normpath(path) for path in paths if "\0" not in path}
-    return {
-        file for path in named for file in islice(_files(path, deep=deep), MOST_ENTRIES) if not file.startswith(own)
-    }
+    """Return which of these are files, or folders, which end in a slash. What contains the root is left out."""
+    found = {os.path.normpath(each) for each in sources if each and not root.is_relative_to(each)}
+    files = {each for each in found if os.path.isfile(each)}  # noqa: PTH113  a name of any bytes
+    folders = {f"{each}/" for each in found if os.path.isdir(each)}  # noqa: PTH112  as above
+    return {each for each in files | folders if not each.startswith(_own(root))}
 
 
 def _own(root: Path) -> tuple[str, str]:
     return f"{root}/", f"{os.path.realpath(root)}/"
 
 
-def _files(path: str, *, deep: bool) -> Iterator[str]:
+def _files(path: str) -> Iterator[str]:
+    """Yield this file, or the files of this folder."""
     if os.path.isfile(path):  # noqa: PTH113  a word of any length
         yield path
-    for at, folders, names in os.walk(path):
+    for at, _, names in islice(os.walk(path), 1):
         yield from (file for name in names if os.path.isfile(file := f"{at}/{name}"))  # noqa: PTH113  as above
-        folders[:] = folders if deep else []

@@ -228,8 +228,25 @@ def test_what_a_container_mounts_from_outside_the_root_counts_and_what_has_the_r
     house: SmallWorkload,
 ) -> None:
     folder, file = house.root.parent / "etc of it", os.path.normpath(house.root / OUTSIDE)
-    assert find_mounted([str(folder), "", "/", str(house.root.parent), str(house.root)], house.root) == {file}
-    assert find_mounted([file], house.root) == {file}
+    within = [str(house.root), str(house.root / "models"), "", "/", str(house.root.parent)]
+    assert find_mounted([str(folder), *within], house.root) == {f"{folder}/"}
+    assert find_mounted([file, "/dev/null", f"{folder}/none"], house.root) == {file}
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["changed", "as it was"])
+def test_of_a_folder_that_is_mounted_what_was_changed_counts_and_that_it_has_more_than_is_looked_at(
+    house: SmallWorkload, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    """Of a mount with more files the rest was left out, and nothing told of it."""
+    folder, file = house.root.parent / "etc of it", os.path.normpath(house.root / OUTSIDE)
+    with stopped(house, *[OUTSIDE] * late) as (context, seals, models):
+        mounted = find_mounted([str(folder)], house.root)
+        newer = find_newer(context, models, seals, mounted)
+        assert {each for each in newer if each.startswith("/")} == ({file} if late else set())
+        (folder / "another").touch()
+        monkeypatch.setattr("tasks.recovery.inside_files.MOST_ENTRIES", 1)
+        newer = find_newer(context, models, seals, mounted)
+        assert "and the rest was not looked at" in newer[f"{folder}/"]
 
 
 @pytest.mark.parametrize("late", [("conf/settings.json",), (".env",), ()], ids=["read by cat", "by a shell", "none"])
@@ -262,6 +279,7 @@ PACKAGES = {
     "venv/lib/python3/site-packages/lib/core.py": b"SCALE = 1\n",
     "web/node_modules/scale/index.js": b"scale = 1\n",
     "web/.venv/conda-meta/scale.json": b"[1]\n",
+    ".cache/virtualenvs/it/lib/scale.py": b"SCALE = 1\n",
 }
 IMPORTS = """
 import sys, time
@@ -277,11 +295,12 @@ time.sleep(600)
 @pytest.fixture
 def furnished(house: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> SmallWorkload:
     """A workload with packages, which its API has read."""
-    (house.root / "venv/pyvenv.cfg").write_text("home = /usr/bin\n")
     for name, content in PACKAGES.items():
         (house.root / name).parent.mkdir(parents=True)
         (house.root / name).write_bytes(content)
         monkeypatch.setitem(CONF, name, content)
+    for place in ("venv", ".cache/virtualenvs/it"):
+        (house.root / place / "pyvenv.cfg").write_text("home = /usr/bin\n")
     made_at = ticks()
     wait_until(lambda: ticks() > made_at + 1, what="a later time of starts")
     return house
@@ -347,13 +366,19 @@ def linked(house: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
+@pytest.mark.parametrize("within", ["environments", ".cache/virtualenvs"])
 @pytest.mark.parametrize("names_it", ["by its program", "by its folder", "not"])
 def test_a_package_of_an_environment_out_of_the_root_is_told_if_the_start_names_that(
-    house: SmallWorkload, monkeypatch: pytest.MonkeyPatch, linked: str, names_it: str
+    house: SmallWorkload, monkeypatch: pytest.MonkeyPatch, linked: str, names_it: str, within: str
 ) -> None:
-    """Only the program and the files at its top counted, and a package that was upgraded came back as Recovered."""
-    place = house.root.parent / "environments/house"
+    """Only the program and the files at its top counted, and a package that was upgraded came back as Recovered.
+
+    So it did where the environment lies in a folder that is a cache by its name.
+    """
+    place = house.root.parent / within / "house"
     package = str(place / Path(linked).relative_to(".venv"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    (house.root.parent / "environments/house").rename(place)
     (house.root / ".venv").unlink()
     monkeypatch.delitem(CONF, linked)
     start = {"by its program": f"{place}/bin/gunicorn", "by its folder": str(place), "not": f"{place}.toml"}[names_it]

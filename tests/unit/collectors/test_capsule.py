@@ -74,10 +74,12 @@ def test_what_was_changed_removed_replaced_by_a_link_or_added_is_named(tmp_path:
     (tmp_path / "bad/b.py").unlink()
     (tmp_path / "bad/c.py").unlink()
     (tmp_path / "bad/c.py").symlink_to("d.py")
-    (tmp_path / "evil.pth").write_text("import os")
+    added = sorted(["evil.pth", *(f"{number}.py" for number in range(200))])
+    for each in added:
+        (tmp_path / each).write_text("import os")
     told = package.summary(later())
     assert (told["differ"], told["gone"], told["not_read"]) == (["bad/a.py"], ["bad/b.py"], 1)
-    assert find_unclaimed(tmp_path, [package]) == ["evil.pth"]
+    assert find_unclaimed(tmp_path, [package]) == added
 
 
 def test_a_record_leads_to_no_file_outside_of_the_folder(tmp_path: Path) -> None:
