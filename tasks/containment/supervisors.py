@@ -10,11 +10,20 @@ from typing import Any, Final
 from tasks.containment.members import Membership, Snapshot
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import End, Frozen, Source
-from tasks.host.cgroup.ownership import unit_of
+from tasks.host.cgroup.ownership import home_of, unit_of
 from tasks.host.launch_files import on_terminal
 from tasks.host.process.known_programs import SHELLS, is_one_of
 from tasks.host.process.process import Process, pids_of
-from tasks.host.process.source import is_bare, keeps_only, lineage, lineages, may_be_ended, may_restart, source_of
+from tasks.host.process.source import (
+    is_bare,
+    is_detached,
+    keeps_only,
+    lineage,
+    lineages,
+    may_be_ended,
+    may_restart,
+    source_of,
+)
 from tasks.host.process.table import ticks
 from tasks.runtime.frozen import load_frozen
 from tasks.runtime.state import IncidentState
@@ -38,8 +47,26 @@ def find_launchers(snapshot: Snapshot, members: Collection[Identity]) -> list[Pr
     """Return who has started living members and may do so again; what it has started them by may end with them."""
     lines = lineages(snapshot, [each.pid for each in members]).values()
     near = (next((source.identity for source in line if source.identity not in members), None) for line in lines)
-    found = sorted({identity.pid for identity in near if identity})
+    groups = dict[str, int]()
+    for process in (snapshot[each.pid] for each in members):
+        if is_detached(snapshot, process):
+            _note_group(groups, home_of(process.cgroup), process.identity)
+    beside = {each.pid for each in _find_beside(snapshot, groups) if each.identity not in members}
+    found = sorted(beside.union(identity.pid for identity in near if identity))
     return [snapshot[pid] for pid in found if pid in snapshot and may_start_again(snapshot, snapshot[pid])]
+
+
+def _note_group(groups: dict[str, int], group: str, identity: Identity) -> None:
+    """Note when the last of the processes in a control group had started that were started by nobody who is seen."""
+    if group:
+        groups[group] = max(groups.get(group, 0), identity.start)
+
+
+def _find_beside(snapshot: Snapshot, groups: Mapping[str, int]) -> Iterator[Process]:
+    """Yield who lives in one of these control groups since before its time: each may have started what was there."""
+    for each in snapshot.values():
+        if each.alive and each.identity.start <= groups.get(home_of(each.cgroup), -1):
+            yield each
 
 
 def may_stop(membership: Membership, snapshot: Snapshot, source: Source, family: Iterable[Identity]) -> bool:
@@ -101,19 +128,21 @@ def _is_apart(source: Source, frozen: Mapping[Identity, Frozen], role: str) -> b
 def parents_left(membership: Membership, snapshot: Snapshot) -> Iterator[tuple[Process, str]]:
     """Yield each living process that started one of the frozen and may start it again, and how to prevent that.
 
-    Of what has ended since, as a shell or `timeout`, what had started that counts. Left out are those that the watch
-    would stop, and those whose newcomers stand frozen: the check names them.
+    Of what has ended since, as a shell or `timeout`, what had started that counts; of what nobody is seen to have
+    started, who lives in its control group since before it. Left out are those that the watch would stop, and those
+    whose newcomers stand frozen: the check names them.
     """
     state, workload = membership.state, membership.workload
     frozen, spared = load_frozen(state), membership.protected_pids(snapshot)
     returned = (each for each in state.returned.read() if each.end is End.HELD)
     sources = {each.source for each in returned if pids_of(snapshot, [each.identity])}
     there = {each.identity for each in snapshot.values() if each.alive} | frozen.keys()
-    started: dict[Source, set[str]] = {}
+    started, groups = dict[Source, set[str]](), dict[str, int]()
     for each in frozen.values():
         above = (source for source in each.lineage if _is_apart(source, frozen, each.role))
         if nearest := next((source for source in above if source.identity in there), None):
             started.setdefault(nearest, set()).add("API" if each.role == "api" else each.role)
+        _note_group(groups, each.group, each.identity)
     others = (each for each in snapshot.values() if each.alive and each.pid not in spared)
     living: Mapping[Identity | None, Process] = {each.identity: each for each in others}
     for source, roles in started.items():
@@ -124,3 +153,8 @@ def parents_left(membership: Membership, snapshot: Snapshot) -> Iterator[tuple[P
         if not (may and workload.stop_supervisors):
             advice = f"{ALLOW}, or stop it first" if may else "stop it first"
             yield process, f"it is the parent of the {' and the '.join(sorted(roles))} and may start it again: {advice}"
+    apart = living.keys() - frozen.keys() - {source.identity for source in started}
+    for process in _find_beside(snapshot, groups):
+        if process.identity in apart and may_start_again(snapshot, process):
+            why = f"the workload was started in {home_of(process.cgroup)} by nobody who is seen"
+            yield process, f"{why}; it is there since before, and may start it again: stop it first"

@@ -118,7 +118,8 @@ def check_starters(target: CheckTarget) -> Finding:
     summary = "; ".join((*map(str, found.living), *found.notes))
     launchers = [each for each in find_launchers(target.snapshot, target.members) if each.pid not in pids]
     if launchers and not found.living:
-        rows = (f"process {each.pid} {process_line(each, _SHOWN)} has started the workload" for each in launchers)
+        shown = (f"process {each.pid} {process_line(each, _SHOWN)}" for each in launchers)
+        rows = (f"{each} has started the workload, or may have" for each in shown)
         lines = filter(None, (excuse(target.roster, each) for each in launchers))
         cure = f"if it starts nothing by itself 自動では起動しないなら: {'; '.join(dict.fromkeys(lines))}"
         return loss("; ".join([*rows, *found.notes]), "if it lives on, the run ends Unanswered until answered", cure)

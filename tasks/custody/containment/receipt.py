@@ -101,7 +101,7 @@ class Frozen:
     was recognised by, `lineage` what started it, nearest first, and `run` for which Prefect flow run. `way` says what
     froze it besides the signal. `stood` says that it was already stopped, and not by us. `since` is when its memory may
     have begun to be filled, in clock ticks since boot: of one that was forked that is its parent's, or the boot if that
-    has ended.
+    has ended. `group` is the control group of one that nobody who lives is seen to have started: who has may be there.
     """
 
     identity: Identity
@@ -117,6 +117,7 @@ class Frozen:
     stood: bool = False
     way: Way = Way.SIGNALS
     since: int = 0
+    group: str = ""
 
 
 @dataclass(frozen=True, repr=False)

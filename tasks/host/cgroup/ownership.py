@@ -71,6 +71,16 @@ def path_of(cgroup: str) -> str:
     return next((line.removeprefix("0::") for line in cgroup.split("\n") if line.startswith("0::")), "")
 
 
+def home_of(cgroup: str) -> str:
+    """Return the group of version 2, or of systemd's own hierarchy, in which a process is; empty in their roots.
+
+    A process is born in its parent's, and only who may write there moves it.
+    """
+    lines = (line.split(":", 2) for line in cgroup.split("\n") if line.count(":") > 1)
+    paths = (path for number, name, path in lines if (number, name) == ("0", "") or name == "name=systemd")
+    return next((path for path in paths if path != "/"), "")
+
+
 def within(path: str, top: str) -> bool:
     """Return whether a group is `top` or below it; False if either is unknown."""
     return bool(path and top) and f"{path}/".startswith(f"{top.rstrip('/')}/")

@@ -51,12 +51,24 @@ def lineages(snapshot: Mapping[int, Process], pids: Collection[int]) -> dict[int
 def _line(snapshot: Mapping[int, Process], process: Process, above: tuple[Source, ...]) -> tuple[Source, ...]:
     parent = snapshot.get(process.parent)
     if parent is None or parent.pid <= 1:
-        leader = snapshot.get(process.session)
-        if leader and 1 < leader.pid != process.pid and leader.identity.start <= process.identity.start:
-            return (source_of(leader),)
-        return ()
+        leader = _find_leader(snapshot, process)
+        return (source_of(leader),) if leader else ()
     line = (source_of(parent), *above)
     return line if len(line) <= 2 * _ENDS + 1 else (*line[:_ENDS], BETWEEN, *line[-_ENDS:])
+
+
+def _find_leader(snapshot: Mapping[int, Process], process: Process) -> Process | None:
+    """Return who leads the session of a process, and is not that itself; None if that has ended."""
+    leader = snapshot.get(process.session)
+    is_older = leader and 1 < leader.pid != process.pid and leader.identity.start <= process.identity.start
+    return leader if is_older else None
+
+
+def is_detached(snapshot: Mapping[int, Process], process: Process) -> bool:
+    """Return whether nobody who lives is seen to have started a process: a systemd has adopted it, or started it."""
+    parent = snapshot.get(process.parent)
+    is_adopted = parent is None or parent.pid <= 1 or program(parent) == "systemd"
+    return is_adopted and not _find_leader(snapshot, process)
 
 
 def source_of(process: Process) -> Source:

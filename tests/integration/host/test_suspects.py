@@ -28,7 +28,7 @@ from tasks.incident.layout import CORDON
 from tasks.prestart.freeze import freeze_described
 from tasks.prestart.journal import thaw_again
 from tasks.readiness.check_target import CheckTarget
-from tasks.readiness.workload import check_unknown
+from tasks.readiness.workload import check_starters, check_unknown
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import Suspects
 from tests.integration.host.test_contain import in_a_process_of_its_own
@@ -571,18 +571,25 @@ def test_what_may_not_be_read_is_told_with_a_number_and_proves_nothing(small: Sm
     assert "may not be looked into, which proves nothing" in told
 
 
-@pytest.fixture
-def service(small: SmallWorkload) -> Iterator[Path]:
-    """A control group named as that of a systemd service; all that is left in it is ended."""
+@contextmanager
+def control_group(small: SmallWorkload, kind: str) -> Iterator[Path]:
+    """A control group named as that of a unit of systemd; all that is left in it is ended."""
     unified = next((Path(line.split()[4]) for line in MOUNTS.read_text().splitlines() if " - cgroup2 " in line), None)
     if unified is None or os.geteuid() != 0:
         pytest.skip("needs root and control groups of version 2")
-    group = unified / f"workload-{os.getpid()}-{small.port}.service"
+    group = unified / f"workload-{os.getpid()}-{small.port}.{kind}"
     group.mkdir()
     yield group
     (group / "cgroup.kill").write_text("1")
     wait_until(lambda: not (group / "cgroup.procs").read_text(), what="the end of all in it")
     group.rmdir()
+
+
+@pytest.fixture
+def service(small: SmallWorkload) -> Iterator[Path]:
+    """The group of a service."""
+    with control_group(small, "service") as group:
+        yield group
 
 
 def serving(
@@ -645,6 +652,36 @@ def test_the_service_of_another_in_which_a_former_job_has_left_a_training_goes_o
         stop.fn(context)
         assert made(prove_contained.fn(context)).is_contained
     assert runner.status() == psutil.STATUS_SLEEPING
+
+
+DETACHES = "import subprocess, time\nsubprocess.call({!r}, cwd={!r})\ntime.sleep(600)\n"
+
+
+@pytest.mark.parametrize("kind", ["service", "scope"])
+@pytest.mark.parametrize("launches", [True, False], ids=["it may have", "it came later"])
+def test_who_may_have_started_the_training_that_nobody_is_seen_to_have_is_asked_about(
+    small: SmallWorkload, tmp_path: Path, kind: str, *, launches: bool
+) -> None:
+    """What was started by `setsid --fork` has neither a parent nor a session: it came again after VERIFIED."""
+    detach = ["setsid", "--fork", *small.training_command] if launches else ["true"]
+    (tmp_path / "nightly.py").write_text(DETACHES.format(detach, str(small.root)))
+    untold = ["env", "-u", "SYSTEMD_EXEC_PID"]
+    with control_group(small, kind) as group, case_of(small.block(grace_seconds=1)) as context:
+        if not launches:
+            serving(small, group, small.training_command, small.root, by=untold)
+        launcher = serving(small, group, [sys.executable, "nightly.py"], tmp_path, by=untold)
+        wait_until(small.living, what="the training")
+        before = check_starters(CheckTarget("small", context.workload, "store", {}))
+        cordon.fn(context)
+        freeze.fn(context)
+        stop.fn(context)
+        seen = made(prove_contained.fn(context))
+        assert seen.is_contained
+        assert [each.identity.pid for each in seen.unknown] == [launcher.pid] * launches
+        assert (str(launcher.pid) in f"{before}") is launches
+        launcher.kill()
+        wait_until(lambda: not launcher.is_running(), what="its end")
+        assert made(prove_contained.fn(context)).is_complete
 
 
 def test_who_sits_in_a_service_that_the_block_names_is_a_member_for_the_guard_too(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.host.cgroup.ownership import alone, keeper_of, path_of, places_of, split_unit, within
+from tasks.host.cgroup.ownership import alone, home_of, keeper_of, path_of, places_of, split_unit, within
 
 ID = "0123456789abcdef" * 4
 UID = "1b3f2c44-9d2e-4a51-8f0e-0a1b2c3d4e5f"
@@ -190,3 +190,16 @@ def test_nobody_who_is_no_member_is_held(groups: dict[int, str], members: set[in
     found = alone(members, groups, own)
     assert {pid for pid, path in groups.items() if any(within(path, top) for top in found)} <= members
     assert not any(within(own, top) for top in found)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "home"),
+    [
+        ("0::/a.slice/b:c.scope\n", "/a.slice/b:c.scope"),
+        ("8:pids:/x\n1:name=systemd:/a.slice/b.service\n0::/\n", "/a.slice/b.service"),
+        ("8:pids:/x\n1:name=systemd:/\n0::/\n", ""),
+        ("", ""),
+    ],
+)
+def test_where_a_process_was_born_is_told_by_version_2_or_by_systemd_and_not_by_a_limit(cgroup: str, home: str) -> None:
+    assert home_of(cgroup) == home
