@@ -58,9 +58,12 @@ def test_the_same_without_it_and_with_a_launch_that_tests_the_cordon_is_verified
 
 @pytest.fixture
 def loop(scene: Scene) -> Iterator[int]:
-    """A shell in the root whose short-lived children write there; its pid."""
+    """A shell in the root whose short-lived children write there; its pid.
+
+    Without the parentheses the shell itself opens the file, and is a suspect at that moment.
+    """
     beat = scene.small.root / "beat.txt"
-    with shell_loop(beat.parent, f"date >>{beat.name}; sleep 0.3") as pid:
+    with shell_loop(beat.parent, f"(date >>{beat.name}); sleep 0.3") as pid:
         wait_until(lambda: beat.exists() and beat.stat().st_size > 0, what="a line")
         yield pid
 

@@ -79,7 +79,7 @@ def test_under_the_cordon_and_after_it(small: SmallWorkload) -> None:
 def test_who_was_answered_to_be_a_bystander_is_not_unknown(small: SmallWorkload, *, is_answered: bool) -> None:
     """It was listed with the advice to kill it."""
     block = small.block()
-    with shell_loop(small.root, "date >beat; sleep 0.2") as pid, case_of(block) as context:
+    with shell_loop(small.root, "(date >beat); sleep 0.2") as pid, case_of(block) as context:
         wait_until((small.root / "beat").exists, what="a turn of the loop")
         (block.evidence / "open.json").write_text(json.dumps({"id": INCIDENT}))
         if is_answered:
