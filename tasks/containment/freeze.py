@@ -22,11 +22,10 @@ from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.units import Units
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import BOOT, Freeze, Frozen
-from tasks.host.cgroup.ownership import home_of
 from tasks.host.host import FREEZE_SECONDS, Host, freeze_process
 from tasks.host.process.membership import Member
 from tasks.host.process.process import Process, handed_down, process_line
-from tasks.host.process.source import is_detached, lineages
+from tasks.host.process.source import find_birthplace, lineages
 from tasks.host.process.table import age_of, flow_run_of, is_part, ticks
 from tasks.prestart.hearing import ASKED_BY, Hearing
 from tasks.prestart.journal import read_early, take_over
@@ -169,7 +168,7 @@ def describe(snapshot: Snapshot, halted: Mapping[Identity, Frozen]) -> dict[Iden
             lineage=lines[key.pid],
             run=runs[key.pid],
             since=since[key.pid],
-            group=home_of(process.cgroup) if is_detached(snapshot, process := snapshot[key.pid]) else "",
+            group=find_birthplace(snapshot, snapshot[key.pid]),
         )
         for key, each in halted.items()
     }

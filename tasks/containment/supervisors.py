@@ -15,8 +15,8 @@ from tasks.host.launch_files import on_terminal
 from tasks.host.process.known_programs import SHELLS, is_one_of
 from tasks.host.process.process import Process, pids_of
 from tasks.host.process.source import (
+    find_birthplace,
     is_bare,
-    is_detached,
     keeps_only,
     lineage,
     lineages,
@@ -47,25 +47,17 @@ def find_launchers(snapshot: Snapshot, members: Collection[Identity]) -> list[Pr
     """Return who has started living members and may do so again; what it has started them by may end with them."""
     lines = lineages(snapshot, [each.pid for each in members]).values()
     near = (next((source.identity for source in line if source.identity not in members), None) for line in lines)
-    groups = dict[str, int]()
-    for process in (snapshot[each.pid] for each in members):
-        if is_detached(snapshot, process):
-            _note_group(groups, home_of(process.cgroup), process.identity)
-    beside = {each.pid for each in _find_beside(snapshot, groups) if each.identity not in members}
+    born = ((find_birthplace(snapshot, snapshot[each.pid]), each.start) for each in members)
+    beside = {each.pid for each in _find_beside(snapshot, born) if each.identity not in members}
     found = sorted(beside.union(identity.pid for identity in near if identity))
     return [snapshot[pid] for pid in found if pid in snapshot and may_start_again(snapshot, snapshot[pid])]
 
 
-def _note_group(groups: dict[str, int], group: str, identity: Identity) -> None:
-    """Note when the last of the processes in a control group had started that were started by nobody who is seen."""
-    if group:
-        groups[group] = max(groups.get(group, 0), identity.start)
-
-
-def _find_beside(snapshot: Snapshot, groups: Mapping[str, int]) -> Iterator[Process]:
-    """Yield who lives in one of these control groups since before its time: each may have started what was there."""
+def _find_beside(snapshot: Snapshot, born: Iterable[tuple[str, int]]) -> Iterator[Process]:
+    """Yield who lives where these were `born`, by group and time, since before the last: each may have started it."""
+    last = dict(sorted((group, start) for group, start in born if group))
     for each in snapshot.values():
-        if each.alive and each.identity.start <= groups.get(home_of(each.cgroup), -1):
+        if each.alive and each.identity.start <= last.get(home_of(each.cgroup), -1):
             yield each
 
 
@@ -137,12 +129,11 @@ def parents_left(membership: Membership, snapshot: Snapshot) -> Iterator[tuple[P
     returned = (each for each in state.returned.read() if each.end is End.HELD)
     sources = {each.source for each in returned if pids_of(snapshot, [each.identity])}
     there = {each.identity for each in snapshot.values() if each.alive} | frozen.keys()
-    started, groups = dict[Source, set[str]](), dict[str, int]()
+    started: dict[Source, set[str]] = {}
     for each in frozen.values():
         above = (source for source in each.lineage if _is_apart(source, frozen, each.role))
         if nearest := next((source for source in above if source.identity in there), None):
             started.setdefault(nearest, set()).add("API" if each.role == "api" else each.role)
-        _note_group(groups, each.group, each.identity)
     others = (each for each in snapshot.values() if each.alive and each.pid not in spared)
     living: Mapping[Identity | None, Process] = {each.identity: each for each in others}
     for source, roles in started.items():
@@ -154,7 +145,7 @@ def parents_left(membership: Membership, snapshot: Snapshot) -> Iterator[tuple[P
             advice = f"{ALLOW}, or stop it first" if may else "stop it first"
             yield process, f"it is the parent of the {' and the '.join(sorted(roles))} and may start it again: {advice}"
     apart = living.keys() - frozen.keys() - {source.identity for source in started}
-    for process in _find_beside(snapshot, groups):
+    for process in _find_beside(snapshot, ((each.group, each.identity.start) for each in frozen.values())):
         if process.identity in apart and may_start_again(snapshot, process):
             why = f"the workload was started in {home_of(process.cgroup)} by nobody who is seen"
             yield process, f"{why}; it is there since before, and may start it again: stop it first"

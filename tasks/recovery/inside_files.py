@@ -52,12 +52,12 @@ def find_names(workload: Workload, since: datetime, outside: Iterable[str] = ())
 
 def _find_changed(root: str, name: str, since: datetime, *, cached: bool = False) -> tuple[list[str], bool]:
     """Return the files below a folder, of caches the models, that were changed since, and whether that are all."""
-    found, folders, left = list[str](), [(name, cached)], MOST_ENTRIES
-    while folders and left > 0:
+    found, folders, remaining = list[str](), [(name, cached)], MOST_ENTRIES
+    while folders and remaining > 0:
         (at, in_cache), entries = folders.pop(), list[os.DirEntry[str]]()
         with suppress(OSError), os.scandir(f"{root}/{at}") as listed:
-            entries = [*islice(listed, left + 1)]
-        left -= len(entries)
+            entries = [*islice(listed, remaining + 1)]
+        remaining -= len(entries)
         is_moved = find_change(root, at, since)
         in_cache = in_cache and not any(each.name in ENVIRONMENT for each in entries)
         for each in entries:
@@ -66,7 +66,7 @@ def _find_changed(root: str, name: str, since: datetime, *, cached: bool = False
                 folders.append((file, in_cache or _is_cache(each.name)))
             elif not in_cache or holds_a_model(file):
                 found += [file] if _changed_at(root, each, is_moved=bool(is_moved)) > since.timestamp() else []
-    return found, left >= 0 and not folders
+    return found, remaining >= 0 and not folders
 
 
 def _changed_at(root: str, entry: os.DirEntry[str], *, is_moved: bool) -> float:

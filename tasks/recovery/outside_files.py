@@ -28,10 +28,10 @@ def find_named(words: Iterable[str], folder: Path, root: Path) -> set[str]:
 
 def find_mounted(sources: Iterable[str], root: Path) -> set[str]:
     """Return which of these are files, or folders, which end in a slash. What contains the root is left out."""
-    found = {os.path.normpath(each) for each in sources if each and not root.is_relative_to(each)}
+    own, found = _own(root), {os.path.normpath(each) for each in sources if each and not root.is_relative_to(each)}
     files = {each for each in found if os.path.isfile(each)}  # noqa: PTH113  a name of any bytes
     folders = {f"{each}/" for each in found if os.path.isdir(each)}  # noqa: PTH112  as above
-    return {each for each in files | folders if not each.startswith(_own(root))}
+    return {each for each in files | folders if not each.startswith(own)}
 
 
 def _own(root: Path) -> tuple[str, str]:

@@ -71,6 +71,7 @@ def path_of(cgroup: str) -> str:
     return next((line.removeprefix("0::") for line in cgroup.split("\n") if line.startswith("0::")), "")
 
 
+@lru_cache(maxsize=1024)
 def home_of(cgroup: str) -> str:
     """Return the group of version 2, or of systemd's own hierarchy, in which a process is; empty in their roots.
 

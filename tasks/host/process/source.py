@@ -9,7 +9,7 @@ from typing import Final
 from tasks.custody.containment.receipt import BETWEEN, Source
 from tasks.custody.evidence.redact import redact_command
 from tasks.custody.visible import visible
-from tasks.host.cgroup.ownership import unit_of
+from tasks.host.cgroup.ownership import home_of, unit_of
 from tasks.host.process.known_programs import (
     EVERYBODYS,
     SHELLS,
@@ -64,11 +64,14 @@ def _find_leader(snapshot: Mapping[int, Process], process: Process) -> Process |
     return leader if is_older else None
 
 
-def is_detached(snapshot: Mapping[int, Process], process: Process) -> bool:
-    """Return whether nobody who lives is seen to have started a process: a systemd has adopted it, or started it."""
+def find_birthplace(snapshot: Mapping[int, Process], process: Process) -> str:
+    """Return the control group of a process that nobody who lives is seen to have started; of any other, empty.
+
+    A systemd has adopted it, or started it.
+    """
     parent = snapshot.get(process.parent)
     is_adopted = parent is None or parent.pid <= 1 or program(parent) == "systemd"
-    return is_adopted and not _find_leader(snapshot, process)
+    return home_of(process.cgroup) if is_adopted and not _find_leader(snapshot, process) else ""
 
 
 def source_of(process: Process) -> Source:

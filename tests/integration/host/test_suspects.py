@@ -670,7 +670,7 @@ def test_who_may_have_started_the_training_that_nobody_is_seen_to_have_is_asked_
         if not launches:
             serving(small, group, small.training_command, small.root, by=untold)
         launcher = serving(small, group, [sys.executable, "nightly.py"], tmp_path, by=untold)
-        wait_until(small.living, what="the training")
+        wait_until(lambda: [words_of(each) for each in small.living()] == [list(small.training_command)], what="it")
         before = check_starters(CheckTarget("small", context.workload, "store", {}))
         cordon.fn(context)
         freeze.fn(context)
