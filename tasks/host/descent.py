@@ -67,10 +67,10 @@ class DescendantTracker:
                     self._known[pid] = process.identity
 
     def _look(self) -> None:
-        last, pause = self._host.arrivals(NO_PID)[0], 0.0
+        last, pause = self._host.births(NO_PID)[0], 0.0
         while not self._over.wait(pause):
             began = time.monotonic()
-            last, new = self._host.arrivals(last)
+            last, new = self._host.births(last)
             self.add({process.pid: process for process in new})
             pause = max(_PAUSE_SECONDS, (time.monotonic() - began) * (_SHARE - 1))
 

@@ -56,6 +56,8 @@ class RehearsalHost:
         """Return none: the workload goes on, so its new processes prove nothing."""
         return last, []
 
+    births = arrivals
+
     def owners(self, port: int) -> list[Listener]:
         """Return those that would not have ended."""
         found = self._host.owners(port)

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Final
 
 from tasks.custody.containment.place import Place
@@ -38,17 +39,17 @@ class LookBudget:
     account are not limited: no look keeps them from delaying us.
     """
 
-    def __init__(self) -> None:
-        """Begin before the first look."""
+    def __init__(self, looks: Iterator[int] | None = None) -> None:
+        """Begin before the first look. `looks` counts them from 0, for several threads if they share it."""
         self._spent, self._limit = defaultdict[int, float](float), FIRST
         self._unlimited, self._account = frozenset({0, os.geteuid()}), 0
-        self._began, self._checks, self._looks = 0.0, 0, 0
+        self._began, self._checks = 0.0, 0
+        self._looks = count() if looks is None else looks
 
     def begin_look(self) -> None:
         """Begin the next look."""
         self._spent.clear()
-        self._limit = LATER if self._looks else FIRST
-        self._looks += 1
+        self._limit = LATER if next(self._looks) else FIRST
 
     @contextmanager
     def spent_on(self, account: int) -> Iterator[None]:

@@ -148,6 +148,10 @@ class PaperHost(LinuxHost):
         """Nobody is new."""
         return last, []
 
+    def births(self, last: int) -> tuple[int, list[Process]]:
+        """The same."""
+        return self.arrivals(last)
+
     def signal(self, identity: Identity, number: Signals) -> None:
         """Each obeys at once."""
         if not (found := self.get_process(identity)):

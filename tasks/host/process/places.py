@@ -6,11 +6,13 @@ that does not answer would delay the freeze.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path, PurePosixPath
 from stat import S_ISDIR, S_ISLNK, S_ISREG, S_IWGRP, S_IWOTH, S_IWUSR
-from typing import Final, NamedTuple
+from threading import Lock, local
+from typing import Final, NamedTuple, cast
 
 from tasks.custody.containment.place import Place
 from tasks.host.process.contents import Contents
@@ -85,19 +87,51 @@ def mounts_of(pid: int | str, budget: LookBudget | None = None) -> dict[int, Mou
     return found
 
 
+class RootMemory:
+    """What a root was at every look: the one thing that the looks of several threads share.
+
+    A folder that was the root stays one, and so does what was mounted below it. All else that a look keeps and spends
+    is its thread's own.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Take the folder to which the path leads now."""
+        self.path = os.path.realpath(root)
+        self.paths = dict.fromkeys((self.path, os.path.abspath(root)))
+        self.looks = count()
+        self._tops, self._mounted = set[FileId](), set[tuple[str, PurePosixPath]]()
+        self._one_at_a_time, self._thread = Lock(), local()
+        self._thread.places = Places(self)  # which adds the folder as it is now
+
+    @property
+    def places(self) -> "Places":
+        """The calling thread's own."""
+        if not hasattr(self._thread, "places"):
+            self._thread.places = Places(self)
+        return cast("Places", self._thread.places)
+
+    def add(
+        self, tops: Collection[FileId], mounted: Collection[tuple[str, PurePosixPath]]
+    ) -> tuple[set[FileId], set[tuple[str, PurePosixPath]]]:
+        """Add what a look found. Return copies of all that was ever found: ids, and folders of devices."""
+        with self._one_at_a_time:
+            self._tops.update(tops)
+            self._mounted.update(mounted)
+            return set(self._tops), set(self._mounted)
+
+
 class Places:
-    """Says which parts of processes lie below one folder.
+    """Says which parts of processes lie below one folder, to one thread.
 
     What was found of folders is kept until `forget`: within one look they do not move.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str] | RootMemory) -> None:
         """Take the folder as it is now; of one that is not there, nothing lies below it."""
-        self.root = os.path.realpath(root)
-        self.paths = dict.fromkeys((self.root, os.path.abspath(root)))
+        self._memory = root if isinstance(root, RootMemory) else RootMemory(root)
+        self.root, self.paths = self._memory.path, self._memory.paths
         self._namespace, self._top = _inode("/proc/self/ns/mnt"), file_id("/")
-        self._tops, self._mounted = set[FileId](), set[tuple[str, PurePosixPath]]()
-        self.budget = LookBudget()
+        self.budget = LookBudget(self._memory.looks)
         self._begin()
 
     def forget(self) -> None:
@@ -107,7 +141,9 @@ class Places:
 
     def _begin(self) -> None:
         self._mounts, self._deep = mounts_of("self"), _DEEP
+        self._tops, self._mounted = set[FileId](), set[tuple[str, PurePosixPath]]()
         self._find_tops(self.root)
+        self._tops, self._mounted = self._memory.add(self._tops, self._mounted)
         self._devices = {device for device, _ in self._tops}
         self._above = {found for folder in Path(self.root).parents if (found := file_id(folder))}
         self._home = {device for device, _ in self._mounted}
