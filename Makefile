@@ -13,10 +13,11 @@ export UV_SYSTEM_CERTS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 EVACUATION := $(BIN)/evacuation
+PARALLEL := --tx '3*popen//python=tests/alone' --dist loadscope
 option = $(if $(2),--$(1) "$(2)")
 
 .DEFAULT_GOAL := help
-.PHONY: help drill fleet-drill test test-fast mutants simulate check fmt soak ceph ceph-installed bench-contain bench-idle bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock pictures wheel clean
+.PHONY: help drill fleet-drill test test-all test-fast mutants simulate check fmt soak ceph bench-contain bench-idle bench-offload bench-reading bench-trigger bench-status bench-fleet reference lock pictures wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/' | expand -t 12
@@ -34,8 +35,14 @@ drill: $(STAMP)  ## evacuate a real sample workload to a real S3 server; KEEP=1 
 fleet-drill: $(STAMP)  ## evacuate a fleet of three hosts on PostgreSQL and Redis, of which two die, and an API process
 	$(EVACUATION) drill --fleet
 
-test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest --tx '3*popen//python=tests/alone' --dist loadscope $(ARGS)
+test: $(STAMP)  ## the short suite: ten minutes on two cores
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+test-all: $(STAMP)  ## every test but the campaigns, after installing what they need (Debian, root): half an hour; what fails is tried again, alone
+	.ci/install all
+	code=0
+	$(BIN)/python -m pytest -m "not soak" $(PARALLEL) --cache-clear --junitxml=build/tests.xml $(ARGS) || code=$$?
+	$(BIN)/python -m tests.second_try "$$code"
 
 test-fast: $(STAMP)  ## two cases of each quick unit test, drawn by SEED=1: under a minute
 	CASES=$(or $(CASES),2) $(BIN)/python -m pytest tests/unit -m "unit and not soak and not slow" --tx '2*popen//python=tests/alone' --dist load --hypothesis-profile=fast $(ARGS)
@@ -47,13 +54,9 @@ simulate: $(STAMP)  ## whole evacuations on paper, with faults drawn by SEED=1 R
 mutants: $(STAMP)  ## which changed lines the tests notice: SET=laws|acts SEED=1 NUMBER=60 RAN=coverage.json; writes build/mutants/
 	$(BIN)/python -m tests.mutants $(or $(SET),laws) --seed $(or $(SEED),1) --number $(or $(NUMBER),60) $(if $(RAN),--ran "$(RAN)")
 
-ceph-installed:  ## install the gateway of Ceph that tests run on (Debian, root)
-	command -v radosgw >/dev/null && exit
-	apt-get update
-	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ceph-mon ceph-osd ceph-mgr radosgw ceph-common
-
-ceph: $(STAMP) ceph-installed  ## the store's contract and a whole incident on Ceph's gateway: two minutes
-	tests/alone -m pytest tests/integration/ceph -m "soak or not soak" $(ARGS)
+ceph: $(STAMP)  ## the store's contract and a whole incident on Ceph's gateway: two minutes
+	.ci/install all
+	tests/alone -m pytest tests/integration/ceph -m "" $(ARGS)
 
 soak: $(STAMP)  ## the long campaigns, of which the test suite runs a sample
 	tests/alone -m pytest -m soak $(ARGS)
@@ -106,7 +109,7 @@ lock: $(STAMP)  ## compile the requirements again, with hashes
 
 pictures: $(STAMP)  ## the pictures of README and docs, taken of a real run in a browser
 	mkdir -p build/pictures
-	SCREENSHOTS=build/pictures tests/alone -m pytest tests/integration/browser/test_ui.py -m "soak or not soak" -k person
+	SCREENSHOTS=build/pictures tests/alone -m pytest tests/integration/browser/test_ui.py -m "" -k person
 	cp build/pictures/form.png build/pictures/form-store.png build/pictures/form-workload.png build/pictures/artifact.png docs/
 	cp build/pictures/two-runs.png docs/timeline.png
 

@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -67,6 +68,14 @@ settings.load_profile("patient")
 SERVERS = {"prefect", "s3", "ceph", "docker", "browser", "systemd", "host", "hostile"}
 
 
+def pytest_configure() -> None:
+    """Refuse a file whose tests no command runs, neither `make test` nor `make test-all` nor `make soak`."""
+    begins = re.compile(r"^\s*(async )?def test_", re.MULTILINE)
+    others = (path for path in Path(__file__).parent.rglob("*.py") if not path.name.startswith("test_"))
+    if lost := [str(path) for path in others if begins.search(path.read_text())]:
+        raise pytest.UsageError(f"no command runs the tests of {', '.join(lost)}: expected names that begin with test_")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[None]:  # noqa: ARG001  a hook's argument has its name
     """Collect without the garbage collector, which finds nothing then, and have it pass over what was made until now.
@@ -94,9 +103,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _leave_a_sample(items: list[pytest.Item]) -> None:
-    """Of a test marked `sample(n)` leave n of its cases, drawn by SEED, to the suite; the rest is for `make soak`.
+    """Leave n cases of a test marked `sample(n)` to the suites, of one marked `short(n)` to `make test`, drawn by SEED.
 
-    With CASES, as of `make test-fast`, leave no more of any test.
+    The rest is for `make soak`, or for `make test-all`. With CASES, as of `make test-fast`, leave no more of any test.
     """
     most = int(os.environ.get("CASES", sys.maxsize))
     cases = dict[str, list[pytest.Item]]()
@@ -104,11 +113,13 @@ def _leave_a_sample(items: list[pytest.Item]) -> None:
         if not item.get_closest_marker("soak"):
             cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for name, each in cases.items():
-        mark = each[0].get_closest_marker("sample")
-        number = min(most, mark.args[0] if mark else most)
         draw = random.Random(f"{os.environ.get('SEED', '1')} {name}")  # noqa: S311  # no secret
-        for item in draw.sample(each, max(0, len(each) - number)):
-            item.add_marker("soak")
+        for marker, rest in (("sample", "soak"), ("short", "whole")):
+            mark = each[0].get_closest_marker(marker)
+            drawn = draw.sample(each, max(0, len(each) - min(most, mark.args[0] if mark else most)))
+            for item in drawn:
+                item.add_marker(rest)
+            each = [item for item in each if item not in drawn]  # noqa: PLW2901  the second draws from what is left
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types

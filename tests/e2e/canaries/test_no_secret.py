@@ -36,6 +36,8 @@ from tasks.host.host import LinuxHost
 from tasks.prefect_side.own_server import PrefectServer
 from tests.support.workloads import SmallWorkload, free_port
 
+pytestmark = pytest.mark.whole
+
 PREFIX = "canaries"
 RUN_SECONDS = 180.0
 PAGE = 200

@@ -81,6 +81,7 @@ def test_two_stores_side_by_side_on_loopback_only(tmp_path: Path) -> None:
     assert alive(processes) == []
 
 
+@pytest.mark.whole
 def test_its_secret_is_in_a_private_file_and_not_in_its_command_line(tmp_path: Path) -> None:
     with SeaweedFS(tmp_path / "store") as store:
         assert (tmp_path / "store" / "s3.json").stat().st_mode & 0o777 == 0o600
@@ -98,6 +99,7 @@ def test_a_restart_keeps_data_and_address(tmp_path: Path) -> None:
         assert contents(store).read("key") == b"x"
 
 
+@pytest.mark.whole
 def test_a_port_that_was_taken_in_between_is_replaced(tmp_path: Path) -> None:
     with socket.socket() as thief:
         store = SeaweedFS(tmp_path / "store")
@@ -130,6 +132,7 @@ def test_a_part_that_is_never_ready_is_ended_at_its_deadline(tmp_path: Path, mon
     assert not [process for process in psutil.process_iter(["cmdline"]) if "41.5" in (process.info["cmdline"] or [])]
 
 
+@pytest.mark.whole
 def test_a_part_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
     store = SeaweedFS(tmp_path / "store")
     thread = Thread(target=store.start)
@@ -203,6 +206,7 @@ def test_a_server_that_ends_by_itself_leaves_its_log_to_whoever_started_it(
         PrefectServer(tmp_path).start()
 
 
+@pytest.mark.whole
 def test_parts_can_be_left_up_until_their_holder_ends(tmp_path: Path) -> None:
     with start_in_another_process(tmp_path / "store", "outlive") as parent:
         output = parent.communicate()[0]
@@ -214,6 +218,7 @@ def test_parts_can_be_left_up_until_their_holder_ends(tmp_path: Path) -> None:
     until(lambda: not alive(processes))
 
 
+@pytest.mark.whole
 def test_the_prefect_server_listens_on_loopback_only_and_knows_its_own_address(server: PrefectServer) -> None:
     assert listening(server) == {"127.0.0.1"}
     assert server.api.encode() in (ask(f"{server.ui}/ui-settings") or b"")
@@ -240,6 +245,7 @@ def test_the_servers_environment_is_whole_and_of_nobody_else(
     assert env["PATH"]
 
 
+@pytest.mark.whole
 def test_a_worker_is_online_when_it_is_ready_and_gone_when_it_is_stopped(server: PrefectServer, tmp_path: Path) -> None:
     with Worker(tmp_path / "worker", server, "pool-one") as worker:
         first = family(worker.pid)

@@ -24,6 +24,8 @@ from tasks.fleet.orders import give, order_again, rows_of
 from tests.e2e.fleet.conftest import AWAY, FLEET, HERE, Lab
 from tests.support.workloads import wait_until
 
+pytestmark = pytest.mark.whole
+
 
 def kill(lab: Lab, run: str) -> None:
     """The process of a run dies, with its children."""

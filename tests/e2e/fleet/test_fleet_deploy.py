@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 from shlex import quote
 
+import pytest
+
 from tasks.custody.incident.deployment_names import full_name
 from tests.e2e.fleet.conftest import Lab
 
 
+@pytest.mark.whole
 def test_a_fleet_of_a_file_is_saved_and_deployed(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text('[fleet.other]\nworkloads = ["gpu1"]\nstore = "fleet"\nask_above = 20\n')
     command = [sys.executable, "-m", "flows.cli", "deploy", str(tmp_path / "fleet.toml")]

@@ -82,6 +82,7 @@ def promoted(store: DirectoryStore, incident: str, content: str) -> None:
     turn_for(store, replace(snapshot(store, incident, model=content), policy="mirror", surplus=lambda _: {LOG, SCORES}))
 
 
+@pytest.mark.whole
 def test_a_mirror_deletes_what_was_shown_and_approved_and_nothing_else(place: tuple[str, DirectoryStore]) -> None:
     name, store = place
     run = Asked(mirror, store=name)
@@ -102,6 +103,7 @@ def test_a_mirror_deletes_what_was_shown_and_approved_and_nothing_else(place: tu
     assert "Hanako approved: moved elsewhere" in LatestTransaction.read([store.read(begun_key(3))]).by
 
 
+@pytest.mark.whole
 def test_a_refusal_changes_nothing(place: tuple[str, DirectoryStore]) -> None:
     name, store = place
     run, before = Asked(mirror, store=name), latest(store)
@@ -128,6 +130,7 @@ def test_without_an_answer_in_time_the_run_fails_and_nothing_was_done(
     assert latest(store) == before
 
 
+@pytest.mark.whole
 def test_an_approval_is_of_what_was_shown_a_changed_plan_is_asked_anew(place: tuple[str, DirectoryStore]) -> None:
     name, store = place
     run = Asked(mirror, store=name)
@@ -152,6 +155,7 @@ def test_outside_a_deployment_nobody_could_answer(place: tuple[str, DirectorySto
     assert "a run of a deployment" in str(state.message)
 
 
+@pytest.mark.whole
 def test_a_recovery_that_was_asked_for_touches_nothing_before_the_answer_and_is_the_same_incident_after(
     scene: Scene,
 ) -> None:

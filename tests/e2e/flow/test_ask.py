@@ -109,6 +109,7 @@ def assert_the_way_out_is_told(waiting: Waiting) -> None:
         thaw(workload=scene.name, store=scene.name)
 
 
+@pytest.mark.whole
 def test_a_person_thaws_and_the_next_alarm_is_an_incident_of_its_own(scene: Scene) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = Waiting(scene, pool)

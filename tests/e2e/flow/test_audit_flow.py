@@ -196,6 +196,7 @@ def test_every_command_of_the_page_prints_what_the_page_says(
     as_said(commands, done.stdout)
 
 
+@pytest.mark.whole
 def test_a_run_without_an_id_lists_what_the_store_holds_and_an_unknown_id_is_refused(scene: Scene) -> None:
     state = run(scene)
     assert (state.type.value, state.name) == ("COMPLETED", "Listed"), state.message

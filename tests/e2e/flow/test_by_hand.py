@@ -268,6 +268,7 @@ def test_where_no_folder_takes_a_file_it_is_contained_all_the_same_and_says_what
     assert list(scene.block.evidence.iterdir()) == []
 
 
+@pytest.mark.whole
 def test_a_dead_server_s_credentials_and_key_delay_no_containment(
     scene: Scene, tmp_path: Path, credentials: AwsCredentials, signing_key: SigningKey
 ) -> None:

@@ -71,6 +71,7 @@ def test_the_first_look_at_the_processes_survives_a_second_one(scene: Scene, mon
     assert len(described) >= 8
 
 
+@pytest.mark.whole
 def test_a_look_that_was_lost_stays_lost_and_latest_as_it_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.small.start_all()
 
@@ -137,6 +138,7 @@ def test_an_object_that_the_store_lost_is_sent_again_and_another_store_gets_ever
     assert (tmp_path / "other/incidents" / scene.home.name / "evidence" / MANIFEST).exists()
 
 
+@pytest.mark.whole
 def test_a_record_that_the_store_has_not_got_is_sent_by_the_next_run_without_an_id(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +169,7 @@ def test_an_old_incident_run_again_does_not_bring_the_past_back(scene: Scene) ->
     assert steps_of(state)["§5 promote latest/"] == "Cached"
 
 
+@pytest.mark.whole
 def test_a_rehearsal_a_damaged_file_of_the_open_incident_and_a_hostile_summary_keep_no_evacuation_out(
     scene: Scene,
 ) -> None:
@@ -208,6 +211,7 @@ def again_for_a_new_incident(scene: Scene, _: FlowRun) -> State:
     return scene.evacuate()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("again", [pytest.param(again_by_its_id, marks=pytest.mark.soak), again_for_a_new_incident])
 def test_an_evacuation_after_a_recovery_contains_what_that_has_started(
     scene: Scene, again: Callable[[Scene, FlowRun], State]
@@ -283,6 +287,7 @@ def test_the_api_gets_nothing_of_our_environment(scene: Scene, monkeypatch: pyte
     assert api.environ()["MODEL_PATH"] == "models/model_builtin.joblib"
 
 
+@pytest.mark.whole
 def test_a_stranger_on_the_port_is_not_contained_not_recovered_and_left_alone(scene: Scene) -> None:
     server = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(scene.small.port)]
     stranger = subprocess.Popen(server, cwd="/", stderr=subprocess.DEVNULL)
@@ -335,6 +340,7 @@ def test_an_alarms_run_that_ended_unverified_is_proven_by_its_retry_and_not_join
     assert (over.name, over.type.value) == ("Finished", "COMPLETED"), over.message
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("moment", ["tasks.models.inspect._second_look", "tasks.evidence.seal._files"])
 @pytest.mark.parametrize(
@@ -371,6 +377,7 @@ def test_a_result_that_was_written_after_it_was_taken_is_named_and_taken_again(
     assert {steps_of(state)[f"§4 collect {each}"] for each in ("models", "logs", "code", "folders")} == {"Cached"}
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["features/store.bin", "logs/more.log", "notes/read me.md"])
 @pytest.mark.parametrize("is_new", [True, False], ids=["new", "changed"])

@@ -19,6 +19,7 @@ def test_what_the_drill_prints_is_told_line_by_line() -> None:
     assert told == ["  proven: all of it", "VERIFIED incident=IR-1"]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("script", "name"), [pytest.param(PROVEN, "Rehearsed", marks=pytest.mark.soak), (BROKEN, "NotRehearsed")]
 )

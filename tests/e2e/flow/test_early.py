@@ -80,6 +80,7 @@ def test_the_workload_stands_before_the_run_has_begun_and_the_record_says_since_
     assert [postmortem.index(each) for each in order] == sorted(postmortem.index(each) for each in order)
 
 
+@pytest.mark.whole
 def test_a_run_that_is_refused_has_touched_nothing(scene: Scene) -> None:
     scene.small.start_all()
     told = run(environment(scene, store="no-such-store"))
@@ -91,6 +92,7 @@ def test_a_run_that_is_refused_has_touched_nothing(scene: Scene) -> None:
     assert not (scene.block.evidence / EARLY).exists()
 
 
+@pytest.mark.whole
 def test_an_alarm_that_is_too_old_freezes_nothing_and_says_how_to_evacuate(scene: Scene) -> None:
     scene.small.start_all()
     old = (datetime.now(UTC) - timedelta(minutes=16)).isoformat()
@@ -103,6 +105,7 @@ def test_an_alarm_that_is_too_old_freezes_nothing_and_says_how_to_evacuate(scene
     assert not (scene.block.evidence / EARLY).exists()
 
 
+@pytest.mark.whole
 def test_a_run_that_is_refused_says_what_its_start_has_frozen_and_else_that_nothing_was_touched(scene: Scene) -> None:
     assert "Nothing was touched" in run(environment(scene, store="nowhere"))
     scene.small.start_all()
@@ -129,6 +132,7 @@ def test_what_is_frozen_early_is_let_go_unless_the_run_takes_it_over(scene: Scen
     assert psutil.STATUS_STOPPED not in states(scene)
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "way",

@@ -203,6 +203,7 @@ def test_an_unreachable_store_delays_nothing_and_the_same_incident_finishes_late
     assert f"incidents/{scene.home.name}/record/001/closing.json" in {each.key for each in scene.store.list("")}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -240,6 +241,7 @@ def test_a_collector_that_fails_once_is_tried_again_and_its_failure_is_never_kep
     assert (scene.home / "evidence/df.txt").read_text() == "all free\n"
 
 
+@pytest.mark.whole
 def test_a_needed_loss_is_partial_and_what_a_later_run_finds_is_a_supplement(scene: Scene) -> None:
     model = scene.small.root / "models/model_builtin.joblib"
     content = model.read_bytes()
@@ -289,6 +291,7 @@ def test_evidence_changed_after_the_seal_is_found_and_not_sent(scene: Scene) -> 
     assert list(scene.store.list(f"incidents/{scene.home.name}/evidence/")) == []
 
 
+@pytest.mark.whole
 def test_a_lock_that_somebody_holds_is_not_contained_whatever_the_store_says(scene: Scene) -> None:
     scene.small.start(["flock", str(scene.block.lock), "sleep", "600"])
     wait_until(lambda: subprocess.run(["flock", "-n", str(scene.block.lock), "true"], check=False).returncode == 1)
@@ -317,6 +320,7 @@ def test_beside_a_recovery_it_fails_for_it_has_contained_nothing(scene: Scene) -
     assert "a recovery that is under way" in str(state.message)
 
 
+@pytest.mark.whole
 def test_a_dry_run_sends_nothing_stops_nothing_and_shows_its_plan(scene: Scene) -> None:
     scene.small.start_all()
     state = scene.evacuate(dry_run=True)
@@ -384,6 +388,7 @@ def test_an_unknown_block_is_refused_with_the_names_that_are_known(scene: Scene)
     assert not scene.block.evidence.exists()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -53,6 +53,7 @@ def evacuated(world: World) -> str:
     return str(state.name)
 
 
+@pytest.mark.whole
 @pytest.mark.usefixtures("prefect")
 @pytest.mark.parametrize(
     "fault",
@@ -66,6 +67,7 @@ def test_an_evacuation_ends_as_the_doctor_has_said(world: World, fault: Fault) -
     assert evacuated(world) in fault.ends
 
 
+@pytest.mark.whole
 @pytest.mark.usefixtures("prefect")
 def test_where_the_doctor_says_ready_an_evacuation_is_verified_while_he_still_looks(world: World) -> None:
     world.small.start_all()

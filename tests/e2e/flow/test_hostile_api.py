@@ -72,6 +72,7 @@ def entrypoint(played: Played, evil: Evil) -> str:
     return played.ended(played.trigger())
 
 
+@pytest.mark.whole
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("attack", [command_of_the_run, command_of_the_deployment, pull_steps, entrypoint])
 def test_what_is_no_run_of_ours_is_refused_and_leaves_the_workload_as_it_was(
@@ -87,6 +88,7 @@ def test_what_is_no_run_of_ours_is_refused_and_leaves_the_workload_as_it_was(
     assert not evil.mark.exists()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("command", [ENGINE, pytest.param(ENGINE.replace("flows", "prefect"), marks=pytest.mark.soak)])
 def test_a_run_of_ours_takes_neither_environment_nor_folder_from_the_server(
     scene: Scene, evil: Evil, command: str
@@ -121,6 +123,7 @@ def test_what_a_deployment_says_after_its_run_has_begun_is_not_asked(scene: Scen
     assert not evil.mark.exists()
 
 
+@pytest.mark.whole
 def test_a_root_that_root_has_not_declared_is_refused_before_anything_is_touched(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def test_a_hostile_tree_goes_through_the_whole_flow(scene: Scene, tmp_path: Path
         assert CANARY_NAME.encode() not in data, each.key
 
 
+@pytest.mark.whole
 def test_what_a_run_had_no_time_for_before_its_freeze_is_in_its_verdict(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_all_models_are_evidence_only_the_sound_one_is_promoted_and_a_run_that_c
         assert "sklearn.linear_model._logistic.LogisticRegression" in told
 
 
+@pytest.mark.whole
 def test_what_a_writer_was_at_when_it_was_frozen_is_evidence_and_does_not_replace_what_is_whole(scene: Scene) -> None:
     """Half a table, and half a model that nobody reads, were put over whole ones."""
     root = scene.small.root
@@ -112,6 +113,7 @@ def test_what_a_writer_was_at_when_it_was_frozen_is_evidence_and_does_not_replac
     assert f"artifacts/cv.csv ({BEING_WRITTEN})" in json.dumps(verdict(scene, 1), ensure_ascii=False)
 
 
+@pytest.mark.whole
 def test_what_is_opened_in_the_grace_and_killed_at_does_not_replace_what_is_whole_either(scene: Scene) -> None:
     root = scene.small.root
     (root / "src/train.py").write_text(LATE)
@@ -125,6 +127,7 @@ def test_what_is_opened_in_the_grace_and_killed_at_does_not_replace_what_is_whol
     assert "cv.csv" not in names(scene, "latest/artifacts/")
 
 
+@pytest.mark.whole
 def test_a_judge_that_fails_stops_neither_the_seal_nor_the_upload(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +167,7 @@ def test_an_api_that_names_no_model_is_not_started_with_a_suspect_beside_it(host
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("sensitive", [pytest.param("scan", marks=pytest.mark.soak), "withhold"])
 def test_a_secret_in_a_log_is_told_and_withheld_if_the_block_says_so(scene: Scene, sensitive: str) -> None:
     log = scene.small.root / "logs/train-leak.log"

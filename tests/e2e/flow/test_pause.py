@@ -238,6 +238,7 @@ def test_a_disk_that_takes_nothing_does_not_stop_the_pause(
     assert pause_of(small.block(**training.fields)).is_complete
 
 
+@pytest.mark.whole
 def test_a_launcher_that_stays_open_is_not_contained_whatever_the_store_says(scene: Scene) -> None:
     scene.save(workload=scene.small.block(pause_deployments=["train/nobody"]))
     state = scene.evacuate()

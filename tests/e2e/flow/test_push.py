@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 """Prefect leaves connections to the collector: of a run whose process ended at once, and of a cancelled worker."""
 
 
+@pytest.mark.whole
 def test_the_workload_stands_after_three_questions_and_the_run_asks_none_of_them_again(scene: Scene) -> None:
     scene.small.start_all()
     with play(scene) as played:
@@ -46,6 +47,7 @@ def test_the_workload_stands_after_three_questions_and_the_run_asks_none_of_them
     assert "/ frozen before Prefect was started:" in postmortem
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "command", ["/no/such/program -m flows.engine", pytest.param("false flows.engine", marks=pytest.mark.soak), "false"]
 )
@@ -108,6 +110,7 @@ def event(played: Played, run: UUID) -> dict[str, Any]:
     return {**known, "resource": resource, "related": [related]}
 
 
+@pytest.mark.whole
 def test_forged_events_cost_two_questions_and_freeze_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.small.start_all()
     with play(scene) as played:

@@ -15,6 +15,7 @@ from tasks.readiness.examine import PARTS, examine
 from tests.support.scenes import Scene
 
 
+@pytest.mark.whole
 def test_a_change_for_the_worse_is_told_once_and_each_night_is_drawn(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,6 +159,7 @@ def log_of(folder: Path) -> list[bytes]:
     return (folder / "custody.jsonl").read_bytes().splitlines(keepends=True)
 
 
+@pytest.mark.whole
 def test_an_api_without_a_model_is_ended_and_one_that_predicts_nothing_is_left_up(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     scene.save(workload=scene.small.block(recovery_seconds=5), store=EvidenceStore(folder=tmp_path / "disk"))
@@ -253,6 +254,7 @@ def test_after_a_wrong_swap_what_was_served_comes_back_or_what_a_person_names_an
     assert (scene.small.root / served).read_bytes() == pickle.dumps("served")
 
 
+@pytest.mark.whole
 def test_a_file_that_was_changed_after_the_api_had_started_is_not_known_to_be_what_it_served_or_serves(
     scene: Scene, tmp_path: Path
 ) -> None:
@@ -278,6 +280,7 @@ def test_a_file_that_was_changed_after_the_api_had_started_is_not_known_to_be_wh
     assert "stop it (pid " in str(state.message)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("late", "stopped"),
     [
@@ -334,6 +337,7 @@ def test_what_the_api_reads_at_its_start_and_was_changed_since_the_one_before_is
         assert state.name == "Recovered", state.message
 
 
+@pytest.mark.whole
 def test_a_model_that_was_changed_between_two_runs_is_not_what_comes_back_nor_what_latest_gets(
     scene: Scene, tmp_path: Path
 ) -> None:
@@ -495,6 +499,7 @@ def test_unverified_is_refused_unless_a_reason_is_given(scene: Scene, tmp_path: 
     )
 
 
+@pytest.mark.whole
 def test_a_broken_seal_or_record_touches_nothing_and_life_is_no_state_to_recover_from(
     scene: Scene, tmp_path: Path
 ) -> None:
@@ -543,6 +548,7 @@ def assert_a_stranger_refuses_it_and_a_held_newcomer_is_ended(scene: Scene) -> N
     assert told(scene, 4)["verdict"]["word"] == "UNANSWERED"
 
 
+@pytest.mark.whole
 def test_a_workload_without_an_incident_is_refused_and_a_busy_one_is_joined(scene: Scene) -> None:
     state = bring_back(scene)
     assert state.is_failed()
@@ -779,6 +785,7 @@ def test_a_row_is_made_from_any_of_the_known_schemas(schema: Any, row: dict[str,
     assert row_of(schema) == row
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_no_command_runs_as_root_or_differs_from_what_root_declares_and_the_evidence_is_safe(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

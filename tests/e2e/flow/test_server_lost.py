@@ -45,6 +45,7 @@ def done(scene: Scene, step: str) -> bool:
     return any((entry["action"], entry["object"]) == ("step done", step) for entry in entries)
 
 
+@pytest.mark.whole
 def test_killed_after_the_freeze(
     server: PrefectServer, small: SmallWorkload, signing_key: SigningKey, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from tests.support.workloads import wait_until
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: fanotify names the writer")
 
 
+@pytest.mark.whole
 def test_a_hidden_writer_is_not_contained_and_named_with_its_file(scene: Scene) -> None:
     scene.small.start_all()
     with hidden_writer(scene.small.root / "logs/x.log") as pid:
@@ -28,6 +29,7 @@ def test_a_hidden_writer_is_not_contained_and_named_with_its_file(scene: Scene) 
     assert f"by process {pid} (" in str(state.message)
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("is_held", [True, False])
 def test_a_rehearsal_forecasts_it_also_of_one_that_no_event_tells_of(
@@ -68,6 +70,7 @@ def loop(scene: Scene) -> Iterator[int]:
         yield pid
 
 
+@pytest.mark.whole
 def test_a_bystander_of_the_block_may_write_by_short_lived_children(scene: Scene, loop: int) -> None:
     """Each run was NotContained, with the advice to kill what the block excuses."""
     scene.small.start_all()
@@ -77,6 +80,7 @@ def test_a_bystander_of_the_block_may_write_by_short_lived_children(scene: Scene
     assert f"kill {loop}" not in str(state.message)
 
 
+@pytest.mark.whole
 def test_so_may_who_was_answered_to_be_a_bystander_from_the_first_time_on(scene: Scene, loop: int) -> None:
     """The first answer ended NotContained: its status listed the process with the advice to kill it."""
     scene.small.start_all()

@@ -97,6 +97,7 @@ def test_what_nobody_took_is_a_failed_run_that_says_why_without_the_address(
     assert SECRET not in str(state.message) + caplog.text
 
 
+@pytest.mark.whole
 def test_one_thing_is_told_once_and_a_change_again(webhook: Webhook) -> None:
     incident = f"IR-20260101T000000Z-{uuid4().hex[:6]}"
     contained, ended = ("Contained: a", f"{incident}: x", EVENT_CONTAINED), ("Partial: a", f"{incident}: y", ENDED)

@@ -218,6 +218,7 @@ def test_while_another_training_holds_the_lock_it_is_refused(trainee: Trainee) -
     assert str(trainee.block.lock) in str(state.message)
 
 
+@pytest.mark.whole
 def test_a_launcher_that_takes_our_lock_itself_is_refused_by_it_and_raises_no_alarm(trainee: Trainee) -> None:
     lock = str(trainee.block.lock)
     trainee.save(training_command=["flock", "-n", "-E", "75", lock, "true"])
@@ -251,6 +252,7 @@ def test_the_lock_lives_exactly_as_long_as_the_training_tree_and_is_not_ours(tra
     assert sorted(event["payload"]["still_running"]) == sorted(worker.pid for worker in workers)
 
 
+@pytest.mark.whole
 def test_stopped_by_an_evacuation_it_is_cancelled_and_raises_no_alarm(trainee: Trainee, scene: Scene) -> None:
     scene.save(workload=trainee.block)
     with trainee.training() as ended:

@@ -26,6 +26,8 @@ from tasks.system.files.shared_files import SHARED
 from tests.support.prefect_http import http_to
 from tests.support.workloads import wait_until
 
+pytestmark = pytest.mark.whole
+
 FILE: Final = """
 [workload.{name}]
 root = "{root}"

@@ -29,6 +29,8 @@ from tasks.system.unit_files import stamp
 from tests.e2e.triggers.conftest import NAME, Stage
 from tests.support.workloads import wait_until
 
+pytestmark = pytest.mark.whole
+
 LOSS, FATAL = "loss", "fatal"
 
 

@@ -85,6 +85,7 @@ def test_a_training_run_that_fails_is_told_twice_and_evacuated_once(stage: Stage
     assert {entry["object"] for entry in triggered} <= {each["id"] for each in ended}
 
 
+@pytest.mark.whole
 def test_what_we_stopped_or_refused_raises_nothing_and_what_names_it_joins(stage: Stage, known: set[str]) -> None:
     training = next(process for process in stage.small.living() if "src/train.py" in process.cmdline())
     pid, start = training.pid, start_of(training.pid)
@@ -108,6 +109,7 @@ def test_what_we_stopped_or_refused_raises_nothing_and_what_names_it_joins(stage
     assert len(set(stage.incidents) - before) == 2
 
 
+@pytest.mark.whole
 def test_a_crashed_run_of_any_tagged_deployment_is_an_alarm(stage: Stage, known: set[str]) -> None:
     flow = stage.post("/flows/", {"name": "somebody's own training"})["id"]
     tags = ["training", f"workload:{NAME}"]
@@ -123,6 +125,7 @@ def test_a_crashed_run_of_any_tagged_deployment_is_an_alarm(stage: Stage, known:
     assert len(stage.runs(known=known)) == 1, "a training of another workload is no alarm of this one"
 
 
+@pytest.mark.whole
 def test_the_documented_lines_raise_the_alarm_as_they_stand(stage: Stage, known: set[str]) -> None:
     lines = re.findall(r"^make train-full \|\| (.*)$", DOCS.read_text(), re.MULTILINE)
     assert len(lines) == 2, "with and without Python"

@@ -39,6 +39,8 @@ from tests.e2e.triggers.conftest import NAME, Stage
 from tests.support.receivers import SECRET, MailServer, Webhook, serving
 from tests.support.workloads import wait_until
 
+pytestmark = pytest.mark.whole
+
 DOCS = Path(__file__).parents[3] / "docs/triggers.md"
 NOTIFY = ("custom-webhook/ops", "slack-webhook/mail")
 SOON = 12.0

@@ -50,6 +50,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("text", ["a reason", HOSTILE], ids=["plain", "hostile"])
 @pytest.mark.parametrize("width", [375, 1280])
 def test_the_page_fits_loads_nothing_and_complains_of_nothing(

@@ -262,6 +262,7 @@ def test_a_person_makes_the_blocks_by_their_forms_and_evacuates_with_them(
     assert all(datetime.fromisoformat(row["frozen_at"]) < began for row in frozen), "by the worker, before the run"
 
 
+@pytest.mark.whole
 def test_the_form_refuses_an_incident_id_of_another_shape(page: Page) -> None:
     form(page)
     incident = field(page, "incident_id")

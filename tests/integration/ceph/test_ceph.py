@@ -18,6 +18,8 @@ from tests.support.round_trip import require_back_and_undone
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload
 
+pytestmark = pytest.mark.whole
+
 
 def _of_any_store(name: str, test: Any) -> bool:
     """Whether a test of the contract takes a store; the one of 5 GiB is more than this one's memory."""

@@ -34,6 +34,8 @@ from tests.support.run_context import INCIDENT, case_of, made
 from tests.support.sealed_runs import seal_volumes
 from tests.support.workloads import SmallWorkload, wait_until
 
+pytestmark = pytest.mark.whole
+
 VERIFIED = Verdict(Word.VERIFIED, (), (), (), "")
 MODEL = "models/model_builtin.joblib"
 SECRET = "hunter2-of-the-api"

@@ -71,6 +71,7 @@ def test_the_containers_of_the_workload_are_paused_then_stopped_with_a_receipt_e
     assert len(stopped.processes) == 4
 
 
+@pytest.mark.whole
 def test_a_container_that_removes_itself_is_gone_and_its_exit_code_is_known(
     containers: Containers, small: SmallWorkload
 ) -> None:
@@ -100,6 +101,7 @@ def test_on_the_hosts_network_the_container_that_listened_on_the_apis_port_is_th
     assert (found and found.identity.id) == (api if listens else None)
 
 
+@pytest.mark.whole
 def test_what_always_restarts_stays_stopped(containers: Containers, small: SmallWorkload) -> None:
     id_ = containers.run(COUNTER, restart_policy={"Name": "always"})
     with case_of(containers.block(small)) as context, evacuated(context) as (frozen, _, contained):
@@ -114,6 +116,7 @@ def test_what_always_restarts_stays_stopped(containers: Containers, small: Small
     assert containers.state(id_) == "exited"
 
 
+@pytest.mark.whole
 def test_what_is_between_two_starts_does_not_start_again(containers: Containers, small: SmallWorkload) -> None:
     id_ = containers.run(["sh", "-c", "echo up"], restart_policy={"Name": "always"})
     wait_until(lambda: containers.state(id_) == "restarting", what="the pause between two starts")
@@ -123,6 +126,7 @@ def test_what_is_between_two_starts_does_not_start_again(containers: Containers,
     assert containers.state(id_) == "exited"
 
 
+@pytest.mark.whole
 def test_one_that_ignores_the_stop_is_killed_after_the_grace(containers: Containers, small: SmallWorkload) -> None:
     containers.run(["python3", "stubborn.py"])
     with case_of(containers.block(small, grace_seconds=0.5)) as context, evacuated(context) as (_, stopped, contained):
@@ -132,6 +136,7 @@ def test_one_that_ignores_the_stop_is_killed_after_the_grace(containers: Contain
     assert [name for name, _ in receipt.signals] == ["SIGTERM", "SIGKILL"]
 
 
+@pytest.mark.whole
 def test_one_whose_first_process_is_deaf_is_not_waited_for(containers: Containers, small: SmallWorkload) -> None:
     containers.run(["sh", "-c", "echo up; exec sleep 600"])
     began = time.monotonic()
@@ -154,6 +159,7 @@ def test_policy_kill_thaws_nothing(containers: Containers, small: SmallWorkload)
     assert containers.client.logs(id_) == before
 
 
+@pytest.mark.whole
 def test_a_second_run_repeats_nothing_and_keeps_the_receipts(containers: Containers, small: SmallWorkload) -> None:
     containers.run(COUNTER)
     block = containers.block(small)
@@ -164,6 +170,7 @@ def test_a_second_run_repeats_nothing_and_keeps_the_receipts(containers: Contain
     assert first.containers == second.containers
 
 
+@pytest.mark.whole
 def test_uvicorn_in_a_container_is_only_paused_never_signalled_by_pid(
     containers: Containers, small: SmallWorkload
 ) -> None:
@@ -216,6 +223,7 @@ def test_without_containers_in_the_block_the_engine_is_never_asked(small: SmallW
         assert "engine" not in vars(context)
 
 
+@pytest.mark.whole
 def test_an_engine_that_is_absent_is_an_outcome_and_processes_are_frozen_all_the_same(
     small: SmallWorkload, tmp_path: Path
 ) -> None:
@@ -230,6 +238,7 @@ def test_an_engine_that_is_absent_is_an_outcome_and_processes_are_frozen_all_the
     assert small.living() == []
 
 
+@pytest.mark.whole
 def test_an_engine_that_hangs_delays_no_freeze_of_processes(small: SmallWorkload, tmp_path: Path) -> None:
     small.start_all()
     path = tmp_path / "hung.sock"
@@ -245,6 +254,7 @@ def test_an_engine_that_hangs_delays_no_freeze_of_processes(small: SmallWorkload
             assert time.time() - began < 10
 
 
+@pytest.mark.whole
 def test_a_dry_run_touches_no_container(containers: Containers, small: SmallWorkload) -> None:
     id_ = containers.run(COUNTER, restart_policy={"Name": "always"})
     before = containers.client.inspect_container(id_)
@@ -261,6 +271,7 @@ def test_a_dry_run_touches_no_container(containers: Containers, small: SmallWork
     assert {"pause the container", "take its restart policy from the container", "SIGINT to the container"} <= set(acts)
 
 
+@pytest.mark.whole
 def test_our_own_container_is_not_touched(
     containers: Containers, small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +285,7 @@ def test_our_own_container_is_not_touched(
     assert containers.state(ours) == "running"
 
 
+@pytest.mark.whole
 def test_a_thaw_lets_paused_containers_go_on_and_leaves_one_that_a_person_had_paused(
     containers: Containers, small: SmallWorkload
 ) -> None:

@@ -50,6 +50,7 @@ def test_a_container_is_described(containers: Containers, door: DockerEngine) ->
     assert b"counter.py" in Path(f"/proc/{container.pid}/cmdline").read_bytes()
 
 
+@pytest.mark.whole
 def test_the_living_are_listed_whatever_state_they_are_in(containers: Containers, door: DockerEngine) -> None:
     running, paused, exited = (containers.run(COUNTER) for _ in range(3))
     restarting = containers.run(["sh", "-c", "echo up"], restart_policy={"Name": "always"})
@@ -60,6 +61,7 @@ def test_the_living_are_listed_whatever_state_they_are_in(containers: Containers
     assert {container.id for container in found} == {running, paused, restarting}
 
 
+@pytest.mark.whole
 def test_the_children_of_an_image_are_its_containers_too(containers: Containers, door: DockerEngine) -> None:
     build(containers.engine, "patched:1", {"Dockerfile": f"FROM {IMAGE}\nLABEL patched=yes\n".encode()})
     child = containers.run(COUNTER, image="patched:1")
@@ -70,6 +72,7 @@ def test_the_children_of_an_image_are_its_containers_too(containers: Containers,
     assert stranger not in found
 
 
+@pytest.mark.whole
 def test_an_image_that_has_lost_its_name_to_a_newer_one_still_has_its_containers(
     containers: Containers, door: DockerEngine
 ) -> None:

@@ -14,6 +14,8 @@ from tests.support.containers import API_COMMAND, Containers
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
 
+pytestmark = pytest.mark.whole
+
 MODELS = {"models/vat one.pkl": "a", "models/other.pkl": "b"}
 NAMED = "export VAT='/models/vat one.pkl'; "
 

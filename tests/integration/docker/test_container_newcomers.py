@@ -32,6 +32,7 @@ def evacuate(context: RunContext) -> None:
     stop.fn(context)
 
 
+@pytest.mark.whole
 def test_a_container_that_is_started_during_the_cordon_is_paused_and_written_down(
     containers: Containers, small: SmallWorkload
 ) -> None:
@@ -55,6 +56,7 @@ def test_a_container_that_is_started_during_the_cordon_is_paused_and_written_dow
     assert containers.state(id_) == "exited"
 
 
+@pytest.mark.whole
 def test_the_guard_leaves_a_container_that_a_run_thaws_to_the_run(containers: Containers, small: SmallWorkload) -> None:
     """Frozen anew in its grace it could not end by itself."""
     slow = "import signal, time; signal.signal(15, lambda *_: (time.sleep(2), exit(5))); print('up', flush=True)\n"
@@ -106,6 +108,7 @@ def test_what_somebody_starts_again_is_ended_again(containers: Containers, small
     assert containers.state(id_) == "exited"
 
 
+@pytest.mark.whole
 def test_what_an_orchestrator_brings_twice_is_left_paused_and_told(
     containers: Containers, small: SmallWorkload
 ) -> None:

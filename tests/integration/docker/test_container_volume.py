@@ -17,6 +17,8 @@ from tests.support.containers import API_COMMAND, Containers
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, wait_until
 
+pytestmark = pytest.mark.whole
+
 PREPARE = """
 mkdir -p /data/voices/anna /data/logs
 echo model >/data/voices/anna/model.onnx; echo words >/data/voices/anna/vocab; echo line >/data/logs/a.log

@@ -15,7 +15,7 @@ from tests.support.containers import Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root hears who writes")
+pytestmark = [pytest.mark.whole, pytest.mark.skipif(os.geteuid() != 0, reason="only root hears who writes")]
 SHORT = "while :; do sh -c 'echo x >>/here/exec.log'; sleep 0.1; done"
 LONG = "exec python3 -c \"import time\nwhile 1: open('/here/exec.log', 'a').write('x'); time.sleep(0.1)\""
 CHILDREN = "while :; do python3 -c \"open('/here/exec.log', 'a').write('x')\"; done"

@@ -11,6 +11,8 @@ from tests.support.containers import Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
+pytestmark = pytest.mark.whole
+
 TRAINING = "trap '{last}; exit 0' TERM; echo up; while :; do sleep 0.1; done"
 
 

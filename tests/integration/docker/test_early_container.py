@@ -62,6 +62,7 @@ def test_a_run_by_hand_pauses_them_at_once_and_lets_go_if_it_is_cancelled(
     assert not (small.block().evidence / EARLY).exists()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("way", ["uncordon", "freeze, then thaw"])
 def test_what_a_start_had_paused_before_it_was_killed_goes_on(
     containers: Containers, small: SmallWorkload, file: Path, way: str

@@ -24,6 +24,8 @@ from tests.support.docker_engine import BASE, DockerDaemon
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, wait_until
 
+pytestmark = pytest.mark.whole
+
 SAMPLE = "mlops-sklearn-portfolio:local"
 # What a worker in a container must be given to evacuate its host, and nothing else.
 RIGHTS = ["--pid", "host", "--network", "host", "--cgroupns", "host", "--cap-add", "SYS_PTRACE", "--cap-add", "KILL"]

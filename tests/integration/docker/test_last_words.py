@@ -15,7 +15,7 @@ from tests.support.containers import Containers
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload
 
-pytestmark = pytest.mark.usefixtures("prefect")
+pytestmark = [pytest.mark.whole, pytest.mark.usefixtures("prefect")]
 LOG = "logs/train-20260101_000000.log"
 TRAINING = "trap '{last}; exit 0' TERM; echo up; while :; do sleep 0.1; done"
 WRITES = (

@@ -10,6 +10,8 @@ from tests.support.containers import Containers
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload
 
+pytestmark = pytest.mark.whole
+
 LOOP = ["sh", "-c", "echo up; while sleep 611; do (cd /app && sh nightly.sh); done"]
 
 

@@ -29,7 +29,10 @@ from tests.support.containers import Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the engine's folders, and hears who writes")
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the engine's folders, and hears who writes"),
+]
 IDLE = ["sh", "-c", "echo up; exec sleep 600"]
 WRITES = "while :; do echo more >{}/candidate.json; sleep 0.1; done"
 MODELS = ["/data/models/*.json"]

@@ -19,6 +19,8 @@ from tests.support.docker_engine import BASE
 from tests.support.run_context import case_of
 from tests.support.workloads import SmallWorkload, wait_until
 
+pytestmark = pytest.mark.whole
+
 LOOP = ["sh", "-c", "echo up; while :; do sleep 0.2; done"]
 
 

@@ -39,6 +39,7 @@ def open_root(tmp_path: Path) -> Path:
     return tmp_path / "theirs"
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("known_by", ["the block", "what was frozen", "nothing"])
 def test_who_watches_the_root_as_that_account_is_asked_about(
     small: SmallWorkload, open_root: Path, known_by: str
@@ -56,6 +57,7 @@ def test_who_watches_the_root_as_that_account_is_asked_about(
         assert [each.identity.pid for each in seen.unknown] == [watcher.pid] * (known_by != "nothing"), seen.summary
 
 
+@pytest.mark.whole
 def test_who_writes_under_an_editors_name_is_heard(small: SmallWorkload, open_root: Path) -> None:
     (small.root / "data").mkdir()
     os.chown(small.root / "data", NOBODY, NOBODY)

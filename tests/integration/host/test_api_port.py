@@ -67,6 +67,7 @@ def test_another_program_on_the_apis_port_contradicts_with_its_name(small: Small
     assert f"it listens on the API's port {small.port}" in told
 
 
+@pytest.mark.whole
 def test_an_api_that_calls_itself_something_else_is_found_by_its_port(small: SmallWorkload) -> None:
     """Gunicorn and celery do: neither pattern knows it, and it works elsewhere."""
     small.start_all()
@@ -75,12 +76,14 @@ def test_an_api_that_calls_itself_something_else_is_found_by_its_port(small: Sma
         assert [told for told in seen.alive if f"port {small.port}" in told]
 
 
+@pytest.mark.whole
 def test_the_workloads_own_api_is_gone_with_its_port(small: SmallWorkload) -> None:
     small.start_all()
     with case_of(small.block(api_port=small.port)) as context:
         assert contained(context).is_contained
 
 
+@pytest.mark.whole
 def test_a_port_that_nobody_named_is_anybodys_unless_the_workload_listened_there(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +136,7 @@ def test_a_rehearsal_takes_the_api_for_stopped(small: SmallWorkload) -> None:
         assert small.healthy()
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
 def test_where_the_owner_may_not_be_seen_its_user_is_told(small: SmallWorkload) -> None:
     with stranger(small.port):

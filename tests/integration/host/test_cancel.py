@@ -101,6 +101,7 @@ def has(context: RunContext, action: str) -> bool:
     return any(entry["action"] == action for entry in context.log.entries())
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("ignored", [("SIGINT", "SIGTERM"), ("SIGINT", "SIGTERM", "SIGHUP")])
 def test_in_the_grace_everybody_is_frozen_again_children_born_meanwhile_too(
     small: SmallWorkload, ignored: tuple[str, ...]
@@ -149,6 +150,7 @@ def test_who_forks_in_the_grace_is_frozen_with_all_its_children(small: SmallWork
         pass
 
 
+@pytest.mark.whole
 def test_what_was_started_again_in_the_grace_and_is_held_stands_frozen_too(small: SmallWorkload) -> None:
     """It was not called frozen, so the operator was to stop by hand what the next run ends."""
     (small.root / "src/train.py").write_text(
@@ -165,6 +167,7 @@ def test_what_was_started_again_in_the_grace_and_is_held_stands_frozen_too(small
         assert {process.pid for process in small.living()} <= find_endable(IncidentCordon(context), Membership(context))
 
 
+@pytest.mark.whole
 def test_after_some_of_it_was_stopped_it_says_how_many_as_the_refusal_of_a_thaw_does(small: SmallWorkload) -> None:
     """It said "frozen, not stopped", and that nothing of it is lost."""
     stubborn(small, "SIGINT", "SIGTERM")

@@ -102,6 +102,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
             yield found
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("code", "environment", "how"),
@@ -136,6 +137,7 @@ def test_what_a_real_process_served_is_brought_back_and_goes_on_record(
     assert (entry["object"], entry["result"]) == (wanted, models.before.summary)
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("environment", "answer"),
@@ -172,6 +174,7 @@ def test_a_model_of_a_format_that_the_block_trusts_is_known_as_any_other(
     assert (models.before.names, models.chosen, models.named) == ((wave,), wave, False)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("reloads", ["/reload", ""])
 @pytest.mark.parametrize("changes", [True, False])
 def test_the_only_sound_model_is_not_what_was_served_if_it_was_changed_or_the_api_reloads_and_named_none(
@@ -193,6 +196,7 @@ def test_the_only_sound_model_is_not_what_was_served_if_it_was_changed_or_the_ap
     assert ("was changed at" in doubt, "named none at /reload" in doubt) == (changes, bool(reloads) and not changes)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("block", "chosen"),
     [
@@ -256,6 +260,7 @@ def overwritten(small: SmallWorkload, content: bytes = pickle.dumps("wrong")) ->
         yield case
 
 
+@pytest.mark.whole
 def test_a_model_of_a_snapshot_is_proven_and_put_in_its_place_over_nothing_that_is_not_kept(
     small: SmallWorkload,
 ) -> None:
@@ -298,6 +303,7 @@ def test_a_snapshot_gives_only_sound_models_that_a_manifest_names(case: Case, mo
     assert words in str(caught.value)
 
 
+@pytest.mark.whole
 def test_what_is_forged_or_planted_in_the_store_and_what_a_link_leads_out_is_not_taken(
     small: SmallWorkload, tmp_path: Path
 ) -> None:

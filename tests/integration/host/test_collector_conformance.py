@@ -143,6 +143,7 @@ def generated(evidence: Evidence) -> list[StoredFile]:
     return [file for file in evidence.files if not file.source]
 
 
+@pytest.mark.short(1)
 def test_on_a_workload_that_has_everything_it_leaves_evidence(world: World, collector: Collector) -> None:
     evidence = world.evidence[collector.name]
     assert (evidence.collector, evidence.volume) == (collector.name, 1)
@@ -224,6 +225,7 @@ def marked(token: str) -> list[int]:
     return [each.pid for each in psutil.process_iter(["cmdline"]) if token in " ".join(each.info["cmdline"] or [])]
 
 
+@pytest.mark.whole
 def test_each_ends_at_its_deadline_with_all_that_it_started(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +241,7 @@ def test_each_ends_at_its_deadline_with_all_that_it_started(
     wait_until(lambda: marked(token) == [], what="the end of what hung")
 
 
+@pytest.mark.whole
 def test_each_ends_before_its_deadline_when_it_does_nothing(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +252,7 @@ def test_each_ends_before_its_deadline_when_it_does_nothing(
     wait_until(lambda: marked(token) == [], what="the end of what hung")
 
 
+@pytest.mark.whole
 def test_none_stores_more_than_its_limit_however_much_there_is(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +266,7 @@ def test_none_stores_more_than_its_limit_however_much_there_is(
     wait_until(lambda: marked(token) == [], what="the end of what never ends")
 
 
+@pytest.mark.whole
 def test_its_own_sources_keep_to_a_limit_too(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {name: replace(each, limit=100) for name, each in discover().items()}
     monkeypatch.setattr(module, "discover", lambda: known)

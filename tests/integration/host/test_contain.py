@@ -74,6 +74,7 @@ def states(processes: list[psutil.Process]) -> set[str]:
     return {process.status() for process in processes}
 
 
+@pytest.mark.whole
 def test_the_whole_workload_is_frozen_then_stopped_with_a_receipt_each(small: SmallWorkload) -> None:
     small.start_all(workers=3)
     before = small.living()
@@ -93,6 +94,7 @@ def test_the_whole_workload_is_frozen_then_stopped_with_a_receipt_each(small: Sm
     assert contained.is_contained
 
 
+@pytest.mark.whole
 def test_nothing_to_stop_is_a_result(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         cordon.fn(context)
@@ -183,10 +185,12 @@ def launched_by_the_training(small: SmallWorkload, expression: str) -> str:
     return in_a_process_of_its_own(small, expression, launch=launch, cwd=small.root)
 
 
+@pytest.mark.whole
 def test_our_own_ancestor_is_never_frozen(small: SmallWorkload) -> None:
     assert launched_by_the_training(small, "len(freeze.fn(case).data.processes)") == "0\n"
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("ignored", "end", "signals"),
     [
@@ -281,6 +285,7 @@ def test_everybody_is_stopped_before_anybody_is_described(
     assert all(receipt.command and receipt.why and receipt.lineage for receipt in receipts)
 
 
+@pytest.mark.whole
 def test_more_processes_than_files_that_may_be_open_are_waited_for(small: SmallWorkload) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with chained(small, 330), case_of(small.block()) as context:
@@ -348,6 +353,7 @@ def test_new_life_is_seen_by_the_check(small: SmallWorkload) -> None:
         assert len(contained.alive) == 4
 
 
+@pytest.mark.whole
 def test_a_dry_run_names_everything_and_touches_nothing(small: SmallWorkload) -> None:
     small.start_all()
     with case_of(small.block(), dry_run=True) as context:
@@ -364,6 +370,7 @@ def test_a_dry_run_names_everything_and_touches_nothing(small: SmallWorkload) ->
         assert ("SIGINT", str(process.pid)) in would
 
 
+@pytest.mark.whole
 def test_what_the_workload_could_not_protect_from_us_is_told_as_survivor(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +403,7 @@ def test_find_spares_what_our_own_recovery_started(small: SmallWorkload) -> None
         assert Membership(context).members(context.adapters.host.snapshot()) == {}
 
 
+@pytest.mark.whole
 def test_a_helper_that_a_process_needs_to_end_is_left_to_work(small: SmallWorkload) -> None:
     start_ending_by(small, "subprocess.run(['sleep', '0.5'], check=True)\nopen('saved', 'w').close()\nsys.exit(0)")
     with case_of(small.block(grace_seconds=20)) as context:
@@ -405,6 +413,7 @@ def test_a_helper_that_a_process_needs_to_end_is_left_to_work(small: SmallWorklo
     assert (small.root / "saved").exists()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("guarded", [False, True])
 def test_a_helper_that_is_still_the_copy_of_who_starts_it_is_left_to_become_one(
     small: SmallWorkload, *, guarded: bool
@@ -455,6 +464,7 @@ def test_a_training_that_is_started_anew_during_the_stop_is_ended_too(small: Sma
     assert small.living() == []
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("trap", ["", "trap '' INT TERM; "])
 def test_a_loop_that_starts_it_again_takes_no_grace(small: SmallWorkload, trap: str) -> None:
     """It took SIGINT for its child's, which ended well, and waited for the next one, which was held, to the end."""
@@ -482,6 +492,7 @@ def test_a_root_that_is_a_link_is_still_the_workloads_root(small: SmallWorkload,
     assert small.living() == []
 
 
+@pytest.mark.whole
 def test_a_match_whose_place_may_not_be_read_is_not_contained(small: SmallWorkload) -> None:
     """Another user's process: an unprivileged evacuation must not take "unreadable" for "elsewhere"."""
     small.start(small.training_command)
@@ -490,6 +501,7 @@ def test_a_match_whose_place_may_not_be_read_is_not_contained(small: SmallWorklo
     assert "is not readable" in in_a_process_of_its_own(small, "prove_contained.fn(case).data.alive", first=nobody)
 
 
+@pytest.mark.whole
 def test_a_helper_left_behind_by_a_dying_training_is_ended_or_told(small: SmallWorkload) -> None:
     start_ending_by(
         small, "subprocess.Popen(['sleep', '600'], start_new_session=True)\nsys.exit(0)", "setsid", "--fork"
@@ -503,6 +515,7 @@ def test_a_helper_left_behind_by_a_dying_training_is_ended_or_told(small: SmallW
     assert set(seen.alive) == left  # one that no look has met beside its parent lives on, and is told
 
 
+@pytest.mark.whole
 def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         cordon.fn(context)
@@ -516,6 +529,7 @@ def test_what_comes_back_after_the_check_is_seen_by_the_last_look(small: SmallWo
         assert not made(prove_still_contained.fn(context)).is_contained
 
 
+@pytest.mark.whole
 def test_an_ancestor_that_is_the_workload_is_spared_but_not_called_contained(small: SmallWorkload) -> None:
     assert "it is protected, and matches" in launched_by_the_training(small, "prove_contained.fn(case).data.alive")
 

@@ -155,6 +155,7 @@ CONTAINED = {
 }
 
 
+@pytest.mark.whole
 @am_root
 def test_nobody_contains_what_is_his_own(place: Path) -> None:
     told = contained_by(place, ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
@@ -162,6 +163,7 @@ def test_nobody_contains_what_is_his_own(place: Path) -> None:
     assert told == CONTAINED
 
 
+@pytest.mark.whole
 @am_root
 def test_root_without_capabilities_contains_what_is_his_own(place: Path) -> None:
     told = contained_by(place, ["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
@@ -169,6 +171,7 @@ def test_root_without_capabilities_contains_what_is_his_own(place: Path) -> None
     assert told == CONTAINED
 
 
+@pytest.mark.whole
 @am_root
 @pytest.mark.skipif(HIERARCHY is None, reason="no control groups of version 2")
 def test_in_a_delegated_group_nobody_ends_a_chain_of_forks_that_is_in_it_too(
@@ -181,6 +184,7 @@ def test_in_a_delegated_group_nobody_ends_a_chain_of_forks_that_is_in_it_too(
     assert not [each for each in delegated.place.iterdir() if each.is_dir()]
 
 
+@pytest.mark.whole
 @am_root
 def test_without_a_control_group_a_chain_of_forks_is_never_called_contained(place: Path) -> None:
     """A signal may meet a generation by luck, and then it has ended."""
@@ -192,6 +196,7 @@ def test_without_a_control_group_a_chain_of_forks_is_never_called_contained(plac
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
+@pytest.mark.whole
 @am_root
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(

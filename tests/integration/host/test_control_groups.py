@@ -132,6 +132,7 @@ def end(context: RunContext, *cases: Case) -> None:
     assert not own_group(context.workload.root).place.exists()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("policy", [pytest.param("graceful", marks=pytest.mark.soak), "kill"])
 def test_a_fork_chain_is_frozen_ended_and_proven(
     policy: str, start: Start, context: RunContext, tmp_path: Path
@@ -148,6 +149,7 @@ def test_a_fork_chain_is_frozen_ended_and_proven(
     assert bystander.goes_on()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("policy", [pytest.param("graceful", marks=pytest.mark.soak), "kill"])
 def test_before_linux_5_14_signals_end_who_is_in_a_group(
     policy: str, start: Start, context: RunContext, origin: ControlGroup, monkeypatch: pytest.MonkeyPatch
@@ -170,6 +172,7 @@ def test_before_linux_5_14_signals_end_who_is_in_a_group(
     assert all("No such file or directory" in each for each in refused)
 
 
+@pytest.mark.whole
 def test_who_wakes_each_other_stands_all_the_same(start: Start, context: RunContext) -> None:
     wakers = start(WAKERS)
     frozen: Freeze = made(freeze.fn(context))
@@ -188,6 +191,7 @@ def test_who_is_born_in_the_grace_is_a_member_whatever_it_makes_of_itself(start:
     end(context, fleeing)
 
 
+@pytest.mark.whole
 def test_a_cancelled_run_leaves_nobody_running(start: Start, small: SmallWorkload) -> None:
     fleeing = start(FLEES)
     with case_of(small.block(training_pattern=PATTERN, grace_seconds=60)) as context:
@@ -203,6 +207,7 @@ def test_a_cancelled_run_leaves_nobody_running(start: Start, small: SmallWorkloa
         end(context, fleeing)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "program", [FAMILY, CHAIN, pytest.param(HEADLESS, marks=pytest.mark.soak)], ids=["family", "chain", "headless"]
 )
@@ -224,6 +229,7 @@ def test_a_group_of_members_alone_is_frozen_where_it_is(
     assert start(FAMILY, origin, tmp_path).goes_on(), "what its manager starts in it later must not be born frozen"
 
 
+@pytest.mark.whole
 def test_a_group_that_a_stranger_is_in_is_not_frozen(
     start: Start, context: RunContext, origin: ControlGroup, tmp_path: Path
 ) -> None:
@@ -238,6 +244,7 @@ def test_a_group_that_a_stranger_is_in_is_not_frozen(
     assert {each.way for each in made(stop.fn(context)).processes} == {Way.INCIDENT}
 
 
+@pytest.mark.whole
 def test_nobody_is_moved_out_of_an_orchestrators_group(
     start: Start, small: SmallWorkload, origin: ControlGroup
 ) -> None:
@@ -257,6 +264,7 @@ def test_nobody_is_moved_out_of_an_orchestrators_group(
         assert places <= {path_below(pod)}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "program", [FAMILY, CHAIN, pytest.param(HEADLESS, marks=pytest.mark.soak)], ids=["family", "chain", "headless"]
 )
@@ -296,6 +304,7 @@ def test_who_cannot_go_back_runs_where_it_is_and_is_told(
     assert case.goes_on()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("moment", ["frozen", pytest.param("thawed", marks=pytest.mark.soak)])
 def test_a_run_that_is_killed_after_the_move_is_carried_on(moment: str, start: Start, small: SmallWorkload) -> None:
     case = start(CHAIN if moment == "frozen" else FLEES)
@@ -336,6 +345,7 @@ with case_of(small.block(training_pattern=PATTERN, grace_seconds=60)) as context
 """
 
 
+@pytest.mark.whole
 def test_an_uninterruptible_wait_is_named(start: Start, context: RunContext) -> None:
     case = start(WAITS)
     frozen: Freeze = made(freeze.fn(context))
@@ -376,6 +386,7 @@ def early_of(small: SmallWorkload) -> dict[str, object]:
     return described(small, training_pattern=PATTERN)
 
 
+@pytest.mark.whole
 def test_the_early_freeze_moves_nobody_and_is_undone_if_the_run_is_refused(
     start: Start, small: SmallWorkload, origin: ControlGroup
 ) -> None:
@@ -393,6 +404,7 @@ def test_the_early_freeze_moves_nobody_and_is_undone_if_the_run_is_refused(
     assert not early.path.exists()
 
 
+@pytest.mark.whole
 def test_the_run_takes_over_what_its_start_has_frozen(start: Start, small: SmallWorkload, origin: ControlGroup) -> None:
     case = start(FAMILY, origin)
     early = freeze_described(early_of(small))
@@ -408,6 +420,7 @@ def test_the_run_takes_over_what_its_start_has_frozen(start: Start, small: Small
     assert not origin.is_frozen
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("way", [Way.IN_PLACE, Way.INCIDENT])
 def test_a_bystander_that_is_named_after_it_was_frozen_leaves_the_group(
     start: Start, small: SmallWorkload, origin: ControlGroup, way: Way
@@ -477,6 +490,7 @@ def test_what_somebody_else_has_frozen_stays_frozen(start: Start, small: SmallWo
     assert not case.runs()
 
 
+@pytest.mark.whole
 def test_receipts_of_a_stop_name_each_that_the_kernel_ended(start: Start, context: RunContext) -> None:
     case = start(STUBBORN)
     freeze.fn(context)

@@ -104,6 +104,7 @@ def test_a_guard_that_was_killed_is_replaced(small: SmallWorkload) -> None:
         assert second.guard != first.guard
 
 
+@pytest.mark.whole
 def test_a_lock_file_that_was_replaced_is_not_taken_for_held(small: SmallWorkload) -> None:
     with case_of(small.block()) as context:
         cordon.fn(context)
@@ -181,6 +182,7 @@ def test_whom_a_run_has_in_hand_the_guard_leaves_to_it(small: SmallWorkload) -> 
         assert small.living() == []
 
 
+@pytest.mark.whole
 def test_a_lock_that_cannot_be_opened_is_told_and_the_guard_watches_all_the_same(small: SmallWorkload) -> None:
     block = small.block()
     block.lock.symlink_to(small.root.parent / "elsewhere")
@@ -267,6 +269,7 @@ def test_a_launch_that_nothing_catches_is_told_and_ended(small: SmallWorkload, m
         assert small.living() == []
 
 
+@pytest.mark.whole
 def test_another_training_that_is_caught_meanwhile_does_not_prove_the_launch(small: SmallWorkload) -> None:
     escaped = small.root.parent / "escaped"
     script = f"venv/bin/python -c 'import time; time.sleep(600)' & echo $! > {shlex.quote(str(escaped))}; wait $!"
@@ -305,6 +308,7 @@ def test_the_empty_log_of_a_refused_launch_is_told_and_what_was_there_is_not(sma
     assert (small.root / "logs/train-x 1.log").exists()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("command", [["false"], ["venv/bin/python", "-m", "no_such_module"]])
 def test_a_launcher_that_fails_by_itself_proves_nothing_and_says_so(small: SmallWorkload, command: list[str]) -> None:
     with case_of(small.block(training_command=command)) as context:
@@ -320,6 +324,7 @@ def test_a_launcher_that_detaches_the_training_is_seen_to_be_caught(small: Small
         assert made(challenge.fn(context)).caught.startswith("the guard froze process ")
 
 
+@pytest.mark.whole
 def test_a_newcomer_that_is_thawed_again_and_again_is_ended(small: SmallWorkload) -> None:
     """What was started in the guard's own tick may be older than it, and is not killed."""
     with case_of(small.block()) as context:
@@ -381,6 +386,7 @@ def test_a_forged_marker_does_not_make_a_training_our_guard(small: SmallWorkload
 NUMBERS = ['{"pid": 1e400, "start": 1}', '{"pid": 1, "start": 1e400}', f'{{"pid": 1{"0" * 300}, "start": 1}}']
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("content", NUMBERS)
 def test_a_number_that_no_process_has_ends_no_guard_and_keeps_no_run_out(small: SmallWorkload, content: str) -> None:
     """Whoever may write into the folder could end the guard by it, and had every evacuation refused."""
@@ -400,6 +406,7 @@ def test_a_number_that_no_process_has_ends_no_guard_and_keeps_no_run_out(small: 
     os.close(ours)
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("content", ["", "null", "{", '{"pid": "x"}', *NUMBERS])
 def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> None:
@@ -412,6 +419,7 @@ def test_a_damaged_marker_stops_nothing(small: SmallWorkload, content: str) -> N
         assert made(prove_contained.fn(context)).is_contained
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to(path.parents[1] / "precious")])
 @pytest.mark.parametrize("name", ["cordon.json", CAUGHT, EARLY])
@@ -442,6 +450,7 @@ def test_a_lock_that_was_replaced_by_a_pipe_is_not_waited_for(small: SmallWorklo
         assert made(cordon.fn(context)).held
 
 
+@pytest.mark.whole
 def test_the_challenge_tells_no_secret(small: SmallWorkload) -> None:
     with case_of(small.block(training_command=["false", "--token=hush"])) as context:
         cordon.fn(context)

@@ -114,6 +114,7 @@ def killed(small: SmallWorkload) -> Iterator[set[int]]:
         yield pids
 
 
+@pytest.mark.whole
 def test_what_a_run_had_thawed_is_frozen_again_when_it_dies(small: SmallWorkload, killed: set[int]) -> None:
     """The guard left them to a run that was dead: the workload computed on under a standing cordon."""
     with case_of(small.block()) as context:
@@ -122,6 +123,7 @@ def test_what_a_run_had_thawed_is_frozen_again_when_it_dies(small: SmallWorkload
         assert {process.pid for process in small.living()} == killed
 
 
+@pytest.mark.whole
 def test_the_next_run_ends_them_as_what_the_incident_froze(small: SmallWorkload, killed: set[int]) -> None:
     wait_until(lambda: states(small) == {psutil.STATUS_STOPPED}, what="the guard's catch")
     with case_of(small.block(grace_seconds=1)) as context:
@@ -137,6 +139,7 @@ def test_the_next_run_ends_them_as_what_the_incident_froze(small: SmallWorkload,
         assert find_held(context.adapters.host, context.workload) == {}
 
 
+@pytest.mark.whole
 def test_a_run_in_its_grace_is_not_disturbed(small: SmallWorkload) -> None:
     first = stubborn(small)
     caught = small.block().evidence / CAUGHT
@@ -164,6 +167,7 @@ def hold_frozen(context: RunContext, small: SmallWorkload) -> Identity:
     return who
 
 
+@pytest.mark.whole
 def test_what_the_incident_froze_is_never_killed_by_the_guard(small: SmallWorkload) -> None:
     """However often it is thawed: it is evidence until a run has looked at it."""
     with case_of(small.block()) as context:

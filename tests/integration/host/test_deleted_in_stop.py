@@ -108,6 +108,7 @@ def test_files_that_cannot_be_listed_delay_no_stop_and_are_told(
         assert "deleted during the stop is not known" in find_deleted(context.workload, context.state, [])[0]
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(("act", "policy"), [("pass", "graceful"), (RENAMES, "graceful"), (DELETES, "kill")])
 def test_what_is_kept_renamed_or_killed_before_is_not(small: SmallWorkload, act: str, policy: Policy) -> None:
     assert evacuated(small, act, policy) == ("", "")

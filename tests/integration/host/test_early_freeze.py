@@ -121,6 +121,7 @@ def stopped(small: SmallWorkload, request: pytest.FixtureRequest) -> Iterator[ps
     process.kill()
 
 
+@pytest.mark.short(1)
 def test_a_refused_start_lets_go_of_what_it_froze_and_of_nothing_else(
     small: SmallWorkload, stopped: psutil.Process
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_refused_start_lets_go_of_what_it_froze_and_of_nothing_else(
     assert running.status() != psutil.STATUS_STOPPED
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("base", ["evidence", "fallback", "memory"])
 def test_what_an_incident_holds_stays_frozen_although_it_ran_again(
     small: SmallWorkload, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -315,6 +317,7 @@ def stands(small: SmallWorkload) -> bool:
     return psutil.STATUS_STOPPED in {each.status() for each in small.living()}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("order", ["SIGINT", "SIGTERM"])
 def test_a_start_that_is_told_to_end_while_it_freezes_leaves_nobody_frozen(
     small: SmallWorkload, tmp_path: Path, order: str
@@ -326,6 +329,7 @@ def test_a_start_that_is_told_to_end_while_it_freezes_leaves_nobody_frozen(
     wait_until(lambda: not stands(small), 5, "their thaw")
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("way", ["uncordon", "a refused start, then uncordon", "freeze, then thaw"])
 def test_whom_a_start_had_frozen_before_it_was_killed_is_known(small: SmallWorkload, tmp_path: Path, way: str) -> None:
     """It was taken for stopped by a person, and stayed so for ever."""
@@ -371,6 +375,7 @@ def test_an_incident_that_this_host_does_not_know_freezes_nobody_before_the_stor
     assert process.status() != psutil.STATUS_STOPPED
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders to another account")
 def test_any_number_of_folders_in_memory_delays_no_freeze(
     small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -439,6 +444,7 @@ def test_a_folder_of_evidence_that_the_workload_has_made_a_link_delays_no_freeze
     assert sorted(set(tmp_path.rglob("*")) - {evidence}) == before, "nothing is written behind it"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("answers", [True, False])
 def test_an_api_names_its_model_once_all_else_stands_and_holds_up_nothing_if_it_does_not(
     small: SmallWorkload, *, answers: bool

@@ -49,6 +49,7 @@ def whole(small: SmallWorkload, **fields: object) -> Containment:
         return seen
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("engine", ["libpod", "docker"])
 def test_a_loop_in_such_a_group_is_named(small: SmallWorkload, tmp_path: Path, engine: str) -> None:
     train = "venv/bin/python -u src/train.py --dataset builtin --mode full"
@@ -59,6 +60,7 @@ def test_a_loop_in_such_a_group_is_named(small: SmallWorkload, tmp_path: Path, e
         assert any(f"{loop.pid}: bash" in each for each in seen.alive), seen.summary
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("place", ["the root", "another folder"])
 def test_who_has_mounts_of_his_own_in_such_a_group_is_judged_by_these(
     small: SmallWorkload, tmp_path: Path, place: str
@@ -74,6 +76,7 @@ def test_who_has_mounts_of_his_own_in_such_a_group_is_judged_by_these(
         assert [each.identity.pid for each in seen.unknown] == [one.pid] * (place == "the root"), seen.summary
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("mounts", [[], ["unshare", "-m"]], ids=["our mounts", "mounts of its own"])
 def test_a_training_that_starts_in_such_a_group_is_frozen(small: SmallWorkload, mounts: list[str]) -> None:
     """Before the freeze, and under the cordon by the guard."""

@@ -14,6 +14,7 @@ from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("holds", [True, False])
 def test_a_pid_that_holds_on_is_not_contained(
     small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, holds: bool

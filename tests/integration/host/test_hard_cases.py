@@ -70,6 +70,7 @@ def pids(frozen: Freeze) -> set[int]:
     return {process.identity.pid for process in frozen.processes}
 
 
+@pytest.mark.whole
 def test_a_training_that_a_script_put_into_the_background_is_asked_by_another_signal(small: SmallWorkload) -> None:
     """A shell that is not interactive starts what stands before `&` with SIGINT ignored."""
     script = small.root / "nightly.sh"
@@ -84,6 +85,7 @@ def test_a_training_that_a_script_put_into_the_background_is_asked_by_another_si
     wait_until(lambda: not small.living(), what="the script's own end")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("options", "servers"),
     [(["--workers", "2"], 2), pytest.param(["--reload", "--reload-dir", "api"], 1, marks=pytest.mark.soak)],
@@ -126,6 +128,7 @@ def answers(port: int) -> bool:
             return False
 
 
+@pytest.mark.whole
 def test_real_loky_workers_that_compute_on_after_their_parent_was_killed_are_ended(small: SmallWorkload) -> None:
     (small.root / "src/train.py").write_text(LOKY)
     parent = small.start(PYTHONPATH=SITE)
@@ -154,6 +157,7 @@ def test_a_zombie_in_the_tree_holds_up_nothing(small: SmallWorkload) -> None:
     assert contained.is_contained, contained.summary
 
 
+@pytest.mark.whole
 def test_a_training_at_the_end_of_a_chain_of_launchers_is_stopped_with_them(small: SmallWorkload) -> None:
     """make, bash, env, nice, python and tee, as the real workload's Makefile has them."""
     shutil.copy(SOURCE / "Makefile", small.root)
@@ -171,6 +175,7 @@ def programs(small: SmallWorkload) -> set[str]:
     return {process.name() for process in small.living()}
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
 def test_another_users_process_is_called_not_contained_and_whose_it_is(small: SmallWorkload) -> None:
     training = small.start(WORKERS="0")
@@ -186,6 +191,7 @@ def test_another_users_process_is_called_not_contained_and_whose_it_is(small: Sm
     assert "user 0's" in alive
 
 
+@pytest.mark.whole
 def test_what_a_person_starts_in_the_root_during_the_stop_is_told_and_left_alone(
     small: SmallWorkload, tmp_path: Path
 ) -> None:
@@ -208,6 +214,7 @@ def test_what_a_person_starts_in_the_root_during_the_stop_is_told_and_left_alone
         assert "sleep 60" in unknown
 
 
+@pytest.mark.whole
 def test_a_strangers_orphan_in_the_root_is_told_and_left_alone(small: SmallWorkload) -> None:
     """`nohup` and `setsid --fork` leave no parent behind: it was ended as if the training had started it."""
     small.start(WORKERS="0")
@@ -226,6 +233,7 @@ def test_a_strangers_orphan_in_the_root_is_told_and_left_alone(small: SmallWorkl
         assert [(each.identity.pid, each.command) for each in seen.unknown] == [(stranger.pid, "sleep 600")]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("act", "grace"),
     [("subprocess.Popen(['sleep', LONG], cwd='/')", 1), ("daemon()", 6)],
@@ -298,6 +306,7 @@ ctypes.CDLL(None).syscall(60, 0)
 """
 
 
+@pytest.mark.whole
 def test_a_training_whose_main_thread_has_exited_is_known_by_its_other_threads(small: SmallWorkload) -> None:
     """The kernel calls it a zombie and shows neither command line nor folder nor program of it."""
     (small.root / "src/train.py").write_text(HEADLESS)
@@ -331,6 +340,7 @@ ctypes.CDLL(None).syscall(60, 0)
 """
 
 
+@pytest.mark.whole
 def test_a_training_of_short_lived_threads_without_a_main_thread_is_no_zombie(small: SmallWorkload) -> None:
     """Each look met a thread that had ended before it was read, and took the process for one that had."""
     (small.root / "src/train.py").write_text(RELAY)
@@ -385,6 +395,7 @@ ANY_PROGRAM = r"-u src/train\.py .*--mode full"
 BORROWED = ["bash", "-zsh", "vim", "tail", "sudo", "prefect", "sshd: x", "tmux: server", "systemd"]
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("program", "name"),
@@ -420,6 +431,7 @@ def test_a_training_whose_own_file_is_called_bash_is_no_shell(small: SmallWorklo
     assert training.wait(10) != 0
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("module", ["prefect.engine", "prefect"])
 def test_a_training_in_what_is_called_prefect_is_a_member(small: SmallWorkload, module: str) -> None:
     (small.root / "prefect").mkdir()
@@ -448,6 +460,7 @@ def test_the_server_that_we_talk_to_is_spared_whatever_it_runs_from(small: Small
         assert server.pid not in untouchable(snapshot, {"PREFECT_API_URL": other})
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
 @pytest.mark.parametrize("borrowed", [pytest.param(True, marks=pytest.mark.soak), False])
 def test_another_users_match_that_is_called_a_shell_is_held_against_it(small: SmallWorkload, *, borrowed: bool) -> None:

@@ -77,6 +77,7 @@ def rehearsed(small: SmallWorkload) -> Writers:
     return found
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("way", WAYS)
 def test_who_has_the_file_open_under_another_name_is_named(small: SmallWorkload, outside: Path, way: str) -> None:
     with stranger(WAYS[way], outside) as pid:
@@ -85,6 +86,7 @@ def test_who_has_the_file_open_under_another_name_is_named(small: SmallWorkload,
     assert "no event" in line
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("way", WAYS)
 def test_so_is_who_has_it_open_through_a_mount_of_its_own(small: SmallWorkload, outside: Path, way: str) -> None:
     mount = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$0" && exec "$@"', str(outside.parent))
@@ -93,6 +95,7 @@ def test_so_is_who_has_it_open_through_a_mount_of_its_own(small: SmallWorkload, 
     assert f"process {pid} (" in line
 
 
+@pytest.mark.whole
 def test_of_several_that_have_it_open_each_is_named(small: SmallWorkload, outside: Path) -> None:
     with stranger(HOLDS, outside) as first, stranger(MAPS, outside) as second, stopped(small) as context:
         assert context.listening
@@ -104,6 +107,7 @@ def test_of_several_that_have_it_open_each_is_named(small: SmallWorkload, outsid
     assert f"process {second} (" in told
 
 
+@pytest.mark.whole
 def test_of_one_that_is_not_known_message_and_status_say_what_to_type(small: SmallWorkload, outside: Path) -> None:
     with stranger(RESIZES, outside), stopped(small) as context:
         assert context.listening
@@ -121,6 +125,7 @@ def test_of_one_that_is_not_known_message_and_status_say_what_to_type(small: Sma
     assert [each for each in status.writers if "fuser -v" in each]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("way", WAYS)
 def test_a_rehearsal_names_who_has_it_open_under_another_name(
     small: SmallWorkload, outside: Path, monkeypatch: pytest.MonkeyPatch, way: str
@@ -133,6 +138,7 @@ def test_a_rehearsal_names_who_has_it_open_under_another_name(
     assert found.contradictions
 
 
+@pytest.mark.whole
 def test_of_one_that_is_heard_it_says_that(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silence, "_REHEARSED_SECONDS", 2.0)
     (small.root / LOG).touch()
@@ -142,6 +148,7 @@ def test_of_one_that_is_heard_it_says_that(small: SmallWorkload, monkeypatch: py
     assert "no event" not in found.summary
 
 
+@pytest.mark.whole
 def test_it_names_him_too_where_the_workload_writes_there_as_well(
     small: SmallWorkload, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +159,7 @@ def test_it_names_him_too_where_the_workload_writes_there_as_well(
     assert [change.pid for change in found.changes] == [pid]
 
 
+@pytest.mark.whole
 def test_it_names_a_change_by_nobody_that_is_known(
     small: SmallWorkload, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +204,7 @@ HONEST = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("way", HONEST)
 def test_what_the_workload_itself_writes_is_nobody_elses(

@@ -62,6 +62,7 @@ MEMORIES: dict[str, Any] = {
 SIZE = {RandomForestClassifier: "n_estimators", HistGradientBoostingClassifier: "max_iter"}
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(5)
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("estimator", [LogisticRegression, RandomForestClassifier, HistGradientBoostingClassifier])

@@ -122,11 +122,13 @@ def test_what_is_planted_there_would_be_imported(hostile: Path, mark: Path) -> N
     assert mark.exists()
 
 
+@pytest.mark.whole
 def test_the_settings_that_lie_there_would_be_taken(settings: Path, mark: Path) -> None:
     ended([sys.executable, "-P", "-c", "from prefect.logging.configuration import setup_logging as s; s()"], settings)
     assert mark.exists()
 
 
+@pytest.mark.whole
 def test_no_settings_are_taken_by_a_run(settings: Path, mark: Path, tmp_path: Path) -> None:
     tables = (
         f'[workload.w]\nroot = "{tmp_path}"\nevidence_dir = "{tmp_path}/evidence"\n[store.w]\nfolder = "{tmp_path}/s"\n'
@@ -144,6 +146,7 @@ def test_each_command_is_tried() -> None:
     assert {*COMMANDS, "worker"} <= listed
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_imports_nothing_from_where_one_stands(command: str, hostile: Path, mark: Path) -> None:
@@ -202,6 +205,7 @@ def test_every_child_is_among_those_that_are_tried() -> None:
     assert modules - {"uvicorn", "blocks"} | {"flows.engine"} == {*MODULES}  # its deployments start that one
 
 
+@pytest.mark.whole
 def test_a_collector_stands_in_the_root_and_imports_nothing(hostile: Path, mark: Path) -> None:
     """A repository with a package `tasks` broke each of them."""
     code = (

@@ -124,6 +124,7 @@ def after_a_run_that_died(small: SmallWorkload, policy: str, name: str, count: i
         yield context
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("policy", "name", "count", "ends"),
     [

@@ -75,6 +75,7 @@ def evacuated(
     return evidence, files
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("last", [WRITES, DELETES])
 def test_the_last_words_are_in_the_evidence(small: SmallWorkload, tmp_path: Path, last: str) -> None:
     evidence, files = evacuated(small, tmp_path / "away", last)
@@ -96,6 +97,7 @@ def test_what_is_first_written_into_a_deleted_file_is_in_the_evidence(small: Sma
     assert [*files.values()] == [b"Zq7last: loss is nan\n"]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("last", "policy"), [("pass", "graceful"), (WRITES, "kill")])
 def test_nothing_is_taken_or_told_where_nothing_was_written(
     small: SmallWorkload, tmp_path: Path, last: str, policy: Policy

@@ -46,6 +46,7 @@ def of_an_earlier_boot(home: Path) -> None:
     (home / FROZEN).rename(home / of_boot(FROZEN, EARLIER))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("rebooted", [False, True])
 def test_no_later_run_makes_good_a_look_that_was_lost(small: SmallWorkload, rebooted: bool) -> None:  # noqa: FBT001
     home = first_run(small, late=True)
@@ -73,6 +74,7 @@ def test_a_look_that_a_reboot_broke_off_is_lost(small: SmallWorkload) -> None:
         assert looked(context, "tree").outcome is Outcome.COLLECTED
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("late", [False, True])
 def test_new_life_is_looked_at_and_mends_nothing(small: SmallWorkload, late: bool) -> None:  # noqa: FBT001
     first_run(small, late=late)

@@ -38,6 +38,7 @@ def require_held_against_it_until_excused(context: RunContext, other: psutil.Pro
     assert other.is_running()
 
 
+@pytest.mark.whole
 def test_only_who_listens_on_the_port_is_the_api_and_the_other_is_named(small: SmallWorkload) -> None:
     api = small.start(small.api_command)
     wait_until(small.healthy, what="the API's answer")
@@ -49,6 +50,7 @@ def test_only_who_listens_on_the_port_is_the_api_and_the_other_is_named(small: S
         require_held_against_it_until_excused(context, other)
 
 
+@pytest.mark.whole
 def test_only_the_named_users_processes_belong_and_the_others_are_named(small: SmallWorkload) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can start a process of somebody else")

@@ -93,6 +93,7 @@ def write(small: SmallWorkload, files: dict[str, bytes]) -> None:
         (small.root / "models" / name).write_bytes(content)
 
 
+@pytest.mark.whole
 def test_a_format_that_the_block_trusts_is_sound_and_says_that_it_was_not_read(small: SmallWorkload) -> None:
     write(small, PLAIN)
     with case_of(small.block(models=["models/*"], model_formats=FORMATS, inspect_models=True)) as context:
@@ -103,6 +104,7 @@ def test_a_format_that_the_block_trusts_is_sound_and_says_that_it_was_not_read(s
     assert not any(each.inspected for each in found.values())
 
 
+@pytest.mark.whole
 def test_one_that_nobody_trusts_is_unknown_without_a_word_of_how_a_pickle_is_read(small: SmallWorkload) -> None:
     write(small, PLAIN)
     with case_of(small.block(models=["models/*"], model_formats=[".other"])) as context:
@@ -113,6 +115,7 @@ def test_one_that_nobody_trusts_is_unknown_without_a_word_of_how_a_pickle_is_rea
     assert found.keys() == PLAIN.keys() - {"a.json"}
 
 
+@pytest.mark.whole
 def test_no_pickle_and_nothing_that_may_hold_one_is_sound_by_its_suffix(small: SmallWorkload) -> None:
     write(small, NOT_PLAIN)
     with case_of(small.block(models=["models/*"], model_formats=FORMATS)) as context:
@@ -126,6 +129,7 @@ def test_no_pickle_and_nothing_that_may_hold_one_is_sound_by_its_suffix(small: S
     assert all(reasons.values())
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("content", "outcome"),
     [
@@ -192,6 +196,7 @@ def test_what_was_sealed_as_trusted_is_unknown_where_the_block_trusts_it_no_more
     assert [each.outcome for each in (*found.findings, again)] == [Soundness.SOUND, Soundness.UNKNOWN]
 
 
+@pytest.mark.whole
 def test_a_recovery_offers_the_line_that_has_the_model_proven(small: SmallWorkload) -> None:
     write(small, {name: (PLAIN | NOT_PLAIN)[name] for name in ("a.npz", "b.npz", "a.onnx", "torch.pt", "a.txt")})
     with case_of(small.block(models=["models/*"], model_formats=[".ubj"])) as context:
@@ -208,6 +213,7 @@ def test_a_recovery_offers_the_line_that_has_the_model_proven(small: SmallWorklo
     assert json.loads(line) == [".ubj", ".npz", ".onnx"]
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("name", "fields", "line"),

@@ -136,6 +136,7 @@ def test_a_file_that_is_still_written_is_torn_and_one_that_is_gone_says_so(small
     assert "no second look" in finding.warnings[0]
 
 
+@pytest.mark.whole
 def test_by_the_present_rules_a_sealed_model_may_be_judged_otherwise_and_stays_as_it_was_sealed(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +167,7 @@ def test_by_the_present_rules_a_sealed_model_may_be_judged_otherwise_and_stays_a
         assert (context.directory.evidence_dir(1) / MODELS).read_bytes() == sealed
 
 
+@pytest.mark.whole
 def test_a_model_in_place_is_read_again_only_if_something_was_done_to_it(
     small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +270,7 @@ def test_the_operator_s_own_classes_can_be_allowed(small: SmallWorkload) -> None
             assert outcomes(judged(context)) == {"builtin": expected}
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(6)
 @pytest.mark.parametrize(
     ("beside", "outcome"),
@@ -322,6 +325,7 @@ def test_what_an_operator_trusts_may_lie_there(small: SmallWorkload) -> None:
         assert outcomes(judged(context)) == {"builtin": "sound"}
 
 
+@pytest.mark.whole
 def test_a_model_that_is_loaded_tells_of_itself(small: SmallWorkload, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspect_models, "_as_workload", lambda _, seconds: Limits(seconds, 8 << 30))
     joblib.dump(estimator(), small.root / "models/model_builtin.joblib")

@@ -21,7 +21,10 @@ from tests.support.run_context import case_of, made
 from tests.support.strangers import at_work, multiprocessing, training
 from tests.support.workloads import wait_until
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a neighbour an account of its own")
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a neighbour an account of its own"),
+]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ from tests.support.run_context import case_of, made
 from tests.support.sealed_runs import seal_volumes
 from tests.support.workloads import SmallWorkload, wait_until
 
+pytestmark = pytest.mark.whole
+
 READS = """
 import glob, os, sqlite3, sys
 sys.path.insert(0, ".")

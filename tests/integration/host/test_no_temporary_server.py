@@ -103,6 +103,7 @@ def prefect_home(tmp_path: Path) -> Iterator[Path]:
         process.kill()
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(each, marks=[] if each in SAMPLE else pytest.mark.soak) for each in TYPED]

@@ -62,6 +62,7 @@ def alive(small: SmallWorkload, **fields: object) -> tuple[str, ...]:
         return seen
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "pattern",
     [

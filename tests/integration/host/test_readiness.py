@@ -49,6 +49,7 @@ def test_a_sound_host_is_ready_and_nothing_is_touched(world: World) -> None:
     assert patient.writer.head(patient.seen.key)
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(30)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_each_fault_is_named(world: World, fault: Fault) -> None:
@@ -102,6 +103,7 @@ def test_each_fault_is_named_and_nothing_else(world: World, fault: Fault) -> Non
     assert found.weights == fault.weights, "\n".join(f"{each.name}: {each.found}" for each in found.bad)
 
 
+@pytest.mark.whole
 def test_what_raises_or_does_not_answer_is_a_loss_and_the_rest_is_looked_at(world: World) -> None:
     def raises(_: CheckTarget) -> Finding:
         raise RuntimeError("out of order")

@@ -47,6 +47,7 @@ class Site:
         return {"root": self.root, "lock": tmp_path / "lock", "evidence_dir": tmp_path / "evidence"}
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("how", "named", "is_asked"),
     [
@@ -71,6 +72,7 @@ def test_a_worker_that_no_pattern_matches_is_asked_about(
         assert [each.identity.pid for each in seen.unknown] == [worker.pid] * is_asked, seen.summary
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("is_asked", [True, False], ids=["the workload's account", "another account"])
 def test_beside_a_release_only_the_workloads_account_is_asked_about(
     small: SmallWorkload, tmp_path: Path, *, is_asked: bool
@@ -85,6 +87,7 @@ def test_beside_a_release_only_the_workloads_account_is_asked_about(
         assert [each.identity.pid for each in seen.unknown] == [other.pid] * is_asked, seen.summary
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("has", ["argument", "folder open", "nothing"])
 def test_a_script_of_a_shell_that_is_given_the_root_is_asked_about(
     small: SmallWorkload, tmp_path: Path, has: str
@@ -100,6 +103,7 @@ def test_a_script_of_a_shell_that_is_given_the_root_is_asked_about(
             each.kill()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("is_deleted", [True, False])
 def test_an_api_that_drains_in_a_folder_that_a_deploy_has_deleted_is_a_suspect(
     small: SmallWorkload, tmp_path: Path, *, is_deleted: bool

@@ -39,6 +39,7 @@ def frozen(small: SmallWorkload) -> set[int]:
     return {each.pid for each in stood if words_of(each)[:1] != ["bash"]}
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("typed", [LOOP, f"while :; do {TRAINING} & sleep 0.1; done"], ids=["one by one", "with &"])
 def test_of_a_loop_typed_in_a_shell_three_stay_and_the_shell_is_named(small: SmallWorkload, typed: str) -> None:

@@ -65,6 +65,7 @@ def test_a_rehearsal_and_the_real_one_do_not_meet(tmp_path: Path) -> None:
         os.close(descriptor or 0)
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     "content", ["", "{", '{"purpose": "evacuation", "pid": 1, "start": 1}', '{"purpose": "evacuation"}', "[1]"]
 )
@@ -128,6 +129,7 @@ def evidence(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("dedicated", [True, False])
 def test_a_run_of_root_is_seen_by_every_account(evidence: Path, dedicated: bool) -> None:  # noqa: FBT001
     os.chown(evidence, NOBODY, NOBODY)
@@ -203,6 +205,7 @@ def test_who_takes_the_lock_again_and_again_delays_no_run(evidence: Path, owner_
             each.communicate()
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("what", ["a folder", "a link", "a pipe", "a socket", "another account's file"])
 def test_whatever_lies_where_the_lock_belongs_is_put_aside(evidence: Path, what: str) -> None:
     """A run went on without a lock, and a log line said so."""

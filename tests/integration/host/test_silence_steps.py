@@ -87,6 +87,7 @@ def broken_by(seen: Containment, file: str) -> list[str]:
     return [line for line in seen.alive if line.startswith(f"{file} was changed at")]
 
 
+@pytest.mark.whole
 @am_root
 def test_who_matches_nothing_and_writes_on_is_named_with_file_and_process(small: SmallWorkload) -> None:
     with hidden_writer(small.root / LOG) as pid, stopped(small) as context:
@@ -115,6 +116,7 @@ def grown_for(file: Path, seconds: float) -> None:
         grown(file)
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @am_root
 @pytest.mark.parametrize("file", [LOG, "models/model_builtin.joblib"])
@@ -141,6 +143,7 @@ def test_who_writes_by_short_lived_children_is_named_with_the_way_to_end_it(
     assert "more changes after everything was stopped" in str(seen.alive)
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @am_root
 @pytest.mark.parametrize("file", [LOG, "old/beat.txt"])
@@ -164,6 +167,7 @@ def test_what_a_bystander_starts_may_write_for_it(
     assert [each["object"] for each in rows] == [file]
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @am_root
 @pytest.mark.parametrize("is_answered", [True, False])
@@ -190,6 +194,7 @@ def test_a_later_run_knows_from_the_log_who_wrote_a_file(
     assert bool(seen.notes) is is_answered
 
 
+@pytest.mark.whole
 @am_root
 def test_a_rehearsal_names_such_a_loop_once(
     small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -201,6 +206,7 @@ def test_a_rehearsal_names_such_a_loop_once(
     assert f"end it with kill {pid}" in heard.summary
 
 
+@pytest.mark.whole
 @am_root
 def test_a_stopped_workload_is_silent_also_after_a_launch_of_ours_that_writes(small: SmallWorkload) -> None:
     train = small.root / "src/train.py"
@@ -212,6 +218,7 @@ def test_a_stopped_workload_is_silent_also_after_a_launch_of_ours_that_writes(sm
     assert (seen.alive, seen.notes) == ((), ())
 
 
+@pytest.mark.whole
 @am_root
 def test_a_bystander_and_an_editor_may_write(small: SmallWorkload, tmp_path: Path) -> None:
     editor = shutil.copy("/bin/bash", tmp_path / "vim")
@@ -249,6 +256,7 @@ def test_what_an_editor_of_the_workloads_own_account_writes_counts(
             assert not excuses(replace(change, lineage=(other,))), "nobody edits without a terminal, or with his own"
 
 
+@pytest.mark.whole
 @am_root
 def test_the_last_words_of_what_waited_for_the_training_are_a_note(small: SmallWorkload) -> None:
     code = (
@@ -262,6 +270,7 @@ def test_the_last_words_of_what_waited_for_the_training_are_a_note(small: SmallW
     assert broken_by(seen, "logs/run.log") == []
 
 
+@pytest.mark.whole
 @am_root
 def test_what_came_back_and_was_ended_has_written_before_that(small: SmallWorkload) -> None:
     train = small.root / "src/train.py"
@@ -303,6 +312,7 @@ def test_witnesses_end_with_the_run_and_before_a_recovery(small: SmallWorkload) 
     assert witnesses() == []
 
 
+@pytest.mark.whole
 @am_root
 @pytest.mark.parametrize("bystanders", [[], ["^nobody$"]])
 def test_a_rehearsal_names_who_else_writes_and_not_the_workload(
@@ -342,6 +352,7 @@ print(json.dumps([[each for each in seen.alive if "was changed" in each], seen.n
 """
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @am_root
 @pytest.mark.parametrize("hidden", [True, False])
@@ -406,6 +417,7 @@ def next_run(context: RunContext) -> Iterator[None]:
     yield
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @am_root
 @pytest.mark.parametrize("by_children", [False, True], ids=["itself", "by children"])
@@ -433,6 +445,7 @@ def test_who_wrote_after_the_stop_and_lives_is_asked_about_by_a_run_that_listens
             (elsewhere / "pid").unlink()
 
 
+@pytest.mark.whole
 @am_root
 def test_a_run_after_one_that_heard_nobody_known_watches_for_longer(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
@@ -455,6 +468,7 @@ def test_a_run_after_one_that_heard_nobody_known_watches_for_longer(
         assert time.monotonic() - began < 2.5, "by this run, which is red"
 
 
+@pytest.mark.whole
 @am_root
 def test_after_a_child_that_its_loop_has_let_go_no_run_is_green_until_nothing_has_changed_for_long(
     small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -479,6 +493,7 @@ def test_after_a_child_that_its_loop_has_let_go_no_run_is_green_until_nothing_ha
         assert [note for note in seen.notes if "書込元は不明のまま" in note and LOG in note]
 
 
+@pytest.mark.whole
 @am_root
 def test_what_of_the_workloads_account_may_have_started_who_is_not_known_is_asked_about(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
@@ -509,6 +524,7 @@ def test_what_of_the_workloads_account_may_have_started_who_is_not_known_is_aske
     assert not seen.unknown
 
 
+@pytest.mark.whole
 @am_root
 @pytest.mark.parametrize("by_event", [True, False], ids=["heard", "by another name"])
 def test_what_is_written_in_the_first_second_of_a_run_that_stops_nothing_counts(
@@ -529,6 +545,7 @@ def test_what_is_written_in_the_first_second_of_a_run_that_stops_nothing_counts(
     assert broken_by(seen, LOG)
 
 
+@pytest.mark.whole
 @am_root
 def test_what_was_started_after_the_stop_has_no_last_words_to_write(small: SmallWorkload, tmp_path: Path) -> None:
     """A loop's child wrote 0.2 s after the stop: Verified, with a note of a change by what has ended since."""
@@ -541,6 +558,7 @@ def test_what_was_started_after_the_stop_has_no_last_words_to_write(small: Small
         assert broken_by(made(prove_still_contained.fn(context)), LOG)
 
 
+@pytest.mark.whole
 @am_root
 def test_of_what_waited_for_the_workload_the_last_words_contradict_nothing(small: SmallWorkload) -> None:
     with stopped(small) as context:
@@ -559,6 +577,7 @@ def test_of_what_waited_for_the_workload_the_last_words_contradict_nothing(small
     assert found.broken == ()
 
 
+@pytest.mark.whole
 @am_root
 def test_what_was_written_after_it_was_taken_counts_though_no_comparison_has_it(
     small: SmallWorkload, tmp_path: Path

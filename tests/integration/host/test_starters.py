@@ -75,6 +75,7 @@ def test_a_watch_in_its_pause_is_frozen_and_stopped_with_the_rest(small: SmallWo
     assert pausing.poll() is not None
 
 
+@pytest.mark.whole
 def test_a_loop_that_sleeps_in_the_root_is_named_and_contained_once_it_was_stopped(
     small: SmallWorkload, sleeping: subprocess.Popen[bytes]
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_loop_that_sleeps_in_the_root_is_named_and_contained_once_it_was_stopp
         assert contained.is_contained, contained.summary
 
 
+@pytest.mark.whole
 def test_a_loop_that_sleeps_is_stopped_where_the_block_allows_it(
     small: SmallWorkload, sleeping: subprocess.Popen[bytes]
 ) -> None:
@@ -138,6 +140,7 @@ while True:
 """
 
 
+@pytest.mark.whole
 def test_a_supervisor_lives_until_a_person_answers_for_it(small: SmallWorkload) -> None:
     """It may start its program again at any time, and nothing in /proc shows that it was told not to."""
     place = small.root.parent / "supervisord"
@@ -179,6 +182,7 @@ def pane(small: SmallWorkload, *typed: str) -> Iterator[int]:
 needs_tmux = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not installed")
 
 
+@pytest.mark.whole
 @needs_tmux
 def test_a_loop_typed_in_a_pane_that_sleeps_after_the_stop_is_named(small: SmallWorkload) -> None:
     with pane(small, f"while true; do {TRAIN}; sleep 600; done") as shell:
@@ -200,6 +204,7 @@ def test_a_shell_that_sleeps_in_a_pane_is_a_question(small: SmallWorkload) -> No
         assert (unknown.identity.pid, unknown.line) == (shell, "bystanders = ['^bash \\-\\-norc$']")
 
 
+@pytest.mark.whole
 @needs_tmux
 def test_who_only_works_there_and_another_workloads_loop_are_harmless(small: SmallWorkload, tmp_path: Path) -> None:
     small.start_all()

@@ -124,6 +124,7 @@ def test_as_root_nothing_survives_of_the_others(stranger: Stranger, suspects: Su
     try_as_root(stranger, suspects, tmp_path / "place")
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("stranger", [pytest.param(each, id=each.name) for each in STRANGERS if each.name in LIMITED])
 def test_with_the_workloads_own_rights_no_word_is_false(stranger: Stranger, tmp_path: Path) -> None:

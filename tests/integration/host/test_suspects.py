@@ -112,6 +112,7 @@ def test_the_renamed_are_suspects_with_the_fact_that_ties_them(small: SmallWorkl
     assert {psutil.Process(pid).status() for pid in renamed}.isdisjoint({psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("by", ["option", "policy"])
 def test_suspects_that_are_included_are_frozen_and_ended_with_the_fact(
     small: SmallWorkload, renamed: set[int], by: str
@@ -131,6 +132,7 @@ def test_suspects_that_are_included_are_frozen_and_ended_with_the_fact(
     assert small.living() == []
 
 
+@pytest.mark.whole
 def test_a_bystander_that_is_named_after_it_was_frozen_is_let_go(small: SmallWorkload, tmp_path: Path) -> None:
     """The person did as the record says; the next run ended the log shipper, because the journal named it."""
     ready = tmp_path / "ready"
@@ -151,6 +153,7 @@ def test_a_bystander_that_is_named_after_it_was_frozen_is_let_go(small: SmallWor
         assert shipper.status() == psutil.STATUS_SLEEPING
 
 
+@pytest.mark.whole
 def test_a_renamed_child_of_a_member_is_a_member(small: SmallWorkload) -> None:
     (small.root / "src/train.py").write_text(RENAMED)
     small.start(["setsid", "--fork", *small.training_command])
@@ -182,6 +185,7 @@ def test_who_calls_itself_our_own_worker_is_a_suspect_all_the_same(small: SmallW
     assert "the file that it was started by lies below the root: venv/bin/python" in told
 
 
+@pytest.mark.whole
 def test_code_of_an_environment_that_is_only_linked_ties_who_works_elsewhere(
     small: SmallWorkload, tmp_path: Path
 ) -> None:
@@ -202,6 +206,7 @@ def test_code_of_an_environment_that_is_only_linked_ties_who_works_elsewhere(
         assert contained(small).is_contained
 
 
+@pytest.mark.whole
 def test_who_writes_below_the_root_is_a_suspect_and_who_reads_there_is_not(
     small: SmallWorkload, tmp_path: Path
 ) -> None:
@@ -217,6 +222,7 @@ def test_who_writes_below_the_root_is_a_suspect_and_who_reads_there_is_not(
         assert process.status() == psutil.STATUS_SLEEPING
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("way", ["", "; m = mmap.mmap(f.fileno(), 0); f.close()"])
 def test_a_quiet_holder_by_a_hard_link_is_a_suspect_and_of_a_link_elsewhere_is_not(
     small: SmallWorkload, tmp_path: Path, way: str
@@ -263,6 +269,7 @@ def test_a_shared_writable_mapping_is_open_for_writing(small: SmallWorkload, tmp
 WATCH = "libc = ctypes.CDLL(None); f = libc.inotify_init(); libc.inotify_add_watch(f, {}.encode(), 0x100)"
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("code", "words"),
@@ -317,6 +324,7 @@ TAKES = (
 )
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("then", "is_held"), [("pass", True), ("import os; os.close(held[0])", False)])
 def test_who_was_given_the_socket_at_which_the_workload_listened_answers_for_it(
     small: SmallWorkload, tmp_path: Path, then: str, *, is_held: bool
@@ -332,6 +340,7 @@ def test_who_was_given_the_socket_at_which_the_workload_listened_answers_for_it(
         assert seen.is_contained is not is_held
 
 
+@pytest.mark.whole
 def test_an_editor_in_the_root_contradicts_nothing_and_another_server_is_unknown_until_it_is_named(
     small: SmallWorkload, tmp_path: Path
 ) -> None:
@@ -370,6 +379,7 @@ def test_who_the_block_excuses_is_never_signalled_and_is_told(small: SmallWorklo
     assert {psutil.Process(pid).status() for pid in renamed}.isdisjoint({psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
 
 
+@pytest.mark.whole
 def test_a_bystander_that_the_training_has_started_lives_on_and_its_other_child_does_not(
     small: SmallWorkload,
 ) -> None:
@@ -387,6 +397,7 @@ def test_a_bystander_that_the_training_has_started_lives_on_and_its_other_child_
         assert made(prove_contained.fn(context)).is_contained
 
 
+@pytest.mark.whole
 def test_a_bystander_may_listen_on_the_apis_port(small: SmallWorkload, tmp_path: Path) -> None:
     code = f"import socket, time; s = socket.create_server(('127.0.0.1', {small.port})); time.sleep(600)"
     with apart([sys.executable, "-c", code], tmp_path):
@@ -413,6 +424,7 @@ def test_a_rehearsal_lists_members_suspects_and_excused(small: SmallWorkload, re
     assert {psutil.Process(pid).status() for pid in renamed}.isdisjoint({psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("suspects", ["name", "include"])
 def test_a_rehearsal_spares_the_guard_of_a_standing_cordon(small: SmallWorkload, suspects: Suspects) -> None:
@@ -559,6 +571,7 @@ def test_status_names_suspects(small: SmallWorkload, renamed: set[int]) -> None:
     assert {int(line.split()[2].rstrip(":")) for line in told} == renamed
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to run as root to become somebody else")
 def test_what_may_not_be_read_is_told_with_a_number_and_proves_nothing(small: SmallWorkload, tmp_path: Path) -> None:
     with apart([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path) as process:
@@ -610,6 +623,7 @@ def serving(
     return psutil.Process(int(new().pop()))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("early", [True, False], ids=["early freeze", "freeze"])
 def test_who_sits_in_a_service_whose_main_process_is_a_member_is_one(
     small: SmallWorkload, service: Path, tmp_path: Path, *, early: bool
@@ -636,6 +650,7 @@ def test_who_sits_in_a_service_whose_main_process_is_a_member_is_one(
     assert not (service / "cgroup.procs").read_text()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("told", [True, False], ids=["systemd tells", "an older systemd"])
 def test_the_service_of_another_in_which_a_former_job_has_left_a_training_goes_on(
     small: SmallWorkload, service: Path, tmp_path: Path, *, told: bool
@@ -657,6 +672,7 @@ def test_the_service_of_another_in_which_a_former_job_has_left_a_training_goes_o
 DETACHES = "import subprocess, time\nsubprocess.call({!r}, cwd={!r})\ntime.sleep(600)\n"
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("kind", ["service", "scope"])
 @pytest.mark.parametrize("launches", [True, False], ids=["it may have", "it came later"])
 def test_who_may_have_started_the_training_that_nobody_is_seen_to_have_is_asked_about(
@@ -684,6 +700,7 @@ def test_who_may_have_started_the_training_that_nobody_is_seen_to_have_is_asked_
         assert made(prove_contained.fn(context)).is_complete
 
 
+@pytest.mark.whole
 def test_who_sits_in_a_service_that_the_block_names_is_a_member_for_the_guard_too(
     small: SmallWorkload, service: Path, tmp_path: Path
 ) -> None:

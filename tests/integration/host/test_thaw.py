@@ -138,6 +138,7 @@ def test_a_second_time_nothing_is_done_and_it_is_no_error(frozen: Frozen, capsys
     assert not (frozen.home / "record/002").exists()
 
 
+@pytest.mark.whole
 def test_the_open_incident_is_thawed_also_after_one_that_was_thawed_by_hand(
     frozen: Frozen, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +153,7 @@ def test_the_open_incident_is_thawed_also_after_one_that_was_thawed_by_hand(
     assert f"{LATER}: THAWED" in capsys.readouterr().out
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize("verb", ["thaw", "uncordon"])
 @pytest.mark.parametrize("thawed", [False, True], ids=["the first", "after a thawed one"])
 def test_what_a_start_has_frozen_that_died_before_its_incident_is_let_go(
@@ -203,6 +205,7 @@ def test_what_a_person_had_stopped_before_stays_stopped_and_is_named(frozen: Fro
     assert entry["stood"] == [f"process {mine.pid}"]
 
 
+@pytest.mark.whole
 def test_after_a_thaw_nobody_is_advised_to_evacuate_what_a_person_has_stopped(frozen: Frozen) -> None:
     frozen.small.start_all()
     training = psutil.Process(frozen.small.started[1].pid)
@@ -226,6 +229,7 @@ def test_after_a_thaw_nobody_is_advised_to_evacuate_what_a_person_has_stopped(fr
     assert any(line.startswith("held") or " frozen: " in line for line in lines)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", [CAUGHT, EARLY])
 def test_a_strangers_stopped_job_in_the_root_is_not_touched_and_is_told_until_a_person_has_decided(
     frozen: Frozen, name: str

@@ -72,6 +72,7 @@ def replying(change: Callable[[TimeAuthority, bytes], bytes]) -> Callable[[TimeA
     return lambda it: lambda handler, query: answer_with(handler, change(it, query))
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("make", "words"),
     [

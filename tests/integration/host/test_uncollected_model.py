@@ -45,6 +45,7 @@ def put(path: Path, size: int = LARGE) -> None:
     path.write_bytes(os.urandom(size))
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(
     ("names", "line"),
     [
@@ -72,6 +73,7 @@ def test_a_model_that_the_answer_names_and_nobody_takes_is_told_with_a_line(
     assert 'model_at = ""' in sentence
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(5)
 @pytest.mark.parametrize(
     ("names", "models", "field"),
@@ -103,6 +105,7 @@ def test_what_is_taken_by_whatever_name_or_is_not_named_is_no_loss(
         assert told(context) == ()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("early", [True, False])
 def test_what_a_process_holds_open_and_nobody_takes_is_told(small: SmallWorkload, *, early: bool) -> None:
     put(small.root / "zoo/w.safetensors")

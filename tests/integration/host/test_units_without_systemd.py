@@ -16,6 +16,7 @@ from tests.support.workloads import SmallWorkload
 pytestmark = pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="systemd has booted this host")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("installed", [True, False])
 def test_without_systemd_a_word_says_so_and_nothing_half_done_is_left(
     small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, installed: bool

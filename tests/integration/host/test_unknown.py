@@ -279,6 +279,7 @@ def test_a_harmless_neighbour_changes_no_word_and_is_not_touched(case: Case, tmp
     _play(play_neighbour, case, tmp_path)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("case", _params(case for scene in UNKNOWN for case in _cases("unknown", scene)))
 def test_who_is_unknown_is_excused_by_the_line_that_is_printed(case: Case, tmp_path: Path) -> None:
     _play(play_unknown, case, tmp_path)

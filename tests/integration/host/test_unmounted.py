@@ -32,6 +32,7 @@ def mounted(tmp_path: Path) -> Iterator[dict[str, Path]]:
         subprocess.run(["umount", place], check=False)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("where", "is_a_suspect"), [("site", True), ("others", False)])
 def test_what_works_there_is_a_suspect(
     small: SmallWorkload, tmp_path: Path, mounted: dict[str, Path], where: str, *, is_a_suspect: bool
@@ -45,6 +46,7 @@ def test_what_works_there_is_a_suspect(
         assert any(f"{old.pid}: " in each for each in seen.alive) == is_a_suspect, seen.summary
 
 
+@pytest.mark.whole
 def test_in_a_chroot_with_mounts_of_its_own_nothing_was_taken_away(
     small: SmallWorkload, tmp_path: Path, mounted: dict[str, Path]
 ) -> None:

@@ -64,6 +64,7 @@ def training(small: SmallWorkload) -> list[psutil.Process]:
     return [process for process in small.living() if "src/train.py" in process.cmdline()]
 
 
+@pytest.mark.whole
 def test_nothing_that_comes_back_is_a_result(small: SmallWorkload) -> None:
     small.start_all()
     with case_of(small.block()) as context:
@@ -72,6 +73,7 @@ def test_nothing_that_comes_back_is_a_result(small: SmallWorkload) -> None:
         assert made(prove_still_contained.fn(context)).is_contained
 
 
+@pytest.mark.whole
 def test_a_supervisor_in_a_shell_is_named_and_what_it_brings_stays_frozen(small: SmallWorkload) -> None:
     loop = supervised(small)
     with case_of(small.block(watch_seconds=1)) as context:
@@ -86,6 +88,7 @@ def test_a_supervisor_in_a_shell_is_named_and_what_it_brings_stays_frozen(small:
         assert loop.poll() is None
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("allowed", [False, True])
 def test_a_rehearsal_tells_of_the_parent_that_may_start_it_again(small: SmallWorkload, *, allowed: bool) -> None:
     loop = supervised(small)
@@ -105,6 +108,7 @@ def test_a_rehearsal_tells_of_the_parent_that_may_start_it_again(small: SmallWor
     assert told == f"{row['on']} ({row['why']}); or set stop_supervisors = true in the workload block"
 
 
+@pytest.mark.whole
 def test_a_supervisor_is_stopped_at_its_source_where_the_block_allows_it(small: SmallWorkload) -> None:
     loop = supervised(small)
     with case_of(small.block(watch_seconds=1, stop_supervisors=True)) as context:
@@ -118,6 +122,7 @@ def test_a_supervisor_is_stopped_at_its_source_where_the_block_allows_it(small: 
         assert entry["failed"] == ""
 
 
+@pytest.mark.whole
 def test_a_newcomer_without_a_supervisor_is_ended_and_told(small: SmallWorkload) -> None:
     small.start_all()
     with case_of(small.block()) as context:
@@ -144,6 +149,7 @@ def test_what_the_guard_caught_is_taken_into_the_log_once(small: SmallWorkload) 
         assert len([entry for entry in context.log.entries() if entry["action"] == "caught"]) == 1
 
 
+@pytest.mark.whole
 def test_a_persons_shell_is_named_but_never_ended(small: SmallWorkload) -> None:
     shell = subprocess.Popen(["bash"], stdin=subprocess.PIPE, cwd=small.root.parent)
     assert shell.stdin
@@ -176,6 +182,7 @@ def unit(small: SmallWorkload) -> Iterator[Path]:
     group.rmdir()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("answer", ["exit 0", "echo denied >&2; exit 4"])
 def test_a_systemd_unit_is_asked_to_stop(
     small: SmallWorkload, unit: Path, answer: str, monkeypatch: pytest.MonkeyPatch
@@ -207,6 +214,7 @@ def test_a_systemd_unit_is_asked_to_stop(
         assert {process.status() for process in small.living()} == (set() if seen.is_complete else {"stopped"})
 
 
+@pytest.mark.whole
 def test_policy_kill_thaws_nothing(small: SmallWorkload) -> None:
     small.start_all()
     with case_of(small.block()) as context:
@@ -244,6 +252,7 @@ def trains_elsewhere(small: SmallWorkload) -> bool:
     return sum(words[0] == f"{small.root}/venv/bin/python" for words in own) == 3
 
 
+@pytest.mark.whole
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("answer", ["", "the block's line", "bystander", "end"])
 def test_a_launcher_that_lives_on_is_asked_about(small: SmallWorkload, tmp_path: Path, answer: str) -> None:
@@ -275,6 +284,7 @@ def test_a_launcher_that_lives_on_is_asked_about(small: SmallWorkload, tmp_path:
             assert launcher.is_running() is (answer != "end")
 
 
+@pytest.mark.whole
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("way", BY_WAY_OF)
 def test_a_launcher_is_asked_about_though_what_it_started_the_training_by_has_ended(
@@ -295,6 +305,7 @@ def test_a_launcher_is_asked_about_though_what_it_started_the_training_by_has_en
             assert made(prove_still_contained.fn(context)).is_complete
 
 
+@pytest.mark.whole
 def test_the_line_that_excuses_a_launcher_is_its_own_though_a_program_has_started_that(
     small: SmallWorkload, tmp_path: Path
 ) -> None:
@@ -315,6 +326,7 @@ def test_the_line_that_excuses_a_launcher_is_its_own_though_a_program_has_starte
         launcher.kill()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("is_late", [True, False])
 def test_a_launcher_that_had_nothing_at_work_at_the_freeze_is_asked_about_if_it_starts_something_then(
     small: SmallWorkload, tmp_path: Path, *, is_late: bool
@@ -338,6 +350,7 @@ def test_a_launcher_that_had_nothing_at_work_at_the_freeze_is_asked_about_if_it_
         assert all("nightly" in each.line for each in seen.unknown)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("is_typed", [False, True])
 def test_a_shell_that_reads_its_commands_from_no_terminal_is_asked_about(
     small: SmallWorkload, tmp_path: Path, *, is_typed: bool

@@ -22,6 +22,8 @@ from tests.support.deliveries import proven, run_of, sent
 from tests.support.small_disks import MIB, fill, small_disk
 from tests.support.workloads import SmallWorkload
 
+pytestmark = pytest.mark.whole
+
 CHILD = Path(__file__).with_name("child.py")
 REQUESTS = 190
 MOMENTS = random.Random(20261125).sample(range(REQUESTS), 20)  # noqa: S311  a sample, not a secret

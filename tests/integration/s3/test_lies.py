@@ -33,6 +33,7 @@ def another(said: str) -> str:
     return ("B" if said[0] == "A" else "A") + said[1:]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", [SMALL, STREAMED, LARGE])
 def test_a_digest_that_is_not_ours_is_never_proven(laden: SmallWorkload, door: Door, proxy: Proxy, name: str) -> None:
     with run_of(laden, door()) as (context, seals):
@@ -46,6 +47,7 @@ def test_a_digest_that_is_not_ours_is_never_proven(laden: SmallWorkload, door: D
         assert proven(context, seals).is_complete
 
 
+@pytest.mark.whole
 def test_a_digest_that_is_not_told_is_made_up_for_by_reading_back(
     laden: SmallWorkload, door: Door, proxy: Proxy
 ) -> None:
@@ -65,6 +67,7 @@ def change(path: Path, how: str) -> None:
         os.truncate(path, MIB if how == "truncated" else path.stat().st_size + MIB)
 
 
+@pytest.mark.whole
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", [STREAMED, LARGE])
 def test_sealed_evidence_that_is_cut_short_while_it_is_sent_is_not_stored_at_all(
@@ -83,6 +86,7 @@ def test_sealed_evidence_that_is_cut_short_while_it_is_sent_is_not_stored_at_all
         assert proven(context, seals, read_back=True).is_complete
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("how", ["grown", "removed"])
 def test_sealed_evidence_that_grows_or_goes_while_it_is_sent_is_stored_as_sealed(
     laden: SmallWorkload, door: Door, proxy: Proxy, how: str
@@ -107,6 +111,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield mounted
 
 
+@pytest.mark.short(1)
 @pytest.mark.parametrize(("how", "lost"), [("truncated", True), ("grown", False), ("removed", False)])
 def test_a_file_without_room_for_a_copy_that_changes_while_it_is_sent_is_proven_as_sealed_or_lost_and_said(  # noqa: PLR0913
     laden: SmallWorkload, door: Door, proxy: Proxy, disk: Path, how: str, *, lost: bool

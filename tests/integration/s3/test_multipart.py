@@ -141,6 +141,7 @@ def test_the_same_again_sends_nothing_and_other_content_is_a_conflict(place: Pla
     assert place.store.ensure_present("large", large.sha256, large.parts)
 
 
+@pytest.mark.whole
 def test_after_a_kill_only_the_missing_parts_are_sent(place: Place, large: Large) -> None:
     arguments = [place.server.endpoint, place.server.bucket, place.prefix, large.path, PART, TOTAL, 3]
     environment = {**os.environ, "KEY": place.server.access_key, "SECRET": place.server.secret_key}

@@ -39,6 +39,8 @@ from tests.support.workloads import SmallWorkload
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytestmark = pytest.mark.whole
+
 POLICIES = Path(__file__).parents[3] / "examples/policies"
 NAMES = ("writer", "promoter", "auditor")
 PREFIX = "team/portfolio"

@@ -140,6 +140,7 @@ def test_what_a_server_keeps_is_seen_and_nothing_of_it_is_left_to_trust(
         assert list(store.list("")) == []
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("combinations", COMBINATIONS)
 def test_nothing_is_overwritten_and_the_same_content_is_done_whatever_is_kept(
     place: Place, contents: list[tuple[Content, Content]], combinations: list[Promises]
@@ -167,6 +168,7 @@ def test_nothing_is_overwritten_and_the_same_content_is_done_whatever_is_kept(
         assert [each for each in (store.count_versions("") or {}) if not each.startswith("latest/")] == []
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("place", [pytest.param("no versions", marks=pytest.mark.soak), "versions"], indirect=True)
 @pytest.mark.parametrize("combinations", COMBINATIONS)
 def test_a_race_overwrites_only_where_the_receipt_does_not_say_exclusive_and_versions_tell_of_it(
@@ -225,6 +227,7 @@ def of(stored: str, sha256: str, size: int, parts: Parts | None = None) -> Expec
     return Expected(evidence_key(INCIDENT, 1, ""), StoredFile(stored, "", size, sha256, parts=parts))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("combinations", COMBINATIONS)
 def test_no_receipt_is_proven_of_other_bytes_whatever_the_store_claims(
     place: Place, contents: list[tuple[Content, Content]], combinations: list[Promises], small: SmallWorkload

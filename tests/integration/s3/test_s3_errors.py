@@ -80,6 +80,7 @@ def test_a_missing_bucket_is_permanent(seaweed: SeaweedFS, credentials: AwsCrede
         act(store)
 
 
+@pytest.mark.short(1)
 @pytest.mark.sample(3)
 def test_an_unreachable_endpoint_is_transient(credentials: AwsCredentials, act: Act) -> None:
     with socket.socket() as unused:
@@ -89,6 +90,7 @@ def test_an_unreachable_endpoint_is_transient(credentials: AwsCredentials, act: 
             act(store)
 
 
+@pytest.mark.whole
 def test_an_endpoint_that_swallows_packets_is_transient(credentials: AwsCredentials) -> None:
     """For each operation; side by side, as each waits for seconds."""
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:

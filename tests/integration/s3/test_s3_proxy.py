@@ -25,6 +25,8 @@ from tasks.evidence.time_stamp import time_stamp
 from tests.integration.s3.tls import NAME, Tls, join, serving, tls_before
 from tests.support.time_authority import TimeAuthority
 
+pytestmark = pytest.mark.whole
+
 PART = 5 << 20
 SHA = hashlib.sha256(b"x").hexdigest()
 SECRET = "p%40ss"

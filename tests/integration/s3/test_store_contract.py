@@ -297,6 +297,7 @@ def test_a_key_that_could_lead_elsewhere_is_refused(store: Store, key: str) -> N
             act(key)
 
 
+@pytest.mark.short(1)
 @on_fixtures
 @given(source=sources, data=st.binary(max_size=50))
 def test_any_stored_name_is_a_key_and_comes_back_byte_for_byte(make: Maker, source: bytes, data: bytes) -> None:

@@ -19,6 +19,8 @@ from tests.integration.s3.proxy import Act, Exchange, Proxy, Rule, cut_after, da
 from tests.support.deliveries import proven, run_of, sent
 from tests.support.workloads import SmallWorkload
 
+pytestmark = pytest.mark.whole
+
 Door = Callable[[], S3Store]
 REQUESTS = {
     "a small object": ("PUT", "/evidence/logs/"),

@@ -7,6 +7,8 @@ import pytest
 from tests.support.booted_host import BootedHost
 from tests.support.served_workload import ServedWorkload
 
+pytestmark = pytest.mark.whole
+
 CHANGES = {
     "environment": ("[Service]\nLimitNOFILE=4321", "THRESHOLD=7\nADDED=1\n", ["ADDED, THRESHOLD, Max open files"]),
     "command": ("[Service]\nExecStart=\nExecStart={command} --workers 1", "THRESHOLD=5\n", ["missing"]),

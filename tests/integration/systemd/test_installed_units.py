@@ -22,6 +22,8 @@ from tests.support.served_workload import ServedWorkload
 from tests.support.wheel import wheel
 from tests.support.workloads import wait_until
 
+pytestmark = pytest.mark.whole
+
 SERVER, WORKER = "evacuation-server.service", "evacuation-worker.service"
 GUARD, DOCTOR = "evacuation-guard@srv-served.evidence.service", "evacuation-doctor@etc-evacuation-served.toml"
 UNITS = "/etc/systemd/system"

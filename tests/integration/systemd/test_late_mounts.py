@@ -7,6 +7,8 @@ import pytest
 from tests.support.booted_host import BootedHost
 from tests.support.served_workload import ServedWorkload
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("mounted", ["before", "after", "own"])

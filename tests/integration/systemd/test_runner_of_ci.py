@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.booted_host import BootedHost
 from tests.support.served_workload import ServedWorkload
 from tests.support.workloads import wait_until
+
+pytestmark = pytest.mark.whole
 
 RUNNER = """
 import os, subprocess

@@ -12,6 +12,8 @@ from tests.integration.systemd.test_systemd_units import WORKER, values
 from tests.support.booted_host import PROJECT, BootedHost
 from tests.support.served_workload import ServedWorkload
 
+pytestmark = pytest.mark.whole
+
 WATCHED: Final = """
 import os, runpy, socket, sys, threading, time
 door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

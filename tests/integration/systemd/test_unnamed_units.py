@@ -10,6 +10,8 @@ from tests.support.booted_host import BootedHost
 from tests.support.served_workload import ServedWorkload
 from tests.support.workloads import wait_until
 
+pytestmark = pytest.mark.whole
+
 WAITS = "cd {root}\nvenv/bin/python -u src/train.py --dataset builtin --mode full\n"
 BECOMES = WAITS.replace("venv", "exec venv")
 """Scripts that start a training, of which a unit names neither root nor command line."""

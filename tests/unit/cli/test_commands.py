@@ -274,6 +274,7 @@ def test_minio_credentials_without_an_endpoint_are_refused(tmp_path: Path) -> No
         named_store(str(tmp_path / "store.toml"))
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_a_doctor_without_the_auditors_file_that_was_named_looks_at_nothing(file: Path) -> None:
     done = typed("doctor", str(file), "--signers", "/nowhere/allowed_signers")

@@ -10,6 +10,7 @@ import pytest
 from tests.support.workloads import SmallWorkload
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_in_a_pipe_without_a_server_it_starts_none_and_ends(small: SmallWorkload, tmp_path: Path) -> None:
     """Prefect would start one, which keeps its database in PREFECT_HOME and both ends of the pipe open."""

@@ -260,6 +260,7 @@ def test_of_several_servers_the_api_is_the_one_that_describes_itself(serving: Sm
     assert other.pid in look(tmp_path / "w.toml")
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_two_services_in_one_environment_are_told_apart_by_root(tmp_path: Path) -> None:
     """The one that is looked at gets the environment and its pattern; the other is named by its folder."""
@@ -487,6 +488,7 @@ def test_what_may_be_missing_is_only_what_is_not_there(house: SmallWorkload, tmp
     assert f"{kind}/__init__.py" in taken(tmp_path / "x.toml")
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["var/fit-17.out", "all.txt", ".state/8321", "models/.new/part"])
 def test_what_the_workload_has_open_for_writing_is_named_by_a_pattern(

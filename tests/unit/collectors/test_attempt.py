@@ -74,6 +74,7 @@ def test_a_process_that_reads_and_writes_is_seen_to_move() -> None:
     assert count_moved_bytes(cat.pid) is None
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @pytest.mark.parametrize(("pause", "ended"), [("0.1", False), ("3", True)])
 def test_the_copy_of_one_huge_file_is_progress_as_long_as_bytes_arrive(

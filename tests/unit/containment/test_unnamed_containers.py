@@ -147,6 +147,7 @@ def test_one_all_of_whose_processes_are_bystanders_is_excused(run: RunContext) -
     assert len(told(run)[0]) == 1
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_the_container_of_our_guard_is_ours(run: RunContext) -> None:
     """A worker in a container starts it there, and is then replaced by another container."""

@@ -35,6 +35,7 @@ def hosts(draw: st.DrawFn) -> list[tuple[int, int, bool]]:
     return found
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @settings(max_examples=scaled(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(hosts())

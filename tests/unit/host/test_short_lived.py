@@ -93,6 +93,7 @@ class Collecting(Passed):
         return seen
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_programs_of_a_collector_that_ended_with_them_are_ours(
     small: SmallWorkload, monkeypatch: pytest.MonkeyPatch
@@ -111,6 +112,7 @@ def test_programs_of_a_collector_that_ended_with_them_are_ours(
         assert [line for line in made(prove_contained.fn(context)).alive if "3 processes came and went" in line]
 
 
+@pytest.mark.whole
 @pytest.mark.sample(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("unread", [(), (1,), (1, 2), (1, 2, 3)])

@@ -325,6 +325,7 @@ def test_an_empty_file_never_takes_the_place_of_a_good_one(
     assert not place.head("latest/artifacts/cv_results_builtin.csv")
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_what_may_hold_a_pickle_in_what_it_packs_goes_to_the_snapshot_alone_and_is_named(
     small: SmallWorkload, place: MemoryStore

@@ -206,6 +206,7 @@ def ten_thousand() -> dict[str, Any]:
     }
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 def test_ten_thousand_of_each_are_cut_with_a_count_and_the_worst_is_shown() -> None:
     made = pages(story(**ten_thousand()))

@@ -138,6 +138,7 @@ def run_all(context: RunContext) -> Ended:
 RETAINED = {"lock": "governance", "lock_days": 1}
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @pytest.mark.parametrize(("more", "drips"), [({}, False), (RETAINED, False), ({}, True)])
 def test_a_silent_store_costs_one_time_in_all(
@@ -202,6 +203,7 @@ def test_a_cancel_ends_a_record_that_waits_for_the_store(small: SmallWorkload, m
     assert not recorded.lost
 
 
+@pytest.mark.whole
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_a_store_that_says_it_is_busy_keeps_its_patience(small: SmallWorkload) -> None:
