@@ -107,6 +107,7 @@ def cached(scene: Scene) -> list[str]:
     return [entry["object"] for entry in entries if entry["action"] == "step cached"]
 
 
+@pytest.mark.whole
 def test_what_a_worker_has_begun_is_carried_on_by_hand_while_its_server_is_dead(
     scene: Scene, file: Path, signing_key: SigningKey
 ) -> None:

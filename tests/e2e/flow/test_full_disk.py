@@ -19,6 +19,8 @@ from tests.support.scenes import Scene
 from tests.support.small_disks import MIB, fill, small_disk
 from tests.support.workloads import free_port
 
+pytestmark = pytest.mark.whole
+
 MODEL = "models/model_big.joblib"
 
 

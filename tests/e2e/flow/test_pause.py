@@ -37,6 +37,8 @@ from tests.support.run_context import INCIDENT, case_of
 from tests.support.scenes import Scene
 from tests.support.workloads import SmallWorkload, free_port
 
+pytestmark = pytest.mark.whole
+
 
 class Training:
     """A deployment on a queue of a pool, under names of its own, and the two others to pause."""
@@ -238,7 +240,6 @@ def test_a_disk_that_takes_nothing_does_not_stop_the_pause(
     assert pause_of(small.block(**training.fields)).is_complete
 
 
-@pytest.mark.whole
 def test_a_launcher_that_stays_open_is_not_contained_whatever_the_store_says(scene: Scene) -> None:
     scene.save(workload=scene.small.block(pause_deployments=["train/nobody"]))
     state = scene.evacuate()

@@ -16,6 +16,8 @@ from tests.support.containers import FILES, Containers
 from tests.support.run_context import case_of, made
 from tests.support.workloads import SmallWorkload
 
+pytestmark = pytest.mark.whole
+
 LAYER = "mkdir -p /app/logs; echo line >/app/logs/api-1.log; echo up; exec sleep 600"
 
 
@@ -53,7 +55,6 @@ def test_each_container_is_looked_into_while_it_is_paused(containers: Containers
     assert b"hunter2" not in inspect
 
 
-@pytest.mark.whole
 def test_of_a_container_that_was_stopped_unseen_what_it_ran_is_lost_and_the_rest_is_taken(
     containers: Containers, small: SmallWorkload
 ) -> None:
@@ -91,7 +92,6 @@ def test_an_inspection_is_redacted_wherever_a_secret_may_stand() -> None:
     assert hidden["Args"] is None
 
 
-@pytest.mark.whole
 def test_log_and_files_of_layer_volume_and_mount_are_kept_before_the_container_vanishes(
     containers: Containers, small: SmallWorkload, tmp_path: Path
 ) -> None:
@@ -115,7 +115,6 @@ def test_log_and_files_of_layer_volume_and_mount_are_kept_before_the_container_v
     assert (model.source, model.note) == ("/app/models/model_builtin.joblib", f"in container {name}")
 
 
-@pytest.mark.whole
 def test_what_a_container_changed_in_its_own_layer_is_kept_or_named_as_not_taken(
     containers: Containers, small: SmallWorkload
 ) -> None:
@@ -169,7 +168,6 @@ def test_a_change_that_looks_like_a_log_is_none_of_the_blocks_logs(
         assert context.state.container_files.read() == []
 
 
-@pytest.mark.whole
 def test_a_name_that_the_root_provides_goes_under_the_containers_own(
     containers: Containers, small: SmallWorkload
 ) -> None:

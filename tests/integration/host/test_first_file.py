@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.workloads import SmallWorkload, wait_until
+
+pytestmark = pytest.mark.whole
 
 EVACUATION = Path(sys.executable).with_name("evacuation")
 SERVE = """

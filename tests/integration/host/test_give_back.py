@@ -28,6 +28,8 @@ from tests.support.run_context import INCIDENT, case_of
 from tests.support.terminals import Terminal
 from tests.support.workloads import SmallWorkload, stand, wait_until, words_of
 
+pytestmark = pytest.mark.whole
+
 STOOD = psutil.STATUS_STOPPED
 TRAINING = "venv/bin/python -u src/train.py --dataset builtin --mode full"
 CHATTY = """
@@ -121,7 +123,6 @@ def begun(small: SmallWorkload) -> EarlyFreeze:
     return early
 
 
-@pytest.mark.short(1)
 @pytest.mark.sample(3)
 @each_wrapper
 def test_after_a_thaw_the_training_really_goes_on(small: SmallWorkload, name: str, *, in_shell: bool) -> None:
@@ -137,7 +138,6 @@ def test_after_a_thaw_the_training_really_goes_on(small: SmallWorkload, name: st
             assert context.state.above.read() == []
 
 
-@pytest.mark.short(1)
 @pytest.mark.sample(3)
 @each_wrapper
 def test_a_refused_start_gives_it_back_as_well(small: SmallWorkload, name: str, *, in_shell: bool) -> None:
@@ -150,7 +150,6 @@ def test_a_refused_start_gives_it_back_as_well(small: SmallWorkload, name: str, 
         assert not (small.block().evidence / EARLY).exists()
 
 
-@pytest.mark.whole
 def test_what_a_start_that_died_has_left_is_given_back_by_hand(small: SmallWorkload) -> None:
     with wrapped(small, "script", in_shell=True) as one:
         above = one.above()
@@ -161,7 +160,6 @@ def test_what_a_start_that_died_has_left_is_given_back_by_hand(small: SmallWorkl
         one.goes_on()
 
 
-@pytest.mark.short(1)
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("policy", get_args(Policy))
 @each_wrapper
@@ -179,7 +177,6 @@ def test_after_a_finished_run_no_wrapper_is_left(
             wait_until(lambda: b"it is 42" in one.terminal.output, 10, "the answer of the shell")
 
 
-@pytest.mark.whole
 @pytest.mark.sample(3)
 @each_wrapper
 def test_a_newcomer_that_an_uncordon_ends_leaves_no_wrapper(small: SmallWorkload, name: str, *, in_shell: bool) -> None:

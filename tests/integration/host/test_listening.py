@@ -19,6 +19,8 @@ from tasks.host.silence import Change, Heard
 from tests.support.accounts import Account
 from tests.support.workloads import wait_until
 
+pytestmark = pytest.mark.whole
+
 am_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: fanotify, mounts, accounts")
 
 
@@ -92,7 +94,6 @@ ACTS = {
 }
 
 
-@pytest.mark.short(1)
 @pytest.mark.sample(4)
 @am_root
 @pytest.mark.parametrize("act", ACTS)
@@ -188,7 +189,6 @@ def test_what_was_changed_before_is_not_heard(root: Path) -> None:
     assert (heard.events, heard.differences) == ((), ())
 
 
-@pytest.mark.whole
 @am_root
 def test_what_is_changed_in_a_pause_does_not_count_and_the_rest_is_kept(root: Path) -> None:
     with listening(root) as made:
@@ -201,7 +201,6 @@ def test_what_is_changed_in_a_pause_does_not_count_and_the_rest_is_kept(root: Pa
     assert files(heard.events) == files(heard.differences) == {"logs/x.log", "models/deep"}
 
 
-@pytest.mark.whole
 @am_root
 @pytest.mark.parametrize("which", ["_events", "_listing"])
 def test_a_witness_that_was_killed_is_not_silence(root: Path, which: str) -> None:
@@ -286,7 +285,6 @@ print(json.dumps({"deaf": heard.deaf, "blind": heard.blind, "events": len(heard.
 """
 
 
-@pytest.mark.short(1)
 @pytest.mark.sample(4)
 @am_root
 @pytest.mark.parametrize("act", [*ACTS, ""])
@@ -350,7 +348,6 @@ open('file', 'w').close()
 """
 
 
-@pytest.mark.whole
 @am_root
 @pytest.mark.parametrize("inside", [False, True], ids=["beside the root", "in it"])
 def test_a_path_longer_than_the_kernel_spells_makes_nobody_deaf(root: Path, tmp_path: Path, inside: bool) -> None:  # noqa: FBT001
@@ -366,7 +363,6 @@ def test_a_path_longer_than_the_kernel_spells_makes_nobody_deaf(root: Path, tmp_
     assert "logs/x.log" in files(later.events)
 
 
-@pytest.mark.whole
 @am_root
 @pytest.mark.parametrize("kind", ["missing", "a file"])
 def test_of_a_root_that_is_no_folder_nothing_is_known_and_that_is_said(tmp_path: Path, kind: str) -> None:

@@ -40,7 +40,7 @@ from tests.support.survivors import (
 )
 from tests.support.workloads import wait_until
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a host of its own")
+pytestmark = [pytest.mark.whole, pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a host of its own")]
 SEED: Final = int(os.environ.get("CAMPAIGN_SEED", "29"))
 WAYS: Final = ("name", "include", "kill")
 ORDINARY: Final = Scene(
@@ -279,7 +279,6 @@ def test_a_harmless_neighbour_changes_no_word_and_is_not_touched(case: Case, tmp
     _play(play_neighbour, case, tmp_path)
 
 
-@pytest.mark.whole
 @pytest.mark.parametrize("case", _params(case for scene in UNKNOWN for case in _cases("unknown", scene)))
 def test_who_is_unknown_is_excused_by_the_line_that_is_printed(case: Case, tmp_path: Path) -> None:
     _play(play_unknown, case, tmp_path)
