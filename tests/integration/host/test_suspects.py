@@ -669,7 +669,7 @@ def test_the_service_of_another_in_which_a_former_job_has_left_a_training_goes_o
     assert runner.status() == psutil.STATUS_SLEEPING
 
 
-DETACHES = "import subprocess, time\nsubprocess.call({!r}, cwd={!r})\ntime.sleep(600)\n"
+DETACHES = "import subprocess, time\nsubprocess.call({!r}, cwd={!r})\nopen('has', 'x').close()\ntime.sleep(600)\n"
 
 
 @pytest.mark.short(1)
@@ -686,6 +686,7 @@ def test_who_may_have_started_the_training_that_nobody_is_seen_to_have_is_asked_
         if not launches:
             serving(small, group, small.training_command, small.root, by=untold)
         launcher = serving(small, group, [sys.executable, "nightly.py"], tmp_path, by=untold)
+        wait_until((tmp_path / "has").exists, what="what it starts in the root at first")
         wait_until(lambda: [words_of(each) for each in small.living()] == [list(small.training_command)], what="it")
         before = check_starters(CheckTarget("small", context.workload, "store", {}))
         cordon.fn(context)
