@@ -25,10 +25,10 @@ class Site:
 
     def __init__(self, small: SmallWorkload, place: Path) -> None:
         """Lay out two, each with a worker, and let the first be in use."""
-        self.place, self.root = place, place / "current"
+        self.place, self.root, self.ready = place, place / "current", place / "ready"
         for name in ("1", "2"):
             shutil.copytree(small.root, release := place / "releases" / name, symlinks=True)
-            (release / "worker.py").write_text("import time; time.sleep(609)")
+            (release / "worker.py").write_text(f"import time; open({str(self.ready)!r}, 'w').close(); time.sleep(609)")
             (python := release / "venv/bin/python").unlink()
             python.symlink_to(PYTHON)
 
@@ -65,7 +65,7 @@ def test_a_worker_that_no_pattern_matches_is_asked_about(
     site = Site(small, tmp_path / "site")
     site.deploy(how, "1")
     by = [*WITHOUT, named.format(site.root)]
-    with apart(["venv/bin/python", "worker.py"], site.root, by=by) as worker:
+    with apart(["venv/bin/python", "worker.py"], site.root, site.ready, by) as worker:
         site.deploy(how, "2")
         seen = whole(small, **site.fields(tmp_path))
         assert worker.is_running()
