@@ -14,7 +14,7 @@ from tasks.custody.errors import EvacuationError
 from tasks.prestart.freeze import defer_signals, freeze_early
 from tasks.prestart.hand_over import receive
 from tasks.prestart.join import join_early
-from tasks.prestart.journal import thaw_again
+from tasks.prestart.journal import leave_to_person, thaw_again
 from tasks.prestart.known_run import is_over, known_run
 from tasks.prestart.prefect_http import answers
 from tasks.system.cancellation import RunCancelled, still_acts
@@ -47,7 +47,10 @@ def load() -> None:
 
 
 def main() -> None:
-    """Join an incident and end; else freeze the workload, run the flow run, and thaw what it did not take over."""
+    """Join an incident and end; else freeze the workload, run the flow run, and thaw what it did not take over.
+
+    After an error of ours that stays frozen.
+    """
     take_priority()
     with defer_signals():
         facts, early = receive(os.environ)
@@ -64,6 +67,10 @@ def main() -> None:
     try:
         load()
         runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+    except Exception:
+        if early:
+            leave_to_person(early.path)
+        raise
     finally:
         if early:
             thaw_again(early, partial(is_over, os.environ))

@@ -6,7 +6,9 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from tasks.custody.errors import EvacuationError
 from tasks.preflight.open_incident import NotOpened, Opened
+from tasks.prestart.journal import leave_to_person
 from tasks.runtime.flow_run import make_state
 from tasks.runtime.step import StepRunner
 from tasks.system.cancellation import cancel_on_signals
@@ -24,5 +26,10 @@ def run_steps(opened: Opened | NotOpened, body: Callable[[StepRunner], State[Any
     try:
         with cancel_on_signals(opened.context.cancelled), StepRunner(opened.context) as steps:
             return body(steps)
+    except EvacuationError:
+        raise
+    except Exception:
+        leave_to_person(opened.context.cordon_files.early)
+        raise
     finally:
         opened.context.close()

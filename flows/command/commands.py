@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from tasks.cli.output import command, refuse, show_version
 from tasks.custody.incident.description import FILE, HERE, URL, place, workload_folder
+from tasks.custody.incident.incident import known_id
 from tasks.custody.visible import say
 from tasks.system.files.file_here import resolve_argument
 from tasks.system.installation import KEY, NAME, version
@@ -28,7 +29,7 @@ StoreName = Annotated[
         name="STORE",
         help="TOML file with a [store.NAME]; FILE:NAME where it has several; s3://BUCKET/PREFIX; a folder, with a / in "
         "its path; or a saved block. "
-        "$S3_BUCKET if left out.",
+        "$S3_BUCKET if left out; of an audit by INCIDENT alone first evacuation.toml of the current folder.",
     ),
 ]
 StoreFile = Annotated[str, Parameter(help="TOML file with the [store.NAME], if that is another file.")]
@@ -80,6 +81,11 @@ def invoke(words: Sequence[str]) -> int:
 
         bound.arguments["workload"], note = resolve_argument(bound.arguments["workload"])
         if note and to_freeze(words) is None:  # else it was said before the freeze
+            say(note, error=True)
+    if known_id(bound.arguments.get("store")) and not bound.arguments.get("incident", NAME):
+        here, note = resolve_argument(HERE)
+        bound.arguments |= {"store": "" if here == HERE else here, "incident": bound.arguments["store"]}
+        if note:
             say(note, error=True)
     bound.arguments.update({name: _from_here(name, value) for name, value in bound.arguments.items()})
     os.chdir("/")  # Prefect would take settings, and code by way of them, from files in the folder where one stands

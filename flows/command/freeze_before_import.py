@@ -13,7 +13,7 @@ from tasks.custody.incident.description import HERE, one, place, read_descriptio
 from tasks.custody.visible import say, visible
 from tasks.host.process.process import process_line
 from tasks.prestart.freeze import defer_signals, freeze_described, members_described
-from tasks.prestart.journal import EarlyFreeze, count_held, thaw_again
+from tasks.prestart.journal import EarlyFreeze, count_held, leave_to_person, thaw_again
 from tasks.system.files.file_here import resolve_argument
 from tasks.system.priority import give_way, take_priority
 from tasks.system.time_limit import before_the_freeze, time_limit
@@ -29,8 +29,8 @@ def freeze_before_import(freeze: tuple[str, str, str | None] | None) -> Iterator
     """Run at higher priority; first freeze this workload, for this store and incident, if they are given.
 
     What is taken where no file is named is shown before. Thaws at the end what the body did not take over, because
-    the run was refused or failed before its own freeze. Raises KeyboardInterrupt at a signal to end, Refused for an
-    unreadable file.
+    the run was refused or cancelled before its own freeze; after an error of ours it stays frozen.
+    Raises KeyboardInterrupt at a signal to end, Refused for an unreadable file.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
@@ -55,6 +55,13 @@ def freeze_before_import(freeze: tuple[str, str, str | None] | None) -> Iterator
             freed, early = _let_go(early), None
             if freed:
                 error.consequence = f"{freed} stood frozen meanwhile, and run again 一時凍結し解除済み."
+            raise
+        except Exception:
+            if early and (stand := leave_to_person(early.path)):
+                say(
+                    f"an error of ours: {stand} stay frozen 凍結のまま; `evacuation status` says what to type",
+                    error=True,
+                )
             raise
         finally:
             if freed := _let_go(early):

@@ -39,7 +39,7 @@ class Target:
     keeps room for what must be stored, `margin` the bytes that copies leave free; without `copies` only what we make
     ourselves is stored. `apart` are real paths of what is ours; a file that no pattern names may have `largest` bytes,
     or any. `salt` is the file with the salt of hidden values, and `patterns` are the block's, whose words are
-    shown. `required_folders` are folders that have to be there, and
+    shown, as are those of the incident's `reason`. `required_folders` are folders that have to be there, and
     `other_lists` the files that list what was left in each container and out of the root. `ended` are ids and names of
     containers that stay after their stop, in which they ran, and since when in seconds of the epoch; `copies_inside`
     tell of what was copied of paused ones where to, with size and time of writing; `last_writes` are fields of
@@ -68,6 +68,7 @@ class Target:
     largest: int | None = None
     salt: str = ""
     patterns: tuple[str, ...] = ()
+    reason: str = ""
     required_folders: tuple[str, ...] = ()
     other_lists: tuple[str, ...] = ()
     ended: tuple[tuple[str, str, float], ...] = ()

@@ -43,8 +43,12 @@ def numbers(folder: str) -> list[int]:
 
 
 def fields(status: str) -> dict[str, str]:
-    """Return the lines of /proc/PID/status by name."""
-    lines = (line.partition(":") for line in status.split("\n") if line)
+    """Return the lines of /proc/PID/status or fdinfo by name; of several the first.
+
+    The kernel writes all but the name of the process, in which it escapes a newline. What drivers add to fdinfo comes
+    last, and may hold an account's text with newlines, as the name of a dma-buf does.
+    """
+    lines = (line.partition(":") for line in reversed(status.split("\n")) if line)
     return {key: value.strip() for key, _, value in lines}
 
 
@@ -64,13 +68,16 @@ def signals(status: str) -> dict[str, Any]:
 
 
 def limits(table: str) -> dict[str, dict[str, str]]:
-    """Return /proc/PID/limits by name."""
+    """Return /proc/PID/limits by name: all of it is the kernel's."""
     rows = (_LIMIT.fullmatch(line) for line in table.split("\n")[1:])
     return {row["name"]: {part: row[part] for part in ("soft", "hard", "unit")} for row in rows if row}
 
 
 def summarize_maps(table: str) -> list[dict[str, Any]]:
-    """Return /proc/PID/maps summed up by mapped file, the largest first. The file may have been deleted."""
+    r"""Return /proc/PID/maps summed up by mapped file, the largest first. The file may have been deleted.
+
+    All fields are the kernel's but the last, the name of a file (a newline is \012 there) or of memory (printable).
+    """
     sizes, counts = Counter[str](), Counter[str]()
     for line in filter(None, table.split("\n")):
         span, *_, path = [*line.split(maxsplit=5), "", ""][:6]

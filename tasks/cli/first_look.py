@@ -17,6 +17,7 @@ from tasks.containment.suspects import roster_now
 from tasks.custody.errors import EngineError, Refused
 from tasks.custody.evidence.redact import redact_command, redact_environment
 from tasks.custody.incident.description import NOTHING, USUAL_TRAINING, WORKER, pattern, unit
+from tasks.evidence.process_start import read_starts
 from tasks.host.cgroup.ownership import unit_of
 from tasks.host.container.docker_engine import DockerEngine, may_be_there
 from tasks.host.container.membership import Container
@@ -27,9 +28,11 @@ from tasks.host.judgement.suspect import count_more, describe_with, excuse, excu
 from tasks.host.process.handles import Handles
 from tasks.host.process.known_programs import SHELLS, is_one_of, program, script_of
 from tasks.host.process.matcher import USUAL_INTERPRETERS
+from tasks.host.process.membership import Member
 from tasks.host.process.process import Process, family, parents_first, process_line
 from tasks.host.process.table import unseen_listeners
 from tasks.host.starter import WAITERS
+from tasks.recovery.own_house import why_not_roots
 from tasks.system.declarations import account_for
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel
 
@@ -168,7 +171,8 @@ def _name_units(found: Found, roster: Roster, there: Mapping[int, Process]) -> N
 def _name_refusal(found: Found, api: Process) -> None:
     """Name why a recovery would not start the API as the account that it runs as, in the words of its refusal."""
     try:
-        account_for(WorkloadFields(**found.fields), api.user)
+        block, starts = WorkloadFields(**found.fields), read_starts({api.identity: Member("api", "found")})
+        account_for(block, api.user, why_not_roots=lambda: why_not_roots(block, starts))
     except Refused as error:
         why = f"expected {error.expected}; got {error.got}. {error.remedy}"
         found.missing["user"] = f"no recovery would start the API 復旧時に起動できない: {why}"

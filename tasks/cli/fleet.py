@@ -1,6 +1,6 @@
 """Trigger a fleet from the command line and follow its table; call it off; show how it stands."""
 
-import getpass
+import os
 import re
 import socket
 import time
@@ -28,6 +28,7 @@ from tasks.fleet.opening import the_incident
 from tasks.fleet.orders import cancel_waiting, rows_of
 from tasks.fleet.show import progress_key
 from tasks.fleet.thaw import outcome_lines, thaw_all
+from tasks.system.accounts import account_name
 from tasks.system.polling import poll_until
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _status(client: SyncPrefectClient, fleet: str, fleet_id: str | None, _: str,
 def _cancel(client: SyncPrefectClient, fleet: str, fleet_id: str | None, reason: str, *, as_json: bool) -> int:
     """Cancel the orders that no worker has taken; evacuations at work go on. 0 only if none of them is left."""
     incident = the_incident(client, fleet, fleet_id)
-    by = f"cancelled by {getpass.getuser()}@{socket.gethostname()}: {reason or 'no reason given'}"
+    by = f"cancelled by {account_name(os.geteuid())}@{socket.gethostname()}: {reason or 'no reason given'}"
     hosts, remaining = cancel_waiting(client, rows_of(client, incident), by)
     output = [f"{incident.id}: cancelled before it began: {fold_names(hosts) or 'none'}; what had begun goes on"]
     output += [f"NOT cancelled, and may still begin: {fold_names(remaining)}"] if remaining else []
@@ -122,6 +123,8 @@ def _cancel(client: SyncPrefectClient, fleet: str, fleet_id: str | None, reason:
 
 
 def _thaw(_: SyncPrefectClient, fleet: str, fleet_id: str | None, reason: str, *, as_json: bool) -> int:
-    thawed, remaining = thaw_all.fn(fleet, fleet_id, reason, f"{getpass.getuser()}@{socket.gethostname()}, by hand")
+    thawed, remaining = thaw_all.fn(
+        fleet, fleet_id, reason, f"{account_name(os.geteuid())}@{socket.gethostname()}, by hand"
+    )
     show("fleet", outcome_lines(thawed, remaining), {"thawed": thawed, "left": remaining}, as_json=as_json)
     return EXIT_CODES["PartlyThawed" if remaining else "Thawed"]

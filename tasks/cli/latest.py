@@ -1,6 +1,6 @@
 """Pull from the store into a folder, or roll latest/ back, without a Prefect server."""
 
-import getpass
+import os
 import socket
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +19,7 @@ from tasks.latest.bag import bag
 from tasks.latest.history import history
 from tasks.latest.pull import Pull, RestoreOutcome, pull
 from tasks.latest.rollback import RollbackRequest, lower, lowering, plan_of, rollback
+from tasks.system.accounts import account_name
 
 
 class _Changes:
@@ -74,7 +75,7 @@ def lower_by_hand(store: str, turn: int, *, dry_run: bool, take_over: bool, as_j
 
 
 def _request(turn: int, *, take_over: bool) -> RollbackRequest:
-    return RollbackRequest(f"{getpass.getuser()}@{socket.gethostname()}, by hand", turn, take_over)
+    return RollbackRequest(f"{account_name(os.geteuid())}@{socket.gethostname()}, by hand", turn, take_over)
 
 
 Bagging: TypeAlias = tuple[str, Path | None, Path | None]

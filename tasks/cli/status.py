@@ -19,8 +19,10 @@ from tasks.containment.release.uncordon import doubtful, find_held, living
 from tasks.containment.suspects import roster_now
 from tasks.custody.containment.identity import Identity
 from tasks.custody.errors import EngineError
+from tasks.custody.incident.commands import by_hand
 from tasks.custody.incident.stance import CANCELLED
 from tasks.host.container.membership import Container
+from tasks.host.file_lock import tell_holder
 from tasks.host.host import Host, lives
 from tasks.host.judgement.case import Kind
 from tasks.host.judgement.roster import Roster
@@ -150,7 +152,8 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
     alone = bool(frozen or _count_paused(containers)) and not at_work
     unclaimed = alone and (not incident or (verdict in FINISHED and not _stands(workload)))
     word = verdict if verdict not in FINISHED or is_finished(home) else ""
-    unknown = to_answer(home, host) if incident else ()
+    open_ones = to_answer(home, host) if incident else ()
+    unknown = [each for each in open_ones if each.identity not in roster.suspects]
     pids = [each.identity.pid for each in unknown]
     strangers = [(each, f"{why}; {who_started(roster.snapshot, each.pid)}") for each, why in roster.of(Kind.UNKNOWN)]
     shown = {each.identity for each, _ in strangers}
@@ -207,7 +210,7 @@ def look(workload: WorkloadFields, host: Host, called: Called = NAMELESS, *, has
             }
             for identity, process in alive_now.items()
         ),
-        suspects=tuple(_tell_suspects(roster, suspects)),
+        suspects=_tell_suspects(roster, suspects, called, incident),
         writers=writers,
         unknown=tuple(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}" for process, why in strangers),
         containers=tuple(containers),
@@ -327,16 +330,21 @@ def _containers(workload: WorkloadFields) -> tuple[list[str], list[Container] | 
     return [f"{container.summary} {container.state}" for container in found], found
 
 
-def _tell_suspects(roster: Roster, suspects: Sequence[tuple[Process, str]]) -> Iterator[str]:
-    """Yield the suspects, each with its end, and the block's line that excuses it, if there is one.
+def _tell_suspects(
+    roster: Roster, suspects: Sequence[tuple[Process, str]], called: Called, incident: str
+) -> tuple[str, ...]:
+    """Return the suspects, each with its end, and the block's line that excuses it, if there is one, or the answer.
 
     Without an end where it may be the end of a container of the block.
     """
+    lines = list[str]()
     for process, why, more in fold_alike(roster, suspects):
         end = "" if process.container and roster.look.containers is None else f"; to end it 停止: {_kill(process)}"
-        line = excuse(roster, process)
+        with by_hand(called.file, called.store, incident):
+            line = excuse(roster, process)
         other = f"; if it is another's 無関係なら: {line}" if line else ""
-        yield f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}{end}{other}"
+        lines.append(f"process {process.pid}: {process_line(process, _SHOWN)}: {why}{more}{end}{other}")
+    return tuple(lines)
 
 
 def _kill(process: Process) -> str:
@@ -395,12 +403,18 @@ def _cordon(workload: WorkloadFields, host: Host) -> str:
     marker = cordon_base(workload) / CORDON
     fields = read_marker(marker)
     if not _stands(workload):
-        holder = host.holder(workload.lock)
-        return f"none; {workload.lock} is held by process {holder.pid}" if holder else f"none; {workload.lock} is free"
+        return f"none; {_tell_lock(workload.lock, host)}"
     since, incident = here(str(fields.get("since", "?"))), fields.get("incident", "?")
     description = f"since {since} for {incident}: {fields.get('reason', '')}"
     guard = host.guard(marker)
     if guard is None:
         return f"marker without a guard (a reboot?) {description}; {workload.lock} is not held by us"
-    lock = "holds" if host.has_lock(guard, workload.lock) else "waits for"
-    return f"guard {guard.pid} {lock} {workload.lock} {description}"
+    if host.has_lock(guard, workload.lock):
+        return f"guard {guard.pid} holds {workload.lock} {description}"
+    return f"guard {guard.pid} waits {description}; {_tell_lock(workload.lock, host)}"
+
+
+def _tell_lock(lock: Path, host: Host) -> str:
+    if holder := host.holder(lock):
+        return f"{lock}: {tell_holder(holder, lock)}"
+    return f"{lock} is {'held by what is not seen from here' if host.refuses(lock) else 'free'}"

@@ -36,7 +36,7 @@ def main(find: Callable[[str], Collector] = find_collector) -> None:
     target = Target(**json.load(sys.stdin))
     os.umask(0o077)
     os.environ["PATH"] = trusted_path()
-    redact_for(Path(target.salt), target.patterns)
+    redact_for(Path(target.salt), target.patterns, (target.incident, target.reason))
     limit_memory()
     what = find(name)
     if room := estimate(what, target, Path(folder)):

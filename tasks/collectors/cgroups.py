@@ -44,14 +44,17 @@ def _places(pid: int) -> Iterator[tuple[str, str]]:
 
 
 def groups_in(text: str) -> Iterator[tuple[str, str]]:
-    """Yield hierarchy and path of each group, from the text of /proc/PID/cgroup."""
+    """Yield hierarchy and path of each group, from the text of /proc/PID/cgroup.
+
+    The path's names are of who made the groups: they may hold a colon, and no newline.
+    """
     for line in filter(None, text.split("\n")):
         hierarchy, _, path = line.partition(":")[2].partition(":")
         yield hierarchy, path
 
 
 def mounts(mountinfo: str) -> dict[str, tuple[str, str]]:
-    """Return for each hierarchy which of its groups is mounted, and where."""
+    """Return for each hierarchy which of its groups is mounted, and where: with the kernel's escapes."""
     found: dict[str, tuple[str, str]] = {}
     for line in mountinfo.split("\n"):
         mount, _, filesystem = line.partition(" - ")

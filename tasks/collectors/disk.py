@@ -19,7 +19,10 @@ _REMOTE: Final = frozenset("acfs afs auristorfs cifs coda fhgfs gpfs ibrix ocfs2
 
 
 def find_remote_mounts(table: str) -> list[str]:
-    """Return the mount points in a mountinfo that `df -l` leaves out, because they wait for another host."""
+    """Return the mount points in a mountinfo that `df -l` leaves out, because they wait for another host.
+
+    The source is text of who mounted: a colon in it costs the mount two seconds, and no more.
+    """
     lines = (line.partition(" - ") for line in table.split("\n"))
     waits = (before for before, _, fs in lines if fs.split(" ")[0] in _REMOTE or ":" in "".join(fs.split(" ")[1:2]))
     return [unescape(before.split(" ")[4]) for before in waits]

@@ -19,7 +19,7 @@ _NAMED: Final = re.compile(r"python(\d+\.\d+)")
 def make(target: Target) -> bytes:
     """Return the path that the workload names, the file that it leads to, and that file's digest."""
     named = Path(target.root) / target.interpreter
-    if not named.exists():
+    if not os.access(named, os.F_OK):
         raise NothingThere(f"no interpreter at {named}: set `interpreter` in the workload block")
     real = Path(os.path.realpath(named))
     status = real.stat()

@@ -97,7 +97,8 @@ class LookingAgain(Taking):
         patterns = patterns_of(self.target.globs, without=FOLDERS)
         is_named = not full or matches_inside(full, one.workdir, patterns)
         try:
-            size = find_held(write).stat().st_size
+            with find_held(write) as link:
+                size = link.stat().st_size
             if why := "" if is_named else why_unread(posixpath.basename(full), size):
                 yield Loss(one.summary(full), Outcome.WITHHELD, f"{_NOT_TAKEN}: {why}")
                 return
@@ -121,7 +122,7 @@ class LookingAgain(Taking):
 
     def _copy_held(self, one: ContainerFolder, write: LastWrite, full: str, stored: str) -> Taken:
         stored = stored or name_changed(one, full)
-        with find_held(write).open("rb") as content:
+        with find_held(write) as link, link.open("rb") as content:
             status = os.fstat(content.fileno())
 
             def copy(out: BinaryIO) -> None:

@@ -15,7 +15,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
@@ -38,12 +38,15 @@ from tasks.custody.models.inspection import is_named_as_model
 from tasks.custody.store.manifest import canonical, digest
 from tasks.host.mounted import find_unseen
 from tasks.host.process.open_files import mapped_files
+from tasks.system.files.open_beneath import pin_file
 
 _MOST_FILES: Final = 1_000
 _MOST_BYTES: Final = 64 << 20
 _MOST_OF_MODELS: Final = 4 << 30
 _SECONDS: Final = 10.0
 _DELETED: Final = b" (deleted)"
+_FILE: Final = ("mnt_id", "ino")
+"""What of fdinfo tells which file is open, since Linux 5.14."""
 _SHARED: Final = re.compile(r"^[^ ]+ .w.s .*", re.MULTILINE)
 """A line of a mapping by which a file is changed."""
 _NO_FILE: Final = re.compile(rb"/(proc|sys)/.*|/dev/zero|/dev/shm/sem\..*", re.DOTALL)
@@ -57,13 +60,17 @@ _MEMORY: Final = re.compile(rb"/memfd:.*|/SYSV[0-9a-f]{8}", re.DOTALL)
 
 @dataclass(frozen=True)
 class OpenFile:
-    """One file, by the kernel's `link` to it in /proc, and the name that it has or had. It may be `written` there."""
+    """One file, by a `link` to it in /proc, and the name that it has or had. It may be `written` there.
+
+    Of one that is not to be read, `refused` says why.
+    """
 
     link: Path
     name: bytes
     status: os.stat_result
     pid: int
     written: bool
+    refused: str = ""
 
     @property
     def is_deleted(self) -> bool:
@@ -111,32 +118,53 @@ def find(target: Target, *, read_too: bool = True) -> Iterator[OpenFile | Loss]:
     """Yield each file once: open for writing, mapped so that a write changes it, or deleted, if it was the root's.
 
     Without `read_too` those that are only read are left out, and a deleted one may be empty: it may yet be written.
+    Another thread may exchange what a descriptor leads to: each is pinned, judged, and linked to, until the next one.
     """
-    root, seen = PurePath(os.path.realpath(target.root)), set[tuple[int, int]]()
+    root, seen, refused = PurePath(os.path.realpath(target.root)), dict[object, OpenFile](), dict[object, OpenFile]()
     apart = [root, *map(PurePath, target.apart)]
     for pid, start in target.frozen:
         try:
-            links = (
-                sorted(_links(pid, root if read_too else None), key=lambda each: not each[1])
-                if still(pid, start)
-                else []
-            )
+            ids, links = fields(text(pid, "status")), [*_links(pid, root if read_too else None)]
         except PermissionError:
             yield Loss(f"open files of process {pid}", Outcome.DENIED, "they may not be read")
             continue
         except (FileNotFoundError, ProcessLookupError):
             continue
-        for link, written in links:
-            with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-                status, name = link.stat(), os.fsencode(link.readlink())
-                key = status.st_dev, status.st_ino
+        for link, written in sorted(links, key=lambda each: not each[1]) if still(pid, start) else ():
+            with suppress(FileNotFoundError, ProcessLookupError, PermissionError), pin_file(link, follow=True) as pin:
+                here, status = Path(f"/proc/self/fd/{pin}"), os.fstat(pin)
+                key, name = (status.st_dev, status.st_ino), os.fsencode(here.readlink())
                 name = name if status.st_nlink else name.removesuffix(_DELETED)
                 nothing = (read_too and not (status.st_nlink or status.st_size)) or _NO_FILE.fullmatch(name)
                 if nothing or not stat.S_ISREG(status.st_mode) or key in seen:
                     continue
-                seen.add(key)
-                if not (_is_there(name, key) and any(PurePath(os.fsdecode(name)).is_relative_to(at) for at in apart)):
-                    yield OpenFile(link, name, status, pid, written)
+                if _is_there(name, key) and any(PurePath(os.fsdecode(name)).is_relative_to(at) for at in apart):
+                    continue
+                file = OpenFile(here, name, status, pid, written, _refuse(link, here, status, ids))
+                (refused if file.refused else seen)[key] = file
+                if not file.refused:
+                    yield file
+    yield from (file for key, file in refused.items() if key not in seen)
+
+
+def _refuse(link: Path, pin: Path, status: os.stat_result, ids: dict[str, str]) -> str:
+    """Return why what a process has open is not read for it; empty if it is.
+
+    `ids` are the lines of its status, read before the file was pinned: who has no right to read a file may have it open
+    all the same, without reading (O_PATH).
+    """
+    user, groups = int(ids["Uid"].split()[0]), {*ids["Gid"].split()[:1], *ids["Groups"].split()}
+    bit = stat.S_IRGRP if str(status.st_gid) in groups else stat.S_IROTH
+    if user and status.st_uid != user and not status.st_mode & bit:
+        return "the account of the process neither owns it nor may read it"
+    if link.parent.name == "fd":
+        infos = (Path(str(each).replace("/fd/", "/fdinfo/")).read_bytes() for each in (link, pin))
+        at, ours = (fields(each.decode(errors="replace")) for each in infos)
+        if [at.get(key) for key in _FILE] != [ours.get(key) for key in _FILE]:
+            return "it was exchanged for another one as it was looked at"
+        if int(at["flags"], 8) & os.O_PATH:
+            return "the process has it open without reading it (O_PATH)"
+    return ""
 
 
 def _links(pid: int, root: PurePath | None) -> Iterator[tuple[Path, bool]]:
@@ -181,7 +209,7 @@ def gather(target: Target, folder: Path) -> Iterator[Item]:
             yield each
             continue
         size, last = each.status.st_size, each.is_last_model
-        why = UNREAD if names_a_secret(each.last_name) else ""
+        why = each.refused or (UNREAD if names_a_secret(each.last_name) else "")
         why = why or ("" if size <= each.largest else f"above {each.largest >> 20} MiB")
         why = "no file, and no collector takes memory" if each.is_memory else why
         named = _is_named(each, target)
@@ -220,7 +248,7 @@ def hold(target: Target) -> Iterator[LastWrite]:
     mapped, room = _find_mapped(target), _MOST_BYTES
     for each in find(target, read_too=False):
         with suppress(OSError):
-            if isinstance(each, OpenFile) and not each.is_memory:
+            if isinstance(each, OpenFile) and not (each.is_memory or each.refused):
                 if not most:
                     more += 1
                     continue
@@ -254,23 +282,23 @@ def gather_last(target: Target, folder: Path) -> Iterator[Item]:
         if write.reason:
             yield Loss(OPEN, Outcome.WITHHELD, write.reason)
             continue
-        try:
-            link = find_held(write, os.fsdecode(name))
-            status = link.stat()
-        except OSError:
-            reason = "deleted: what was written into it during the stop ended with the run that held it"
-            yield Loss(quote(name), Outcome.FAILED, f"{reason} 停止中の書き込みは不明")
-            continue
-        if _is_as_before(write, link, status):
-            continue
-        each = OpenFile(link, name, status, write.pid, written=write.written)
-        if names_a_secret(each.last_name) or write.size > each.largest:
-            continue  # not taken before either, and listed so
-        match _take(each, room, each.most):
-            case Taken() as item if private := why_withheld(item, target, folder, named=_is_named(each, target)):
-                yield withhold(item, folder, why=private)
-            case item:
-                yield item
+        with ExitStack() as stack:
+            try:
+                link = stack.enter_context(find_held(write, os.fsdecode(name)))
+            except OSError:
+                reason = "deleted: what was written into it during the stop ended with the run that held it"
+                yield Loss(quote(name), Outcome.FAILED, f"{reason} 停止中の書き込みは不明")
+                continue
+            if _is_as_before(write, link, status := link.stat()):
+                continue
+            each = OpenFile(link, name, status, write.pid, written=write.written)
+            if names_a_secret(each.last_name) or write.size > each.largest:
+                continue  # not taken before either, and listed so
+            match _take(each, room, each.most):
+                case Taken() as item if private := why_withheld(item, target, folder, named=_is_named(each, target)):
+                    yield withhold(item, folder, why=private)
+                case item:
+                    yield item
 
 
 def _is_as_before(write: LastWrite, link: Path, status: os.stat_result) -> bool:
@@ -287,13 +315,18 @@ def read_writes(target: Target, *, inside: bool) -> list[LastWrite]:
     return [each for each in (LastWrite(**row) for row in target.last_writes) if bool(each.container) == inside]
 
 
-def find_held(write: LastWrite, *names: str) -> Path:
-    """Return where a held file can be read: by the run that holds it, or by one of its names. OSError if nowhere."""
-    for path in map(Path, (write.link, *names)):
-        with suppress(OSError):
-            if write.is_of(path.stat()):
-                return path
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), write.name)
+@contextmanager
+def find_held(write: LastWrite, *names: str) -> Iterator[Path]:
+    """Yield where a held file can be read: by the run that holds it, or by one of its names. OSError if nowhere."""
+    with ExitStack() as stack:
+        for path in (write.link, *names):
+            with suppress(OSError):
+                pin = stack.enter_context(pin_file(path, follow=path == write.link))
+                if write.is_of(os.fstat(pin)):
+                    break
+        else:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), write.name)
+        yield Path(f"/proc/self/fd/{pin}")
 
 
 def _find_lost(target: Target) -> Iterator[Loss]:

@@ -1,10 +1,9 @@
-"""Collect sockets of the host and of the frozen processes, with state and peer, from the kernel's own tables.
+"""Collect sockets of the host and of the frozen processes, with state and peer, as the kernel tells.
 
-The tables do not have the peer of a unix socket. A table belongs to a network namespace, so containers' are read too.
+It tells of a network namespace at a time, so containers' are asked too.
 """
 
 import os
-import re
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -16,26 +15,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.acquisition.collector import Collector, FunctionOutput, Target
-from tasks.acquisition.procfs import folder_of, link, numbers, printable, text
+from tasks.acquisition.procfs import folder_of, link, numbers, printable
 from tasks.custody.evidence.redact import redact_command
+from tasks.system.unix_sockets import LISTENS, UnixSocket, UnixSockets, inode_of
 
 _STATES: Final = (
     *("", "established", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2", "time-wait"),
     *("close", "close-wait", "last-ack", "listening", "closing"),
 )
-_UDP: Final = {1: "connected", 7: "unconnected"}
-_UNIX: Final = {1: "unconnected", 2: "connecting", 3: "connected", 4: "disconnecting"}
-_UNIX_LINE: Final = re.compile(
-    r"[0-9a-f]+: \S+ \S+ (?P<flags>[0-9A-F]{8}) [0-9A-F]{4} (?P<state>[0-9A-F]{2}) +(?P<inode>\d+)(?: (?P<path>.*))?",
-)
-_LISTENS: Final = 0x10000
+_OTHERS: Final = {1: "connected", 7: "unconnected", LISTENS: "listening"}
+"""States of UDP and UNIX sockets."""
 _MOST: Final = 20_000
 _ROW: Final = "{:<5} {:<12} {:<28} {:<28} {}\n"
 
 
 @dataclass(frozen=True)
 class Socket:
-    """One line of a table."""
+    """One socket. The peer of one of UNIX is not told."""
 
     kind: str
     state: str
@@ -44,6 +40,7 @@ class Socket:
 
 
 _READ: Final[dict[str, dict[int, Socket]]] = {}
+_UNREAD: Final = dict[str, str]()
 
 
 def address(text: str) -> str:
@@ -56,7 +53,7 @@ def address(text: str) -> str:
 
 
 def inet(kind: str, text: str) -> dict[int, Socket]:
-    """Parse /proc/net/tcp and its like, by inode."""
+    """Parse /proc/net/tcp and its like, by inode: tables of numbers, all of them the kernel's."""
     rows = (line.split() for line in text.splitlines()[1:])
     return {int(row[9]): Socket(kind, _state(kind, row[3]), address(row[1]), address(row[2])) for row in rows}
 
@@ -64,29 +61,27 @@ def inet(kind: str, text: str) -> dict[int, Socket]:
 def _state(kind: str, text: str) -> str:
     number = int(text, 16)
     if kind.startswith("udp"):
-        return _UDP.get(number, text)
+        return _OTHERS.get(number, text)
     return _STATES[number] if number < len(_STATES) else text
 
 
-def unix(text: str) -> dict[int, Socket]:
-    """Parse /proc/net/unix, by inode. A path may hold a newline: lines that do not parse are skipped."""
-    rows = (_UNIX_LINE.fullmatch(line) for line in text.split("\n"))
-    return {int(row["inode"]): Socket("unix", _unix_state(row), row["path"] or "", "") for row in rows if row}
-
-
-def _unix_state(row: re.Match[str]) -> str:
-    return "listening" if int(row["flags"], 16) & _LISTENS else _UNIX.get(int(row["state"], 16), row["state"])
+def unix(one: UnixSocket) -> Socket:
+    """Return a socket as it is shown; bytes of its name that are not UTF-8 become escapes."""
+    name = os.fsencode(one.name).decode(errors="backslashreplace")
+    return Socket("unix", _OTHERS.get(one.state, str(one.state)), name, "")
 
 
 def tables_of(pid: int) -> dict[int, Socket]:
     """Return all sockets of a process's network namespace, by inode; each namespace is read once."""
-    namespace = link(pid, "ns/net")
+    namespace, known = link(pid, "ns/net"), UnixSockets()
     if namespace not in _READ:
         found: dict[int, Socket] = {}
         for kind in ("tcp", "tcp6", "udp", "udp6"):
             with suppress(FileNotFoundError):  # a kernel without IPv6
                 found |= inet(kind, Path(f"/proc/{pid}/net/{kind}").read_text())
-        _READ[namespace] = found | unix(text(pid, "net/unix"))
+        if why := known.ask(pid):
+            _UNREAD[namespace] = f"UNIX sockets of {namespace} were not read: {why}"
+        _READ[namespace] = found | {inode: unix(each) for inode, each in known.found.items()}
     return _READ[namespace]
 
 
@@ -97,17 +92,12 @@ def descriptors(pid: int) -> Iterator[tuple[int, str]]:
             yield number, link(pid, f"fd/{number}")
 
 
-def inode_of(link: str) -> int | None:
-    """Return the inode of a descriptor that is a socket, else None."""
-    return int(link[len("socket:[") : -1]) if link.startswith("socket:[") else None
-
-
 def of_process(pid: int) -> list[dict[str, Any]]:
     """Return the sockets that a process holds, by descriptor."""
-    sockets = tables_of(pid)
+    sockets, kind = tables_of(pid), "other, or not read" if _UNREAD else "other"
     held = [(descriptor, inode) for descriptor, link in descriptors(pid) if (inode := inode_of(link)) is not None]
     return [
-        {"descriptor": descriptor, "inode": inode, **(vars(sockets[inode]) if inode in sockets else {"kind": "other"})}
+        {"descriptor": descriptor, "inode": inode, **(vars(sockets[inode]) if inode in sockets else {"kind": kind})}
         for descriptor, inode in held
     ]
 
@@ -151,6 +141,7 @@ def make(_: Target) -> bytes:
         held_by = ", ".join(f"{pid} ({_command(pid)})" for pid in holders.get(inode, [])) or "not known"
         rows.append(_ROW.format(one.kind, one.state, printable([one.local]), one.peer, held_by))
     notes = [f"{denied} processes could not be read\n"] if denied else []
+    notes += [f"{why}\n" for why in _UNREAD.values()]
     notes += [f"{len(shown) - _MOST} more are not shown\n"] if len(shown) > _MOST else []
     head = _ROW.format("KIND", "STATE", "LOCAL", "PEER", "HELD BY")
     return "".join([head, *rows, *notes]).encode(errors="backslashreplace")

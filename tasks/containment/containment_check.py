@@ -25,7 +25,7 @@ from tasks.custody.containment.receipt import Containment, End, Unknown
 from tasks.custody.errors import EngineError
 from tasks.custody.incident.log import CustodyLog
 from tasks.custody.incident.stance import Stance
-from tasks.host.cgroup.ownership import keeper_of, path_of
+from tasks.host.cgroup.ownership import home_of, keeper_of, path_of
 from tasks.host.host import Host, lives
 from tasks.host.judgement.case import Judgement, Kind
 from tasks.host.judgement.roster import Roster
@@ -112,6 +112,11 @@ def check_containment(context: RunContext) -> Containment:
         ),
         recovered=is_recovered or bool(state.recovered_containers.read()),
         unknown=_unknown(membership, log, roster, starters, launchers, _find_writers(membership, log, roster, rows)),
+        suspects=tuple(
+            Unknown(each.identity, process_line(each, _SHOWN), roster.suspects[each.identity], excuse(roster, each))
+            for each in suspects
+            if not each.container
+        ),
     )
 
 
@@ -264,7 +269,7 @@ def _find_short_lived(membership: Membership, last: int, visible: Snapshot) -> l
     # the control group of one that ended meanwhile is unread
     processes = (short_lived[identity.pid] for identity in found)
     one = max(processes, key=lambda process: (bool(sources.get(process.identity)), bool(process.cgroup)))
-    unit = one.cgroup.rpartition(":")[2].strip()
+    unit = home_of(one.cgroup)
     way = sources.get(one.identity) or f"end them by their systemd unit or control group ({unit}) or restart the host"
     message = (
         f"{len(found)} processes came and went during the check, too fast to be stopped, as "
@@ -386,7 +391,7 @@ def _check_for_record(context: RunContext, *, compare: bool) -> Containment:
     """Check, with what has changed since the stop; write down which processes a person has to answer."""
     found = with_silence(context, check_containment(context), compare=compare)
     found = with_unrest(context, found) if compare else found
-    context.state.unknown.write(list(found.unknown))
+    context.state.unknown.write([*found.unknown, *found.suspects])
     return found
 
 

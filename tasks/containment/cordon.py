@@ -13,9 +13,9 @@ from tasks.containment.members import description_of, guard_of
 from tasks.containment.units import Units
 from tasks.custody.containment.cordon import Cordon
 from tasks.custody.containment.identity import Identity
+from tasks.host.file_lock import tell_holder
 from tasks.host.guard_config import GuardConfig
 from tasks.host.host import Host
-from tasks.host.process.process import process_line
 from tasks.host.process.table import untouchable
 from tasks.incident.layout import FROZEN, FROZEN_CONTAINERS, RECOVERED, RECOVERED_CONTAINERS, STOPPING_UNITS
 from tasks.incident.paths import CordonFiles
@@ -26,7 +26,7 @@ from tasks.system.files.atomic_files import caught_lines, read_marker
 _START_SECONDS: Final = 10.0
 _HANDOVER_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.02
-_SHOWN: Final = 80
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @step(
@@ -117,17 +117,13 @@ class IncidentCordon:
         return caught(self.files, self.incident.opened_at)
 
     def held_newcomers(self) -> list[dict[str, Any]]:
-        """Return what the guard has frozen for this incident, without what a run has let go since."""
-        rows, gone = self.newcomers(), dict[Identity, datetime]()
+        """Return what guards have frozen since the last thaw, of any incident, without what a run has let go since."""
+        rows, gone = [*caught_lines(self.files.caught)], dict[Identity | None, datetime]()
         for entry in self._log.entries() if rows else ():
             fields = {"pid": entry["object"], "start": entry.get("start")}
             if entry["action"] == "let go" and (identity := Identity.of(fields)):
                 gone[identity] = _caught_at({"at": entry["utc"]})
-        return [
-            row
-            for row in rows
-            if not (identity := Identity.of(row)) or identity not in gone or gone[identity] < _caught_at(row)
-        ]
+        return [row for row in rows if gone.get(Identity.of(row), _NEVER) <= _caught_at(row)]
 
     def held_processes(self) -> list[tuple[Identity, bool]]:
         """Return the processes among them, and whether each stood before."""
@@ -146,7 +142,7 @@ def _why_not(host: Host, lock: Path, guard: Identity | None) -> str:
     if holder is None or holder.identity == guard:
         link = ": a symbolic link lies there, which is not followed" if lock.is_symlink() else ""
         return f"the lock could not be taken{link}"
-    return f"process {holder.pid} ({process_line(holder, _SHOWN)}) holds it; the guard waits"
+    return f"{tell_holder(holder, lock)}; the guard waits"
 
 
 def _another_holds(host: Host, lock: Path, guard: Identity) -> bool:
@@ -163,4 +159,4 @@ def caught(files: CordonFiles, since: datetime) -> list[dict[str, Any]]:
 def _caught_at(line: dict[str, Any]) -> datetime:
     with suppress(KeyError, TypeError, ValueError):
         return datetime.fromisoformat(line["at"]).astimezone(UTC)
-    return datetime.min.replace(tzinfo=UTC)
+    return _NEVER

@@ -12,6 +12,7 @@ from blocks.workload_fields import WorkloadFields
 from tasks.containment.members import Membership, Snapshot, description_of, excluded_pids
 from tasks.custody.containment.identity import Identity
 from tasks.custody.evidence.pattern import of_root
+from tasks.custody.incident.commands import line_without_file
 from tasks.host.host import Host
 from tasks.host.judgement.case import Look
 from tasks.host.judgement.roster import Roster
@@ -19,8 +20,6 @@ from tasks.host.judgement.suspect import describe_with, keep_entries, line_for, 
 from tasks.host.process.handles import FileId, Handles
 from tasks.host.process.known_programs import runs_inline_code
 from tasks.host.process.membership import Exceptions, Member, runs_from_root
-from tasks.host.process.open_files import birth_of
-from tasks.host.process.path_names import history_of, ticks_of
 from tasks.host.process.places import file_id
 from tasks.host.process.process import Process, ancestry, descendants, family, pids_of
 from tasks.host.process.table import untouchable
@@ -81,8 +80,6 @@ def take_roster(  # noqa: PLR0913  what is known beside the processes
         listed=listed,
         environment=environment,
         accounts=accounts,
-        born=ticks_of(birth_of(os.path.realpath(root))),
-        named=history_of(str(root.absolute())),
         shared=tuple(map(PurePath, shared)),
         sockets=frozenset(sockets),
     )
@@ -115,8 +112,10 @@ def suggest_line(host: Host, workload: WorkloadFields, suspect: Process, roster:
     """Return the block's line that makes a suspect a member, by its role; empty if none does, as in a container.
 
     The role is training if it has the lock open, api if it listens, worker if its code is its parent's, else training;
-    another one if that makes it none, as of a server on another port than the API's.
+    another one if that makes it none, as of a server on another port than the API's. Without a file, the answer.
     """
+    if not suspect.container and (way := line_without_file(suspect.pid, "end")):
+        return way
     handles, lock = host.handles([suspect]).get(suspect.identity, Handles()), os.path.realpath(workload.lock)
     role = "training"
     if lock not in handles.written | handles.read:
@@ -139,8 +138,10 @@ def tell_starter(
 ) -> str:
     """Return how the block can name what has started members of these roles; empty if it has started none.
 
-    With a roster these live, and it is tried there.
+    With a roster these live, and it is tried there. Without a file no block can name it.
     """
+    if line_without_file(process.pid, "end"):
+        return ""
     role = next((each for each in ("api", "training", "worker") if each in roles), "training")
     line = line_for_starter(process, f"{role}_pattern", getattr(workload, f"{role}_pattern")) if roles else ""
     if roster and line and not roster.would_belong(process, describe_with(roster, line)):
@@ -216,5 +217,10 @@ def _environment(interpreter: Path, root: PurePath, users: Collection[int]) -> P
         return None
     if folder.is_relative_to(root):
         return folder
-    own = (folder / "pyvenv.cfg").is_file() or ((folder / "conda-meta").is_dir() and not (folder / "condabin").exists())
-    return folder if own and folder.stat().st_uid in {0, *users} else None
+    try:
+        own = (folder / "pyvenv.cfg").is_file() or (
+            (folder / "conda-meta").is_dir() and not (folder / "condabin").exists()
+        )
+        return folder if own and folder.stat().st_uid in {0, *users} else None
+    except OSError:  # one that we may not look into may be its own
+        return folder

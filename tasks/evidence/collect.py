@@ -245,6 +245,7 @@ def _attempt(
         apart=find_own_places(block),
         largest=block.folder_file_mb and block.folder_file_mb * MIB,
         salt=str(context.directory.path / SALT),
+        reason=context.incident.reason,
         patterns=tuple(block.patterns),
         required_folders=tuple(required_folders(block)),
         other_lists=tuple(map(str, _other_lists(context.directory))) if what.name in {CODE, LAST_WRITES} else (),

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import psutil
 
-from blocks.workload import Workload
+from blocks.workload_fields import WorkloadFields
 from tasks.acquisition.procfs import fields
 from tasks.custody.containment.identity import Held, Identity
 from tasks.custody.containment.receipt import Frozen
@@ -144,7 +144,7 @@ def _output(at: Path, number: int) -> str:
     return ""
 
 
-def former(starts: Iterable[Mapping[str, Any]], user: int, block: Workload) -> Mapping[str, Any]:
+def former(starts: Iterable[Mapping[str, Any]], user: int, block: WorkloadFields) -> Mapping[str, Any]:
     """Return whose place the block's command takes, which root starts as `user`, anybody else as itself; or nothing.
 
     Only what ran as that account counts: another's variables are another's word. First comes what ran this very
@@ -154,12 +154,12 @@ def former(starts: Iterable[Mapping[str, Any]], user: int, block: Workload) -> M
     return first_of(own, block)
 
 
-def first_of(starts: Iterable[Mapping[str, Any]], block: Workload) -> Mapping[str, Any]:
+def first_of(starts: Iterable[Mapping[str, Any]], block: WorkloadFields) -> Mapping[str, Any]:
     """Return what ran the block's command, or else what serves, or else the oldest; or nothing."""
     return min(starts, key=lambda each: (each["command"] != block.api_command, not each["serves"]), default={})
 
 
-def lacking(starts: Sequence[Mapping[str, Any]], user: int, block: Workload) -> list[str]:
+def lacking(starts: Sequence[Mapping[str, Any]], user: int, block: WorkloadFields) -> list[str]:
     """Return by name, and no value, what a start as `user` lacks: another account's variables, limits of root's.
 
     Also each other condition that such a start would not give back.
@@ -199,7 +199,9 @@ def _foresee(was: Mapping[str, Any], user: int, *, is_given: bool) -> dict[str, 
     return {"umask": was["umask"] if is_given else int(rows["Umask"], 8), "nice": nice, _CONDITIONS: ours}
 
 
-def differing(was: Mapping[str, Any], now: Mapping[str, Any], block: Workload, *, is_given: bool = True) -> list[str]:
+def differing(
+    was: Mapping[str, Any], now: Mapping[str, Any], block: WorkloadFields, *, is_given: bool = True
+) -> list[str]:
     """Return by name, and no secret value, what a process that was started does not have as it was kept.
 
     If that was given to it, another value of a variable is its program's own word: a wrapper makes some.
@@ -223,7 +225,7 @@ def differing_in_unit(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     return [*map(redact, names), *_other_limits(was, now), *folder, *_other_conditions(was, now)]
 
 
-def differing_beside(was: Mapping[str, Any], now: Mapping[str, Any], block: Workload) -> list[str]:
+def differing_beside(was: Mapping[str, Any], now: Mapping[str, Any], block: WorkloadFields) -> list[str]:
     """Return by name what a process that the start was not for does not have as it was kept: values, folder, outputs.
 
     What a shell between notes of itself does not count.

@@ -11,18 +11,22 @@ from typing import Any, Final
 from prefect.futures import PrefectFuture
 
 from tasks.collectors.code import survey
+from tasks.containment.members import guard_of
 from tasks.custody.evidence.acquisition import Evidence, StoredFile
 from tasks.custody.evidence.artifact import unsteady
-from tasks.custody.evidence.keys import IN_CONTAINER, quote, unquote
+from tasks.custody.evidence.keys import IN_CONTAINER, MANIFEST, quote, unquote
 from tasks.custody.incident.log import CustodyLog
+from tasks.custody.store.manifest import Manifest
 from tasks.evidence.left_alone import steady
 from tasks.evidence.seal import read_manifest
 from tasks.host.silence import Change
 from tasks.incident.directory import find_own_places
 from tasks.runtime.context import RunContext, RunInfo
+from tasks.runtime.frozen import load_frozen
 from tasks.runtime.state import IncidentState
 
 _LOGGED: Final = 20
+_RAN: Final = frozenset({"stopped", "rebooted", "uncordoned", "recovery ended"})
 
 
 def note_written(context: RunContext, evidence: Sequence[Evidence]) -> None:
@@ -57,6 +61,25 @@ def note_between_runs(context: RunContext, stopped: PrefectFuture[Any]) -> None:
             since[quote(name)] = os.fsdecode(name)
     _keep(context.state, context.log, since)
     _log_changes(context.log, root, since)
+
+
+def sealed_whole(context: RunContext) -> set[str]:
+    """Return the sources of files of the root that are sealed, and that nobody is known to have written since.
+
+    Once something of the workload has run again, or may have, that is not known of any file sealed before. What was
+    started under the guard that stands was frozen at once, and does not count.
+    """
+    found, guard = set[str](), guard_of(context.adapters.host, context.cordon_files.marker)
+    caught = {str(each.pid) for each in load_frozen(context.state) if guard and each.start > guard.start}
+    for entry in context.log.entries():
+        if entry["action"] == "sealed":
+            files = Manifest.at(context.directory.path / entry["object"] / MANIFEST).files
+            found.update(file.source for file in files if is_of_root(file) and not unsteady("", file.note))
+        elif entry["action"] == "written since":
+            found.discard(entry["source"])
+        elif entry["action"] in _RAN and entry["object"] not in caught:
+            found.clear()
+    return found
 
 
 def _log_changes(log: CustodyLog, root: PurePath, since: dict[str, str]) -> None:

@@ -295,7 +295,11 @@ def main() -> None:
     else:
         orders, descriptor = GuardConfig.from_bytes(sys.stdin.buffer.read()), int(lock_of)
     for journal in orders.known[:1]:  # of the incident, which has the salt
-        redact_for(Path(journal).with_name(SALT), (each.pattern for each in orders.workload.matchers))
+        redact_for(
+            Path(journal).with_name(SALT),
+            (each.pattern for each in orders.workload.matchers),
+            (orders.incident, orders.reason),
+        )
     Guard(orders, descriptor).stand()
     os._exit(0)  # a thread that still waits for the lock would keep the process alive
 

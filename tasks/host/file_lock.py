@@ -8,13 +8,13 @@ import signal
 import socket
 import stat
 import struct
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from tasks.custody.containment.identity import Identity
-from tasks.host.process.process import Process
+from tasks.host.process.known_programs import SHELLS, is_one_of
+from tasks.host.process.process import Process, process_line
 from tasks.host.process.table import read_process
 from tasks.system.polling import poll_until
 
@@ -25,6 +25,9 @@ _DOOR_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.01
 _READINGS: Final = 3
 _PEER: Final = struct.Struct("3i")
+_SHOWN: Final = 80
+_FIRST_NAMESPACE: Final = 0xEFFFFFFC
+"""Inode of the host's own PID namespace. In any other /proc/locks leaves out a lock whose taker has ended."""
 
 
 _CAREFUL: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -145,41 +148,60 @@ def has_lock(pid: int, lock: Path) -> bool:
     If the process's files are not readable, the answer is only whether it took the lock, by /proc/locks.
     """
     try:
-        wanted = lock.lstat()
-        descriptors = os.listdir(f"/proc/{pid}/fd")
+        return bool(_descriptor(pid, lock))
     except PermissionError:
         return pid in _list_pids(lock)
-    except OSError:
-        return False
+
+
+def _descriptor(pid: int, lock: Path) -> str:
+    """Return the descriptor by which a process has the lock; empty if it has not. Raises PermissionError."""
+    try:
+        wanted = lock.lstat()
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+        return ""
     for descriptor in descriptors:
         with suppress(OSError):
             there = os.stat(f"/proc/{pid}/fd/{descriptor}")
             info = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text()
             if os.path.samestat(there, wanted) and "FLOCK  ADVISORY  WRITE" in info:
-                return True
-    return False
+                return descriptor
+    return ""
 
 
 def holder(lock: Path) -> Process | None:
-    """Return the process that holds the lock: the one that took it, else one that inherited the open file."""
-    took = _list_pids(lock)
-    everyone = (int(name) for name in os.listdir("/proc") if name.isdigit()) if took else ()
-    return _first_holder((*took, *everyone), lock)
+    """Return the process that holds the lock: the one that took it, else the oldest that inherited the open file.
+
+    The younger may be commands of a shell that has it open, as this one.
+    """
+    if process := taker(lock):
+        return process
+    is_whole = os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE
+    names = os.listdir("/proc") if lock.exists() and (_list_pids(lock) or not is_whole) else ()
+    pids = (int(name) for name in names if name.isdigit())
+    there = filter(None, (read_process(pid) for pid in pids if has_lock(pid, lock)))
+    return min(there, key=lambda process: process.identity.start, default=None)
+
+
+def tell_holder(process: Process, lock: Path) -> str:
+    """Return by pid and command that a process holds the lock; for a shell also what to type in it to let it go."""
+    number = ""
+    with suppress(PermissionError):
+        number = _descriptor(process.pid, lock) if is_one_of(SHELLS, process) else ""
+    close = f" by its descriptor {number}: in that shell そのシェルで `exec {number}>&-`" if number else ""
+    return f"process {process.pid} ({process_line(process, _SHOWN)}) holds it{close}"
 
 
 def taker(lock: Path) -> Process | None:
     """Return the process that took the lock and still has it; None if it has ended, even if the file was inherited."""
-    return _first_holder(_list_pids(lock), lock)
-
-
-def _first_holder(pids: Iterable[int], lock: Path) -> Process | None:
-    return next((process for pid in pids if has_lock(pid, lock) and (process := read_process(pid))), None)
+    pids = (pid for pid in _list_pids(lock) if has_lock(pid, lock))
+    return next(filter(None, map(read_process, pids)), None)
 
 
 def _list_pids(lock: Path, *, waiting: bool = False) -> list[int]:
     """Return the pids that took the lock, or wait for it, by /proc/locks.
 
-    The kernel may skip entries while others unlock, so an empty reading is repeated.
+    The kernel may skip entries while others unlock, so an empty reading is repeated. No account writes text there.
     """
     try:
         there = lock.lstat()

@@ -8,8 +8,9 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -78,7 +79,7 @@ class Reading:
     def _look_into(self, base: Path, pattern: str, kind: StarterKind, cure: str, user: int = 0) -> None:
         for path in self._list(base, pattern):
             job = int(path.name[1:6], 16) if _JOB.fullmatch(path.name) else path.name
-            text = self._read(path, {user, _account(path)} if "spool" in pattern else {user})
+            text = self._read(path, {user}, spooled="spool" in pattern)
             cured = cure.format(path=path, file=path.name, folder=path.parent.name, job=job, name="{name}")
             self.entries += entry(kind, str(path), text, self._names, cured)
 
@@ -96,20 +97,31 @@ class Reading:
                 self.entries += entry(StarterKind.ENABLED, str(path), self._read(path, {user}), self._names, stop)
 
     def _list(self, base: Path, pattern: str) -> list[Path]:
+        """Return the files and links that a pattern names; of a file system that does not answer, none."""
         folder = (base / pattern.partition("*")[0] / "x").parent
-        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
-            self.unread[str(folder)] = None
-        found = (path for path in islice(base.glob(pattern), _FILES) if not path.name.startswith("."))
-        return sorted(path for path in found if path.is_symlink() or not path.is_dir())
+        with self._noting(folder):
+            if stat.S_ISDIR(folder.stat().st_mode) and not os.access(folder, os.R_OK | os.X_OK):
+                raise PermissionError(folder)
+            found = (path for path in islice(base.glob(pattern), _FILES) if not path.name.startswith("."))
+            return sorted(path for path in found if path.is_symlink() or not os.path.isdir(path))  # noqa: PTH112  a refusal is named when it is read
+        return []
 
-    def _read(self, path: Path, owners: Collection[int]) -> str:
+    def _read(self, path: Path, owners: AbstractSet[int], *, spooled: bool = False) -> str:
         """Return the beginning of a file of one of these accounts; of a link only where it leads."""
-        with suppress(FileNotFoundError):
-            try:
-                return str(path.readlink()) if path.is_symlink() else _text(str(path), owners)
-            except OSError:
-                self.unread[str(path)] = None
+        with self._noting(path):
+            owned = owners | {_account(path)} if spooled else owners
+            return str(path.readlink()) if path.is_symlink() else _text(str(path), owned)
         return ""
+
+    @contextmanager
+    def _noting(self, path: Path) -> Iterator[None]:
+        """Note a path that may not be read, and go on; what is not there is nothing."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            self.unread[str(path)] = None
 
 
 def _account(path: Path) -> int:

@@ -20,7 +20,7 @@ def effective_capabilities() -> int:
 def hidden_by(mounts: str, effective: int, groups: Collection[int]) -> str:
     """Return the option of /proc, by /proc/self/mountinfo, that hides processes from us; empty if none does (proc(5)).
 
-    `effective` are our capabilities, `groups` the ids of our groups.
+    `effective` are our capabilities, `groups` the ids of our groups. Only root mounts /proc.
     """
     lines = (line.split(" ") for line in mounts.split("\n"))
     options = [words[-1] for words in lines if words[_PLACE : _PLACE + 1] == ["/proc"]]

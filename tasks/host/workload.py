@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tasks.host.process.matcher import USUAL_INTERPRETERS, WorkloadDescription
@@ -16,4 +15,5 @@ def describe(fields: Mapping[str, Any]) -> WorkloadDescription:
 
 def interpreter_of(root: str | os.PathLike[str], named: str) -> str:
     """Return the workload's Python, relative to its root: the block's, else the first usual one that exists."""
-    return named or next((each for each in USUAL_INTERPRETERS if Path(root, each).exists()), USUAL_INTERPRETERS[0])
+    usual = (each for each in USUAL_INTERPRETERS if os.access(f"{os.fspath(root)}/{each}", os.F_OK))
+    return named or next(usual, USUAL_INTERPRETERS[0])

@@ -31,7 +31,7 @@ EARLY: Final = f"early-{_BOOT}.json"
 """The processes and containers that the start of a run has frozen, until a run's freeze takes them over. A process that
 no longer matches the block stays here and frozen, and is named until a person decides."""
 CAUGHT: Final = f"caught-{_BOOT}.jsonl"
-"""Newcomers that the guard has frozen under the cordon."""
+"""Newcomers that the guard has frozen under the cordon. A thaw that lets all go moves it to its incident's folder."""
 DRY_RUN: Final = "dry-run"
 """The folder of dry runs."""
 BASE_FILES: Final = (OWNER, REHEARSAL, OPEN, CORDON, PRIOR, EARLY, CAUGHT)

@@ -233,7 +233,7 @@ def read_model(path: str, file: BinaryIO, seconds: float, block: Workload) -> di
 def _load(workload: Workload, file: BinaryIO, seconds: float, read: Mapping[str, Any]) -> dict[str, Any]:
     """Load the model as the workload's user, never as root. One that its own interpreter cannot load is not sound."""
     interpreter = workload.root / interpreter_of(workload.root, workload.interpreter)
-    own = interpreter.exists()
+    own = os.access(interpreter, os.X_OK)
     source = Path(__file__).with_name("load_program.py").read_text()
     program = [str(interpreter) if own else sys.executable, "-I", "-c", source]
     program += [str(workload.root)] if workload.model_imports else []

@@ -5,7 +5,6 @@ See docs/adr/0043.
 
 import logging
 import os
-import pwd
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,10 +19,10 @@ from tasks.containment.answers import find_unknown, keep_answer
 from tasks.containment.pause_prefect import named_by
 from tasks.custody.containment.answer import GivenAnswer
 from tasks.custody.containment.receipt import Unknown
-from tasks.custody.errors import Refused
+from tasks.custody.errors import EvacuationError, Refused
 from tasks.custody.fleet.host_order import Order
 from tasks.custody.incident.alarm import Alarm, belongs_to, last_begin
-from tasks.custody.incident.commands import deployment_run
+from tasks.custody.incident.commands import deployment_run, name_incident
 from tasks.custody.incident.ending import JOINED, STALE, Ending
 from tasks.custody.incident.incident import Incident, new_id, parse_id
 from tasks.custody.incident.verdict import Word
@@ -56,11 +55,12 @@ from tasks.preflight.requirements import (
     require_not_ours,
     require_same_workload,
 )
-from tasks.prestart.journal import count_held, read_early
+from tasks.prestart.journal import count_held, leave_to_person, read_early
 from tasks.runtime.actor import BY_HAND
 from tasks.runtime.context import Policy, RunContext, RunInfo, Suspects, Unknowns, open_context
 from tasks.runtime.flow_run import finished_before, origin, own_launchers
 from tasks.runtime.step import step_without_incident
+from tasks.system.accounts import account_name
 from tasks.system.files.uncover import DETACHED
 from tasks.system.polling import poll_until
 from tasks.system.time_limit import before_the_freeze, time_limit
@@ -118,7 +118,7 @@ def open_incident(request: Request) -> Opened | NotOpened:
     """
     with before_the_freeze() as limit:
         workload: Workload = load_block(Workload, request.workload)
-        with _name_what_stands(workload):
+        with _hold_what_stands(workload):
             opened = _check_and_open(request, workload)
     if isinstance(opened, Opened):
         early = read_early(opened.context.cordon_files.early).losses  # another process may have frozen for this run
@@ -126,18 +126,30 @@ def open_incident(request: Request) -> Opened | NotOpened:
     return opened
 
 
+class NotOpenedByError(Exception):
+    """An error of ours before the incident was open: what had been frozen for it stays so. The message says that."""
+
+
 @contextmanager
-def _name_what_stands(workload: Workload) -> Iterator[None]:
-    """Have a refusal say what the start of this run has frozen: it goes on once the run has ended."""
+def _hold_what_stands(workload: Workload) -> Iterator[None]:
+    """Have an error say what the start of this run has frozen: it goes on if the input was refused, and only then."""
     base = base_of(workload)
     early = read_early(base / EARLY) if has_ownership(base) else None
+    number = len(early.frozen) + len(early.containers) if early else 0
     try:
         yield
-    except Refused as error:
-        if early and (number := len(early.frozen) + len(early.containers)):
+    except EvacuationError as error:
+        if early and number and isinstance(error, Refused):
             held = count_held(number, early.containers)
             error.consequence = f"{held} stand frozen until this run has ended 一時凍結し、終了時に解除."
         raise
+    except Exception as error:
+        if not (stand := leave_to_person(base / EARLY)):
+            raise
+        raise NotOpenedByError(
+            f"expected to open an incident; got {type(error).__name__}: {error}. {stand} stay frozen 凍結のまま. "
+            "Run it again, or let all go on 再実行、または解除: evacuation thaw FILE"
+        ) from error
 
 
 def _check_and_open(request: Request, workload: Workload) -> Opened | NotOpened:
@@ -281,9 +293,11 @@ def _open(request: Request, workload: Workload, saved: SavedStore, given: str | 
         opened_at=now,
         detected_at=(request.detected_at or (alarm and alarm.occurred) or request.created).astimezone(UTC),
         reason=request.reason or (alarm.summary if alarm else "not given"),
-        opened_by=f"{pwd.getpwuid(os.geteuid()).pw_name}, flow run {request.run}",
+        opened_by=f"{account_name(os.geteuid())}, flow run {request.run}",
     )
     require_same_workload(incident, request.workload)
+    if not request.dry_run:
+        name_incident(incident_id)
     question = _find_question(home, incident_id, unfinished, request.answer)
     with nullcontext() if request.dry_run else opening(workload, incident):
         run = RunInfo(

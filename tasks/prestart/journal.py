@@ -219,6 +219,19 @@ def take_over(path: Path, remaining: Container[Identity] = (), groups: Iterable[
             path.unlink()
 
 
+def leave_to_person(path: Path) -> int:
+    """Have an early freeze stand though its run ends, by an error of ours; return how many stand.
+
+    The next run takes them over, and `thaw` or `uncordon` lets them go.
+    """
+    rows = rows_of(path, read_ours)
+    _remaining.update(_unkept)
+    _unkept.clear()
+    with suppress(OSError):
+        _write(path, [row | {"left": True} for row in rows])
+    return len(_remaining | _read_times(rows, Identity.of)) + len(_read_times(rows, _find_container))
+
+
 def thaw_again(early: EarlyFreeze, is_over: Callable[[], bool] = lambda: True) -> Thawed:
     """Thaw what this process's own early freeze has stopped, if its run ended before its own freeze; return it.
 

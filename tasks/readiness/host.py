@@ -18,7 +18,7 @@ from tasks.custody.incident.readiness import Finding, fatal, finding_of_error, l
 from tasks.host.cgroup.group import Hierarchy
 from tasks.host.cgroup.ownership import path_of
 from tasks.host.container.docker_engine import DockerEngine
-from tasks.host.file_lock import may_be_locked
+from tasks.host.file_lock import may_be_locked, tell_holder
 from tasks.host.rights import effective_capabilities, hidden_from_us
 from tasks.incident.current import at_work_or_left
 from tasks.incident.directory import base_of, cordon_base, disks, evidence_of
@@ -86,7 +86,7 @@ def check_groups(target: CheckTarget) -> Finding:
 
 
 def check_lock(target: CheckTarget) -> Finding:
-    """Look who holds the training lock, and whether the cordon could take it. The lock itself is not tried."""
+    """Look who holds the training lock, and whether the cordon could take it; try it where no holder is seen."""
     path = target.workload.lock
     matters = "training could start under the cordon: NotContained"
     cure = f"correct `lock` in the block, or: ls -l {path}"
@@ -100,11 +100,14 @@ def check_lock(target: CheckTarget) -> Finding:
     if not plain or not os.access(path, os.R_OK | os.W_OK):
         return fatal(f"{path} is {'denied' if plain else 'a link or a device'}", matters, cure)
     holder = target.host.holder(path)
-    if holder is None or holder.identity in target.members:
-        return sound(f"{path} is {'held by the workload' if holder else 'free'}")
-    if holder.identity == target.host.guard(cordon_base(target.workload) / CORDON):
-        return sound(f"{path} is held by the guard")
-    return fatal(f"process {holder.pid}, not of the workload, holds {path}", matters, f"ps -fp {holder.pid}")
+    if holder is None:
+        unseen = f"{path} is held by what is not seen from here"
+        free = sound(f"{path} is free")
+        return fatal(unseen, matters, f"as root: fuser -v {path}") if target.host.refuses(path) else free
+    guard = target.host.guard(cordon_base(target.workload) / CORDON)
+    if ours := "the workload" if holder.identity in target.members else "the guard" if holder.identity == guard else "":
+        return sound(f"{path} is held by {ours}")
+    return fatal(f"{path}: {tell_holder(holder, path)}, not of the workload", matters, f"ps -fp {holder.pid}")
 
 
 def check_evidence(target: CheckTarget) -> Finding:

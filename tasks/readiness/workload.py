@@ -44,6 +44,7 @@ from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.named_model import containers_on, find_uncollected, is_the_workloads
 from tasks.recovery.api_client import Api
 from tasks.recovery.image_api import new_container
+from tasks.recovery.own_house import why_not_roots
 from tasks.recovery.rehearsal import answers_of
 from tasks.system.declarations import FOLDER, account_for, of_root
 from tasks.system.declarations import read_declarations as read_declared
@@ -308,7 +309,8 @@ def check_restart(target: CheckTarget) -> Finding:
     user = next((target.snapshot[pid].user for pid in apis), block.root.stat().st_uid)
     try:
         starts = process_start.read_starts(target.members)
-        lacks = process_start.lacking(starts, account_for(block, user), block)
+        account = account_for(block, user, why_not_roots=lambda: why_not_roots(block, starts))
+        lacks = process_start.lacking(starts, account, block)
         if block.api_image:
             with closing(DockerEngine(block.docker_host)) as docker:
                 new_container(block, docker, account_for(block, user, container=True))

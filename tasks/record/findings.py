@@ -156,7 +156,7 @@ def verdict_of(context: RunContext, findings: Findings) -> Verdict:
     silence = context.store.find_silence() if context.cancelled and not findings.is_stored else None
     silent = silence.tell_tried() if silence else ""
     untrusted, block = context.store.why_not_trusted(context.workload), context.workload
-    deleted, others = find_deleted(context.workload, context.state, findings.evidence)
+    deleted, others = find_deleted(context, findings.evidence)
     verdict = judge(
         context.incident.id,
         findings.containment,

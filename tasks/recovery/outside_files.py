@@ -17,13 +17,18 @@ def find_named(words: Iterable[str], folder: Path, root: Path) -> set[str]:
 
     Of a virtual environment that is named, or whose program is, its folder too, which ends in a slash.
     """
-    parts = {part for word in words for part in (word, *_BETWEEN.split(word)) if "/" in part}
-    paths = [os.path.normpath(os.path.join(folder, part)) for part in parts if "\0" not in part]  # noqa: PTH118  any word
+    paths = named_paths(words, folder)
     tops = {top for path in paths for top in (path, os.path.dirname(os.path.dirname(path)))}  # noqa: PTH120  as above
     of_packages = {f"{top}/" for top in tops if any(os.path.lexists(f"{top}/{each}") for each in ENVIRONMENT)}
     own = _own(root)
     files = {file for path in paths for file in _files(path) if not file.startswith(own)}
     return files | {top for top in of_packages if not top.startswith(own)}
+
+
+def named_paths(words: Iterable[str], folder: Path) -> list[str]:
+    """Return the paths that words of a start in `folder` name, also in a list, whether anything is there or not."""
+    parts = {part for word in words for part in (word, *_BETWEEN.split(word)) if "/" in part}
+    return [os.path.normpath(os.path.join(folder, part)) for part in parts if "\0" not in part]  # noqa: PTH118  any word
 
 
 def find_mounted(sources: Iterable[str], root: Path) -> set[str]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from posixpath import commonpath
 from signal import SIGKILL
@@ -38,6 +38,7 @@ from tasks.incident.layout import STARTS
 from tasks.recovery.api_client import NotRecovered, failure
 from tasks.recovery.models_folder import HostFolder
 from tasks.recovery.outside_files import find_named
+from tasks.recovery.own_house import why_not_roots
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_before
 from tasks.runtime.state import IncidentState
@@ -206,7 +207,7 @@ class ProcessApi:
 
     @property
     def _user(self) -> int:
-        return api_user(self.context.workload, self.context.state)
+        return api_user(self.context.workload, self.context.state, self._starts)
 
     @property
     def words(self) -> Iterable[str]:
@@ -390,10 +391,18 @@ def find_kept_before(block: Workload, home: Path) -> tuple[str, str]:
     return last.name, why_not_recover(last_verdict(last), "")
 
 
-def api_user(workload: Workload, state: IncidentState, *, container: bool = False) -> int:
-    """Return the declared user; else that of the frozen API, or the root's owner. Raises NotRecovered if barred."""
+def api_user(
+    workload: Workload, state: IncidentState, starts: Sequence[Mapping[str, Any]] = (), *, container: bool = False
+) -> int:
+    """Return the declared user; else that of the frozen API, or the root's owner. Raises NotRecovered if barred.
+
+    `starts` tell how the API ran: as root it comes back undeclared only from what nobody else can change.
+    """
     users = (process.user for process in frozen_before(state) if process.role == "api")
     try:
-        return account_for(workload, next(users, workload.root.stat().st_uid), container=container)
+        user = next(users, workload.root.stat().st_uid)
+        if container:
+            return account_for(workload, user, container=True)
+        return account_for(workload, user, why_not_roots=partial(why_not_roots, workload, starts))
     except Refused as error:
         raise failure(error.expected, f"{error.got}. {error.remedy.rstrip('.')}") from error

@@ -124,7 +124,7 @@ def _with(recovery: Recovery, *unproven: str) -> Recovery:
 def prove_contained_again(context: RunContext) -> Containment:
     """Check after a failed recovery: nothing runs, the lock is held, and Prefect's side is paused."""
     found = _check_again(context)
-    context.state.unknown.write(list(found.unknown))
+    context.state.unknown.write([*found.unknown, *found.suspects])
     return found
 
 

@@ -1,10 +1,10 @@
 """§7 rehearsed: send the running API the requests that a recovery would send to a restarted one."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from blocks.file import no_program
 from blocks.workload import Workload
@@ -86,12 +86,12 @@ def starts_of(context: RunContext, way: Revival) -> dict[str, tuple[bool, str]]:
         start = f"container {way.container}, with whatever its image and command start コンテナの起動内容すべて{also}"
     rows = {"the start as it ran": (True, start)}
     if type(way) is ProcessApi:
-        if why := _why_not(block, state):
+        frozen = load_frozen(state)
+        starts = read_starts(frozen, state.groups.read())
+        if why := _why_not(block, state, starts):
             rows["the start as it ran"] = False, why
         with suppress(EvacuationError):
-            frozen = load_frozen(state)
-            starts = read_starts(frozen, state.groups.read())
-            lacks = lacking(starts, api_user(block, state), block)
+            lacks = lacking(starts, api_user(block, state, starts), block)
             conditions = "as it is" if starts else "not known: it may not be read"
             conditions = f"without {', '.join(lacks)}" if lacks else conditions
             if any(each.role == "api" for each in frozen.values()):
@@ -132,10 +132,10 @@ def served_before(
     return {"the model as it was": (True, models.served_at_freeze or "no other is sound")}
 
 
-def _why_not(block: Workload, state: IncidentState) -> str:
+def _why_not(block: Workload, state: IncidentState, starts: Sequence[Mapping[str, Any]]) -> str:
     """Return why a recovery would refuse to start the API as a process; empty if it would not."""
     try:
-        api_user(block, state)
+        api_user(block, state, starts)
     except EvacuationError as error:
         return f"expected {error.expected}; got {error.got}"
     return ", ".join(f"api_command: {word} is no program here" for word in no_program(block, block.api_command))

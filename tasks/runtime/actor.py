@@ -1,7 +1,6 @@
 """Describe the actor of a run: the account of this process, and the trigger of the run."""
 
 import os
-import pwd
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tasks.host.process.table import boot_id
+from tasks.system.accounts import account_name
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -24,7 +24,7 @@ def actor(run: str, trigger: str = BY_HAND) -> dict[str, str]:
     return {
         "trigger": trigger,
         "run": run,
-        "user": f"{_name(uid)} ({uid})",
+        "user": f"{account_name(uid)} ({uid})",
         **behind(os.environ, _login()),
         "host": socket.gethostname(),
         "boot": boot_id(),
@@ -35,7 +35,7 @@ def behind(environment: Mapping[str, str], login: int) -> dict[str, str]:
     """Return the person behind the account, as far as known: the login, and the user who became root by sudo."""
     found = {}
     if login != _UNSET:
-        found["login"] = f"{_name(login)} ({login})"
+        found["login"] = f"{account_name(login)} ({login})"
     if sudo := environment.get("SUDO_USER"):
         found["sudo"] = f"{sudo[:_SHOWN]} ({environment.get('SUDO_UID', '?')[:_SHOWN]})"
     return found
@@ -44,7 +44,7 @@ def behind(environment: Mapping[str, str], login: int) -> dict[str, str]:
 def person() -> str:
     """Return the person behind this process by name, as far as known: the one behind sudo, else the login."""
     known = behind(os.environ, _login())
-    return known.get("sudo") or known.get("login") or f"{_name(os.geteuid())} ({os.geteuid()})"
+    return known.get("sudo") or known.get("login") or f"{account_name(os.geteuid())} ({os.geteuid()})"
 
 
 def triggered_by(run: "FlowRun", deployment: str) -> str:
@@ -66,9 +66,3 @@ def _login() -> int:
     with suppress(OSError, ValueError):
         return int(Path("/proc/self/loginuid").read_text())
     return _UNSET
-
-
-def _name(uid: int) -> str:
-    with suppress(KeyError):
-        return pwd.getpwuid(uid).pw_name
-    return "no account"

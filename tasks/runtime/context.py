@@ -186,7 +186,7 @@ class RunContext:
 def open_context(incident: Incident, workload: "Workload", run: RunInfo, saved: SavedStore, lock: int) -> RunContext:
     """Create the incident's folder if this run opens it, open its custody log, and open the adapters."""
     at = open_directory(workload, incident, dry_run=run.dry_run)
-    redact_for(at.path / SALT, workload.patterns)
+    redact_for(at.path / SALT, workload.patterns, (incident.id, incident.reason))
     trigger, give_way = actor(run.id, run.trigger), lambda size: give(at.reserve, size)
     log = CustodyLog(at.path / CUSTODY_LOG, trigger, make_room=give_way)
     run = replace(run, number=at.next_number(), volume=at.open_volume())

@@ -14,6 +14,13 @@ def number_of(name: str) -> int | None:
     return pwd.getpwnam(name).pw_uid if name else None
 
 
+def account_name(user: int) -> str:
+    """Return the name of an account, its number where this host knows no name for it."""
+    with suppress(KeyError):
+        return pwd.getpwuid(user).pw_name
+    return str(user)
+
+
 def accounts_of(root: Path, user: str) -> frozenset[int]:
     """Return the accounts of a workload that are known: the root folder's owner, and the block's `user`."""
     found = set[int]()

@@ -7,7 +7,7 @@ See docs/adr/0040.
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from json import dumps
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -81,12 +81,18 @@ def _require_among(root: str | Path, tables: list[dict[str, Any]], broken: list[
 
 
 def account_for(
-    workload: Block, user: int, environment: Mapping[str, str] | None = None, *, container: bool = False
+    workload: Block,
+    user: int,
+    environment: Mapping[str, str] | None = None,
+    *,
+    container: bool = False,
+    why_not_roots: Callable[[], str] = lambda: "root has not declared it",
 ) -> int:
     """Return the account that a command of the workload runs as: the declared one, else `user`, never root undeclared.
 
     `environment` is what a run gives it; a new `container` has to be declared whole. A file without a root
-    may let undeclared ones run as root. Raises Refused, with no value of a variable: it may be a secret.
+    may let undeclared ones run as root; so does `why_not_roots` if it returns no reason against it. Raises Refused,
+    with no value of a variable: it may be a secret.
     """
     tables, broken = read_declarations()
     _require_among(workload.root, tables, broken)
@@ -103,9 +109,9 @@ def account_for(
     except KeyError as error:
         raise Refused("a declared account of this host", own["user"], f"Correct its file in {FOLDER}.") from error
     free = any(table.get("user") == "root" for table in tables if "root" not in table)
-    if account is None and user == os.geteuid() == 0 and not free:
+    if account is None and user == os.geteuid() == 0 and not free and (why := why_not_roots()):
         cure = f'Give the workload an account of its own, or have its file in {FOLDER} say user = "root".'
-        raise Refused("an account other than root for a command of the workload", "root", cure)
+        raise Refused("an account other than root for a command of the workload", f"root, and {why}", cure)
     if account == os.geteuid() == 0 and environment:
         raise Refused("no variables for what runs as root", ", ".join(environment), "Declare them in api_environment.")
     return user if account is None else account

@@ -12,8 +12,10 @@ from tasks.system.files.atomic_files import read_private, write_once
 _BYTES: Final = 32
 
 
-def redact_for(salt: Path, patterns: Iterable[str]) -> None:
+def redact_for(salt: Path, patterns: Iterable[str], own: Iterable[str] = ()) -> None:
     """Redact from now on with the salt in this file, which is made if it is missing, and show what the patterns spell.
+
+    What is shown of our `own` texts is described at `redact_with`.
 
     Where no file can be made or trusted, the process keeps a salt of its own: then values compare within it alone.
     """
@@ -22,4 +24,4 @@ def redact_for(salt: Path, patterns: Iterable[str]) -> None:
         if not os.path.lexists(salt):
             write_once(salt, os.urandom(_BYTES))
         found = read_private(salt)
-    redact_with(found[:_BYTES], patterns)
+    redact_with(found[:_BYTES], patterns, own)

@@ -43,7 +43,6 @@ from tasks.custody.incident.ending import FINISHED
 from tasks.custody.models.inspection import Soundness
 from tasks.custody.visible import visible
 from tasks.host import launch_files
-from tasks.host.process.path_names import ticks_of
 from tasks.host.process.process import Process
 from tasks.incident import layout
 from tasks.people.announce import announce_containment
@@ -162,7 +161,6 @@ def put_on_paper(world: World, happens: Callable[[str], object], fails: Iterable
         (launch_files.places_of, lambda _: launch_files.LaunchPlaces(world.folder / "etc", {})),
         (launch_files.on_terminal, lambda process: process.terminal),
         (Thread, _InlineThread),
-        (ticks_of, lambda _: 0.0),
         (visible, _VISIBLE),
         (tasks.host.file_lock.taker, _taker),
     )

@@ -372,6 +372,16 @@ def _declare(fields: Mapping[str, Any] | None) -> Callable[[World], None]:
     return change
 
 
+def _declare_exposed(fields: Mapping[str, Any] | None) -> Callable[[World], None]:
+    """Declare so for an API of which another account can change a file: root starts it by no word of the block."""
+
+    def change(world: World) -> None:
+        world.declares = fields
+        (world.small.root / "uvicorn/__main__.py").chmod(0o666)
+
+    return change
+
+
 def sound_store(seaweed: SeaweedFS, key: SigningKey, folder: Path) -> dict[str, Any]:
     """Fields of a store block as a server gives them, with a prefix of its own, and the key in that folder."""
     (file := folder / "signing.key").write_text(key.private_key.get_secret_value())
@@ -466,10 +476,10 @@ FAULTS: Final = (
     Fault("no signing key", _no_key, {"store/signature": LOSS}, WORKS),
     Fault("a key in the block", _key_in_block, {"store/signature": LOSS}, WORKS),
     Fault("a key that others can read", _open_key, {"store/signature": LOSS}, WORKS),
-    Fault("nothing declared", _declare(None), {"workload/declared": LOSS, "workload/restart": LOSS}, WORKS),
+    Fault("nothing declared", _declare_exposed(None), {"workload/declared": LOSS, "workload/restart": LOSS}, WORKS),
     Fault("another root declared", _declare({"root": "/srv/other"}), _UNDECLARED, FAILS),
     Fault("another command declared", _declare({"api_command": ["sh"]}), {"workload/restart": LOSS}, WORKS),
-    Fault("commands as root", _declare({"user": ""}), {"workload/restart": LOSS}, WORKS),
+    Fault("commands as root", _declare_exposed({"user": ""}), {"workload/restart": LOSS}, WORKS),
     Fault(
         "a key that is none", change_store(signing={"private_key": "x", "identity": "a@b"}), {"store/signature": LOSS}
     ),

@@ -1,5 +1,6 @@
 """§1, §2 undone: release a workload that was frozen and not yet stopped."""
 
+import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from tasks.containment.cordon import IncidentCordon
 from tasks.containment.members import guard_of
 from tasks.containment.release.control_groups import release_groups
 from tasks.containment.release.resume_prefect import resume
-from tasks.containment.release.uncordon import containers_in, doubtful, living, standing_strangers
+from tasks.containment.release.uncordon import containers_in, doubtful, living, read_journals, standing_strangers
 from tasks.containment.release.wrappers import Wrappers
 from tasks.containment.units import Units
 from tasks.custody.containment.identity import ContainerIdentity, Identity
@@ -20,7 +21,7 @@ from tasks.custody.containment.thaw import Thawed, ran_before
 from tasks.custody.errors import EngineError, Refused
 from tasks.host.host import Host, lives, send_signal, thaw_process
 from tasks.host.wrappers import wake
-from tasks.incident.layout import CAUGHT, EARLY, FROZEN, FROZEN_CONTAINERS
+from tasks.incident.layout import CAUGHT, EARLY, FROZEN, FROZEN_CONTAINERS, RETURNED, RETURNED_CONTAINERS
 from tasks.prestart.journal import read_early, take_over, write_containers
 from tasks.runtime.context import RunContext
 from tasks.runtime.frozen import frozen_containers, load_frozen
@@ -35,8 +36,9 @@ _GONE_SECONDS: Final = 5.0
 def thaw(context: RunContext) -> Thawed:
     """End the guard, continue all that ran before it was frozen, and resume Prefect's side. Idempotent.
 
-    Newcomers that the guard caught go on too: without the evacuation they would have run. Processes that others had
-    stopped before stay stopped. The guard ends first, because it would freeze everything again.
+    Newcomers that a guard caught go on too: without the evacuation they would have run. So does what an earlier
+    incident had frozen. Processes that others had stopped before stay stopped. The guard ends first, because it would
+    freeze everything again. Its journal goes to the incident's folder: nothing in it is held any more.
     """
     host, state, files = context.adapters.host, context.state, context.cordon_files
     cordon, units = IncidentCordon(context), Units(context)
@@ -46,11 +48,13 @@ def thaw(context: RunContext) -> Thawed:
     units.thaw()
     kept = release_groups(host, context.workload)
     early = read_early(files.early)
-    others = [*cordon.held_processes(), *((identity, False) for identity in early.frozen)]
-    now = living(host, context.workload)  # an account that owns the folder above may have put an older file there
-    processes = _thaw_processes(host, state, Wrappers(host, state, cordon), [each for each in others if each[0] in now])
-    ran = [identity for identity, stood in others if not stood]
-    strangers = standing_strangers(host, ran, load_frozen(state).keys() | now)
+    rows = read_journals(context.workload, FROZEN, RETURNED, thawed=False)
+    earlier = [(identity, bool(row.get("stood"))) for row in rows if (identity := Identity.of(row))]
+    others = [*cordon.held_processes(), *earlier, *((identity, False) for identity in early.frozen)]
+    # an account that owns the folder above may have put an older file there
+    own = load_frozen(state).keys() | living(host, context.workload)
+    processes = _thaw_processes(host, state, Wrappers(host, state, cordon), [each for each in others if each[0] in own])
+    strangers = standing_strangers(host, [identity for identity, stood in others if not stood], own)
     containers = _thaw_containers(WorkloadContainers(context), cordon, early.containers)
     take_over(files.early, strangers)
     thawed, stood, gone, remaining = (tuple(one + other) for one, other in zip(processes, containers, strict=True))
@@ -58,6 +62,9 @@ def thaw(context: RunContext) -> Thawed:
     result = Thawed(datetime.now(UTC), thawed, stood, gone, (*remaining, *strangers.values(), *kept), resumed, warnings)
     details = {"thawed": result.thawed, "stood": result.stood, "gone": result.gone, "left": result.left}
     context.log.write("thawed", context.incident.id, result=result.summary, **details)
+    if not result.left:
+        with suppress(OSError):
+            shutil.move(files.caught, context.directory.path / CAUGHT)
     return result
 
 
@@ -110,7 +117,9 @@ def _thaw_containers(
     """
     frozen = frozen_containers(ours.state)
     seen = [*((identity, each.stood) for identity, each in frozen.items()), *((identity, False) for identity in early)]
-    ran, stood = ran_before([*seen, *containers_in(cordon.newcomers())])
+    rows = read_journals(cordon.workload, FROZEN_CONTAINERS, RETURNED_CONTAINERS, thawed=False)
+    seen += [each for each in containers_in(rows) if each[0] in frozen]
+    ran, stood = ran_before([*seen, *containers_in(cordon.held_newcomers())])
     names = {identity: f"container {identity.id[:12]}" for identity in ran | stood}
     names |= {identity: each.summary for identity, each in frozen.items()}
     thawed, gone, remaining, stay = list[str](), list[str](), list[str](), dict(early)

@@ -116,7 +116,7 @@ def _end_newcomers(
     remaining = host.wait_gone(newcomers, _GONE_SECONDS)
     rows = [row for row in _caught(workload) if row.get("killed") or Identity.of(row) in newcomers]
     above = [each for row in rows for each in row.get("above", ())]
-    ran = {process for each in (*above, *_read_journals(workload, ABOVE)) if (process := Identity.of(each))}
+    ran = {process for each in (*above, *read_journals(workload, ABOVE)) if (process := Identity.of(each))}
 
     def all_go_on() -> bool:  # on a busy host one stops itself only after its child has ended, and would stand for ever
         waiting = continue_above(host, ran, held_by_incidents(workload))
@@ -155,7 +155,7 @@ def _frozen_newcomers(
     known, now = held_by_incidents(workload), living(host, workload, since)
     own: dict[Identity, str] = {}
     others: dict[Identity, str] = {}
-    for row in (*_caught(workload), *_read_journals(workload, RETURNED)):
+    for row in (*_caught(workload), *read_journals(workload, RETURNED)):
         if not (identity := Identity.of(row)) or identity in known:
             continue
         if (process := host.get_process(identity)) and process.is_stopped:
@@ -223,7 +223,7 @@ def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetim
     """
     from tasks.host.container.membership import find_living
 
-    own = {entry["identity"]["id"] for entry in _read_journals(workload, FROZEN_CONTAINERS)}
+    own = {entry["identity"]["id"] for entry in read_journals(workload, FROZEN_CONTAINERS)}
     caught = dict(containers_in(_caught(workload)))
     ended, remaining = list[str](), list[str]()
     with suppress(EngineError):
@@ -238,10 +238,10 @@ def _end_containers(engine: "Engine", workload: "WorkloadFields", since: datetim
 
 
 def containers_in(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[ContainerIdentity, bool]]:
-    """Yield the containers that the guard has paused, by what it wrote, and whether each stood before."""
+    """Yield the containers that rows of the guard, or of an incident's journal, name, and whether each stood before."""
     for row in rows:
         with suppress(KeyError, TypeError):
-            yield ContainerIdentity(**row["container"]), bool(row.get("stood"))
+            yield ContainerIdentity(**(row.get("container") or row["identity"])), bool(row.get("stood"))
 
 
 def _caught(workload: "WorkloadFields") -> Iterator[dict[str, Any]]:
@@ -249,7 +249,8 @@ def _caught(workload: "WorkloadFields") -> Iterator[dict[str, Any]]:
         yield from caught_lines(base / CAUGHT)
 
 
-def _read_journals(workload: "WorkloadFields", journal: str) -> Iterator[Any]:
-    """Yield the rows of the journals of this name, of all incidents."""
-    for home in homes(workload):
-        yield from rows_of(home / journal, read_private)
+def read_journals(workload: "WorkloadFields", *journals: str, thawed: bool = True) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the journals of these names, of all incidents or of all that were not `thawed`."""
+    there = (home for home in homes(workload) if thawed or last_word(home) != THAWED)
+    for path in (home / journal for home in there for journal in journals):
+        yield from rows_of(path, read_private)

@@ -34,7 +34,8 @@ class Answer:
     def summary(self) -> str:
         """What was answered, by whom, and for a bystander how the block says the same."""
         text = f"{self.identity.pid} ({self.command}) was answered by {self.by}: {self.decision}"
-        return f"{text}; to keep it, in the workload block: {self.line}" if self.decision == "bystander" else text
+        keeps = self.decision == "bystander" and " = " in self.line  # without a file there is no block to keep it in
+        return f"{text}; to keep it, in the workload block: {self.line}" if keeps else text
 
 
 def answered_processes(answers: Iterable[tuple[Identity, str]], decision: Decision) -> frozenset[Identity]:

@@ -292,7 +292,8 @@ class Containment(StepResult):
 
     `left_alone` are processes with a matching command line outside the workload's root. `recovered` says that this
     incident has brought the API back, which is no contradiction. `notes` say how the block would name each suspect,
-    which processes are excused, and which may not be inspected. `unknown` are processes that a person has to answer.
+    which processes are excused, and which may not be inspected. `unknown` are processes that a person has to answer,
+    `suspects` those that a fact ties to the workload, and that a person may answer.
     """
 
     at: datetime
@@ -303,6 +304,7 @@ class Containment(StepResult):
     recovered: bool = False
     notes: tuple[str, ...] = ()
     unknown: tuple[Unknown, ...] = ()
+    suspects: tuple[Unknown, ...] = ()
 
     @property
     def is_contained(self) -> bool:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Collection
 from typing import Final
 
-from tasks.custody.evidence.words import all_natural, is_harmless, secret_name
+from tasks.custody.evidence.words import all_natural, is_commit, is_harmless, secret_name
 
 _LONGEST, _DEEPEST = 4096, 4
 _SYSTEM_CALL: Final = ctypes.CDLL(None).syscall
@@ -74,9 +74,16 @@ def exists(path: str, folder: str = "") -> bool:
 class CommandWords:
     """One simple command, read from left to right."""
 
-    def __init__(self, hide: Callable[[str], str], public: Collection[str], folder: str = "", depth: int = 0) -> None:
-        """Begin before the program. `folder` is where the process works, `public` are words that may be shown."""
-        self._hide, self._public, self._folder, self._depth = hide, public, folder, depth
+    def __init__(
+        self,
+        hide: Callable[[str], str],
+        public: Collection[str],
+        folder: str = "",
+        depth: int = 0,
+        own: Collection[str] = (),
+    ) -> None:
+        """Begin before the program. `folder` is where the process works, `public` and `own` are shown."""
+        self._hide, self._public, self._folder, self._depth, self._own = hide, public, folder, depth, own
         self._program, self._option = "", ""
 
     def line(self, text: str) -> str:
@@ -93,7 +100,7 @@ class CommandWords:
         return "".join(shown) if at == len(text) else self._hide(text)
 
     def _inner(self) -> "CommandWords":
-        return CommandWords(self._hide, self._public, self._folder, self._depth + 1)
+        return CommandWords(self._hide, self._public, self._folder, self._depth + 1, self._own)
 
     def word(self, word: str) -> str:
         """Return the next word as it is shown."""
@@ -159,7 +166,7 @@ class CommandWords:
     def _is_shown(self, word: str, option: str) -> bool:
         if _NUMBER.fullmatch(word):
             return option.startswith("--") or not option or not re.search(r"\d{6}", word)
-        if _PLAIN.fullmatch(word) or exists(word, self._folder):
+        if _PLAIN.fullmatch(word) or exists(word, self._folder) or word in self._own or is_commit(option, word):
             return True
         if _OF_A_USER.fullmatch(option) and re.search("[:%]", word):
             return False

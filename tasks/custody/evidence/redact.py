@@ -5,7 +5,8 @@ compares. Of a command line words are shown by `tasks.custody.evidence.command_l
 names, and the values of a short list. Of any other text, as a log, these are hidden: what looks drawn at random, the
 value of a secret-looking name, option, or parameter of a query, the password of a URL, the headers Authorization and
 Cookie, and keys; the command lines and environments that systemd and sudo quote in it are treated as such. A text that
-stands as an array of bytes is searched too.
+stands as an array of bytes is searched too. A commit of git is shown by its field, as are the incident's own id and the
+words of its reason.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from typing import Any, Final
 
@@ -22,9 +23,11 @@ from tasks.custody.evidence.command_line_redaction import CommandWords, exists
 from tasks.custody.evidence.named_values import COLOUR, FIGURE, HIDDEN, redact_announced, redact_named
 from tasks.custody.evidence.public_tokens import SHAPES
 from tasks.custody.evidence.words import (
+    COMMIT_IN_TEXT,
     SECRET_NAME,
     TALK,
     all_natural,
+    is_commit,
     is_known,
     is_library_variable,
     is_public_variable,
@@ -51,6 +54,7 @@ _HEADER: Final = re.compile(
 _CLIENT: Final = re.compile(r"\b(?:mysql|mariadb)[\w-]*+[ \t][^\n]*")
 _ATTACHED: Final = re.compile(r"""(?P<name>[ \t]-p)(?P<value>(?:"[^"\n]*"|'[^'\n]*'|\S)++)""")
 _RUN: Final = re.compile(r"\[redacted:[0-9a-f]{8}\]|\\(?!\[redacted:[0-9a-f]{8}\]).|[A-Za-z0-9_+.=~-]{6,}")
+_OWN: Final = re.compile(r"[A-Za-z0-9_+.=~-]+(?<![.=~-])")
 _USUAL: Final = re.compile(
     r"(?!\d+[A-Za-z]+\d+[A-Za-z]|[A-Za-z]+\d+[A-Za-z]+\d)[A-Za-z0-9]{1,7}|\d+[A-Za-z]{0,3}|0x[0-9a-f]{1,16}"
     r"|\d{8}T\d{6,12}Z?|(?=.*[aeiouy])[a-z]{2,24}(?:\d{1,4}[a-z]{2,18})?"
@@ -73,18 +77,21 @@ _ARGUMENT: Final = re.compile(
 
 
 class _Known:
-    """What this process redacts with: the salt of the incident, and the words of the block's patterns."""
+    """What this process redacts with: the salt of the incident, words of the block's patterns, and of our texts."""
 
     salt = os.urandom(32)
     public: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
 
 
-def redact_with(salt: bytes, patterns: Iterable[str] = ()) -> None:
+def redact_with(salt: bytes, patterns: Iterable[str] = (), own: Iterable[str] = ()) -> None:
     """Redact with this salt from now on, and show what the patterns of the block spell. An empty salt changes nothing.
 
-    A process without a salt uses one of its own, which nobody knows.
+    A process without a salt uses one of its own, which nobody knows. Words of our `own` texts, the incident's id and
+    reason, are shown where they do not stand for a secret: they are on record as they are.
     """
     _Known.salt = salt or _Known.salt
+    _Known.own = frozenset(word for text in own for word in (*text.split(), *_OWN.findall(text)))
     spelled = (re.sub(r"\\[A-Za-z]", " ", each) for each in patterns)
     _Known.public = frozenset(piece.lower() for each in spelled for piece in re.findall(r"[A-Za-z]{2,}", each))
 
@@ -128,9 +135,25 @@ def _redact(text: str, *, digests: bool) -> str:
     for pattern, end in ((_URL, "@"), (_HTTP, "@"), (_BEARER, ""), (_HEADER, "")):
         text = pattern.sub(partial(_without_value, end=end), text)
     text = _KEY_BLOCK.sub(lambda found: hide(found[0]), "".join(redact_named(text, hide)))
-    text = _RUN.sub(lambda found: hide(found[0]) if _looks_random(found[0], digests=digests) else found[0], text)
+    text = "".join(_redact_runs(text, digests=digests))
     text = text if digests else _ODD.sub(lambda found: hide(found[0]), text)
     return "".join(redact_announced(text, cache(_redact_announced)))
+
+
+def _redact_runs(text: str, *, digests: bool) -> Iterator[str]:
+    """Yield the text in pieces, without what looks drawn at random and is no commit of git by its field."""
+
+    def show(found: re.Match[str]) -> str:
+        run = found[0]
+        is_own = run.rstrip(".=~-").rpartition("=")[2] in _Known.own
+        return hide(run) if not is_own and _looks_random(run, digests=digests) else run
+
+    done = 0
+    for found in COMMIT_IN_TEXT.finditer(text):
+        at, end = found.span("commit")
+        yield from (_RUN.sub(show, text[done:at]), text[at:end])
+        done = end
+    yield _RUN.sub(show, text[done:])
 
 
 def _redact_announced(word: str) -> str:
@@ -200,7 +223,7 @@ def redact_line(line: str) -> str:
 
 
 def _words(folder: str = "", public: frozenset[str] = frozenset()) -> CommandWords:
-    return CommandWords(hide, _Known.public | public, folder)
+    return CommandWords(hide, _Known.public | public, folder, own=_Known.own)
 
 
 def redact_command(command: Sequence[str], folder: str = "") -> list[str]:
@@ -220,11 +243,11 @@ def redact_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _variable(name: str, value: str) -> str:
-    if not value or (is_public_variable(name) and exists(value)):
+    if not value or (is_public_variable(name) and exists(value)) or is_commit(name, value):
         return value
     if is_library_variable(name):
         return redact_value(value)
-    return redact(value) if is_public_variable(name) else hide(value)
+    return redact(value) if is_public_variable(name) or value in _Known.own else hide(value)
 
 
 def redact_value(value: str) -> str:
@@ -249,6 +272,8 @@ def redact_fields(content: Any, name: str = "", *, digests: bool = False) -> Any
         names = (each if secret_name(each, alone=True) else name for each in before)  # a command line's option
         return [redact_fields(each, given, digests=digests) for each, given in zip(content, names, strict=False)]
     if isinstance(content, str):
+        if is_commit(name, content):
+            return content
         is_secret = bool(content) and secret_name(name, alone=True) and not FIGURE.fullmatch(content)
         return hide(content) if is_secret else redact(content, digests=digests)
     numbered = isinstance(content, int | float) and not isinstance(content, bool)

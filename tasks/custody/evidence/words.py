@@ -133,6 +133,16 @@ _PUBLIC: Final = re.compile(
     r"|SCIKIT_LEARN_DATA|(?:LOCAL_)?RANK|WORLD_SIZE|MASTER_(?:ADDR|PORT)|TOKENIZERS_PARALLELISM|PYTHON[A-Z]*"
 )
 
+_FIELD_OF_COMMITS: Final = (
+    r"(?:commit|revision|git[_.-]?(?:sha1?|hash|rev|head|version|describe))(?:[_.-]?(?:sha1?|hash|id|short))?"
+)
+_OF_COMMITS: Final = re.compile(rf"{_FIELD_OF_COMMITS}$", re.IGNORECASE)
+_HASH: Final = r"(?:v?[\d.]{1,20}-\d{1,6}-g)?[0-9a-f]{7,64}(?:-dirty)?"
+_COMMIT: Final = re.compile(_HASH)
+COMMIT_IN_TEXT: Final = re.compile(
+    rf"""(?i:{_FIELD_OF_COMMITS})(?:\\?["']?[ \t]*+[:=][ \t]*+\\?["']?|[ ])(?P<commit>{_HASH})(?![\w+=~-])"""
+)
+
 _OF_LIBRARIES: Final = re.compile(r"(?:CUDA|NVIDIA|OMP|MKL|OPENBLAS|NUMEXPR|NCCL|LOKY|JOBLIB)_[A-Z0-9_]+")
 
 
@@ -172,6 +182,11 @@ def secret_name(name: str, *, alone: bool = False) -> bool:
 def surely_secret(name: str) -> bool:
     """Return whether a word in the name denotes a secret whatever its value."""
     return bool(SECRET_NAME.search(name)) and not _COUNTED.fullmatch(name)
+
+
+def is_commit(name: str, value: str) -> bool:
+    """Return whether a field of this name has this value as a commit of git."""
+    return bool(_COMMIT.fullmatch(value) and _OF_COMMITS.search(name)) and not secret_name(name)
 
 
 def is_public_variable(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import Final
@@ -11,7 +11,7 @@ from tasks.custody.incident.deployment_names import full_name
 from tasks.custody.incident.description import FILE, place
 
 WRITE: Final = "write the postmortem"
-FIX_THE_LOSS: Final = "fix the cause of the loss 欠落の原因を除く"
+FIX_THE_LOSS: Final = "mend what still can be mended of the loss 直せる欠落だけを直す"
 NAME_THE_MODEL: Final = "if this is the right model, name it そのモデルで正しければ指定する"
 FIX_THE_RECOVERY: Final = "fix why the API did not come back 復旧失敗の原因を直す"
 STOP_BY_HAND: Final = (
@@ -29,10 +29,14 @@ _VERBS: Final = {"evacuate": "run", "recover": "recover", "thaw": "thaw"}
 
 @dataclass(frozen=True)
 class Typed:
-    """What describes workload and store on a command line: a folder, or FILE:NAME; the store's, if that is another."""
+    """What describes workload and store on a command line: a folder, or FILE:NAME; the store's, if that is another.
+
+    And the incident that is open, as soon as it is known.
+    """
 
     workload: str
     store: str = ""
+    incident: str = ""
 
     def arguments(self, verb: str, *words: str) -> list[str]:
         """Return the arguments of a verb, with these after them."""
@@ -48,16 +52,33 @@ _by_hand = list[Typed]()
 
 
 @contextmanager
-def by_hand(workload: str, store: str) -> Iterator[None]:
+def by_hand(workload: str, store: str, incident: str = "") -> Iterator[None]:
     """Spell commands within as for a run that was typed with these arguments: no server has its deployments.
 
     They name whole paths: another folder may hold another file of that name, which its owner has put there.
     """
-    _by_hand.append(Typed(_whole(workload), _whole(store) if store else ""))
+    _by_hand.append(Typed(_whole(workload), _whole(store) if store else "", incident))
     try:
         yield
     finally:
         _by_hand.pop()
+
+
+def name_incident(incident: str) -> None:
+    """Name the incident that a run by hand has opened in the commands that it spells from now on."""
+    if _by_hand:
+        _by_hand[-1] = replace(_by_hand[-1], incident=incident)
+
+
+def line_without_file(pid: int, decision: str) -> str:
+    """Return how a person says what this process is where no file has a block that could name it; empty if one has.
+
+    Before there is an incident to answer in, that is by a file: `evacuation init`.
+    """
+    if not _by_hand or place(_by_hand[-1].workload)[0].endswith(FILE):
+        return ""
+    typed = _by_hand[-1]
+    return typed.line("answer", typed.incident, str(pid), decision) if typed.incident else typed.line("init")
 
 
 def _whole(text: str) -> str:

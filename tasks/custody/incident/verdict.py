@@ -348,10 +348,11 @@ def _cure(bad: Sequence[ObjectReceipt], trouble: Sequence[str]) -> str:
 def _next(word: Word, incident: str, workload: str, unknown: Sequence[Unknown] = (), cure: str = _AS_SAID) -> str:
     """Return what to do next, ending with the command that does it."""
     pids, again = [each.identity.pid for each in unknown], run_line("evacuate", workload, incident)
+    done = f"{WRITE}: {postmortem_line(workload, incident)}; "
+    done += f"to bring the API back: {run_line('recover', workload, incident)}"
     return {
-        Word.VERIFIED: f"{WRITE}: {postmortem_line(workload, incident)}; "
-        f"to bring the API back: {run_line('recover', workload, incident)}",
-        Word.PARTIAL: f"{FIX_THE_LOSS}, then: {again}",
+        Word.VERIFIED: done,
+        Word.PARTIAL: f"{FIX_THE_LOSS}, then: {again}; if nothing can be, {done}",
         Word.UNANSWERED: f"say what each of them is, a line each: {answer_lines(workload, incident, pids)}",
         Word.UNVERIFIED: f"{cure}, then (finished steps are not repeated): {again}",
         Word.NOT_CONTAINED: f"{STOP_BY_HAND}, then: {again}",

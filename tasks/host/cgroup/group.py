@@ -116,7 +116,10 @@ class Hierarchy:
 
     @classmethod
     def find(cls, mountinfo: str | None = None) -> "Hierarchy | None":
-        """Return the first writable mount; None if there is none."""
+        """Return the first writable mount; None if there is none.
+
+        What follows " - " is the kernel's: in the texts before it a space is escaped.
+        """
         text = read_table("/proc/self/mountinfo") if mountinfo is None else mountinfo
         for line in text.split("\n"):
             fields, _, filesystem = line.partition(" - ")

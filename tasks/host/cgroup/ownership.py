@@ -126,9 +126,13 @@ def _upwards(path: str) -> set[str]:
 
 @lru_cache(maxsize=1024)
 def unit_of(cgroup: str) -> str:
-    """Return the system service of a process with this cgroup; empty for logins, scopes and users' own services."""
+    """Return the system service of a process with this cgroup; empty for logins, scopes and users' own services.
+
+    Number and hierarchy of a line are the kernel's. Names in the path are of who made the groups, who may be a user:
+    they hold any character, as a colon, but no newline.
+    """
     for line in cgroup.split("\n"):
-        path = PurePath(line.rpartition(":")[2])
+        path = PurePath(line.split(":", 2)[-1])
         if any(_USER_MANAGER.fullmatch(part) for part in path.parts):
             continue
         if services := [part for part in path.parts if part.endswith(".service")]:

@@ -96,7 +96,10 @@ def spot_of(path: PurePath, mountinfo: str) -> Spot:
 
 
 def mounted_in(mountinfo: str) -> dict[str, Spot]:
-    """Return what is mounted, by the folder that it covers: of several on one folder the last covers the others."""
+    """Return what is mounted, by the folder that it covers: of several on one folder the last covers the others.
+
+    Of the fields of mountinfo that are read here the device is the kernel's, the folders are texts in which it escapes.
+    """
     rows = (map(unescape, line.split(" ")[2:5]) for line in mountinfo.split("\n") if line)
     return {point: Spot(device, PurePath(inner)) for device, inner, point in rows}
 

@@ -9,7 +9,6 @@ from tasks.custody.containment.identity import Identity
 from tasks.custody.visible import visible
 from tasks.host.process.handles import Handles
 from tasks.host.process.matcher import WorkloadDescription
-from tasks.host.process.path_names import UNKNOWN_PATH, PathHistory
 from tasks.host.process.process import Process
 
 
@@ -46,10 +45,9 @@ class Look:
     that this run has started. `containers` are ids that the containers' check answers for, None if the engine did not
     tell them. `listed` are ids of all containers that an engine lists, whose mounts are judged with them; None if that
     is judged elsewhere. `environment` is the folder of an environment that the workload has outside of its root.
-    `accounts` are the workload's uids. `born` is when the root folder was made, in clock ticks since boot;
-    negative before the boot. `named` tells since when the block's path of the root leads there. `shared` are folders of
-    the host, outside of the root, from which models and the like are collected by containers of the workload. `sockets`
-    are those at which the workload listened when it was frozen.
+    `accounts` are the workload's uids. `shared` are folders of the host, outside of the root, from which models and the
+    like are collected by containers of the workload. `sockets` are those at which the workload listened when it was
+    frozen.
     """
 
     handles: Mapping[Identity, Handles] = field(default_factory=dict)
@@ -60,8 +58,6 @@ class Look:
     listed: frozenset[str] | None = None
     environment: PurePath | None = None
     accounts: frozenset[int] = frozenset()
-    born: float = float("inf")
-    named: PathHistory = UNKNOWN_PATH
     shared: tuple[PurePath, ...] = ()
     sockets: frozenset[str] = frozenset()
 

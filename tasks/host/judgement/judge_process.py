@@ -12,7 +12,7 @@ from tasks.custody.containment.place import Place
 from tasks.custody.visible import visible
 from tasks.host.judgement.case import Case, Judgement, Kind
 from tasks.host.judgement.harmless import describe_unproven, is_harmless, runs_script
-from tasks.host.judgement.match_elsewhere import describe_owner, find_beside, find_covered, find_doubt, find_shared
+from tasks.host.judgement.match_elsewhere import describe_owner, find_covered, find_doubt, find_shared
 from tasks.host.judgement.ties import find_code, find_held
 from tasks.host.process.known_programs import HARMLESS, program
 from tasks.host.process.matcher import is_below
@@ -127,18 +127,15 @@ def _tell_near(case: Case) -> str:
 def _facts_near(case: Case) -> Iterator[str]:
     process, handles = case.process, case.handles
     if handles.lost and is_below(handles.lost, PurePath(case.description.root)):
-        yield f"its working directory was of the root's name and is deleted: {handles.lost}"
+        yield f"its working directory was of the root's name, and is deleted or covered: {visible(handles.lost)}"
     if covered := find_covered(case):
         yield f"it is in what has the root's name and is not the root, as below a mount: {visible(covered)}"
     if place := find_shared(case, [process.cwd]):
         yield f"it works in what is collected from a container: {visible(place)}"
     if handles.names_root and not process.container:
         yield f"it names the root, and nothing proves it harmless: {visible(handles.names_root)}"
-    # who was there before, in the folder that he has left for another, is no more tied to it than by chance
-    if handles.began_there and not handles.began_there.startswith("OLDPWD=") and not process.container:
+    if handles.began_there and not process.container:
         yield f"it was started in what was the root then, or with its environment: {visible(handles.began_there)}"
-    if process.user in case.look.accounts and not process.container and (path := find_beside(case)):
-        yield f"it lies beside the folder to which a link of the root's path leads: {visible(path)}"
     held = handles.waits or (handles.mapped if process.user in case.look.accounts else "")
     if held and not case.is_listed:
         unlisted = (

@@ -23,45 +23,18 @@ def _doubts(case: Case) -> Iterator[str]:
     process, handles = case.process, case.handles
     if named := handles.names_root or handles.began_there:
         yield f"it matches, and names the root: {visible(named)}"
-    if handles.lost:
-        yield "it matches, and its working directory is deleted"
     if covered := find_covered(case):
         yield f"it matches, and is in what has the root's name and is not the root: {visible(covered)}"
+    if handles.lost:
+        yield "it matches, and its working directory is deleted, or is not what its name leads to"
     if place := find_shared(case, [process.cwd, script_of(process.command)]):
         yield f"it matches, and is in what is collected from a container: {visible(place)}"
-    if handles.denied or case.unread:
+    if handles.denied or case.unread or not process.cwd:
         yield "it matches, and may not be looked into"
     # A worker process has no script of its own: it is its parent's, as long as that lives.
-    if case.has_parent and case.description.roles(process) == {"worker"}:
-        return
-    if not handles.resolved:
+    is_its_parents = case.has_parent and case.description.roles(process) == {"worker"}
+    if not handles.resolved and not is_its_parents:
         yield "it matches, and its program or script is found nowhere"
-    if path := find_beside(case):
-        yield f"it matches, and lies beside the folder to which a link of the root's path leads: {visible(path)}"
-    if not _was_elsewhere(case):
-        yield "it matches, and is older than the root as it is named now, which may have been another's name"
-
-
-def _was_elsewhere(case: Case) -> bool:
-    """Return whether a process that works elsewhere now was not in the root when it was started.
-
-    The root's path has led to the root since before; or its own folder has had its name since before, and no link of
-    the root's path was moved since; or it was called at its start by a name that leads there now. To one in a container
-    only mounts lead, which are judged with that, if the engine tells.
-    """
-    start, named, handles = case.process.identity.start, case.look.named, case.handles
-    if case.process.container and case.look.containers is not None:
-        return start > case.look.born
-    since = max(case.look.born, named.folders, named.links)
-    return start > since or handles.named_apart or start > max(named.links, handles.placed)
-
-
-def find_beside(case: Case) -> str:
-    """Return what of a process lies where an earlier release may: the root may have been that folder's name."""
-    process = case.process
-    words = (process.cwd, process.executable, case.handles.called, script_of(process.command))
-    targets = case.look.named.targets
-    return next((word for word in words if any(target.is_beside(word) for target in targets)), "")
 
 
 def describe_owner(case: Case) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 from tasks.custody.containment.identity import Identity
 from tasks.custody.containment.receipt import Source
 from tasks.custody.evidence.redact import redact_command
+from tasks.custody.incident.commands import line_without_file
 from tasks.custody.incident.description import pattern as as_pattern
 from tasks.custody.incident.description import unit as as_unit
 from tasks.host.cgroup.ownership import unit_of
@@ -120,7 +121,12 @@ def advice(process: Process, line: str, other: str, excused: str) -> str:
 
 
 def excuse_for(process: Process) -> str:
-    """Return the block's line that names a process as a bystander, or how a person can if too little is shown."""
+    """Return the block's line that names a process as a bystander, or how a person can if too little is shown.
+
+    Without a file it is what a person answers.
+    """
+    if way := line_without_file(process.pid, "bystander"):
+        return way
     whole = _find_shown(process)[1] or program(process) in SHELLS
     hidden = runs_inline_code(process.command) and not whole  # what is shown is every script's
     if not hidden and (found := _exact_words(process)):
@@ -148,8 +154,10 @@ def describe_with(roster: Roster, line: str) -> WorkloadDescription:
 def excuse(roster: Roster, process: Process) -> str:
     """Return the block's line that excuses a process, as `excuse_for`; where a pattern matches it, how to come to one.
 
-    Empty if no line of the block excuses it.
+    Empty if no line of the block excuses it. Without a file it is what a person answers.
     """
+    if way := line_without_file(process.pid, "bystander"):
+        return way
     judgement = roster.judgements.get(process.identity)
     if judgement and judgement.elsewhere and process.cwd not in {"", "/"}:
         line = f"bystanders = [{_quote(f'cwd={process.cwd}')}]"  # one on the command would excuse the workload's own
@@ -166,7 +174,7 @@ def excuse(roster: Roster, process: Process) -> str:
 
 def keep_entries(line: str, entries: Iterable[str]) -> str:
     """Return the line of a list with what the block has there already: pasted, it takes the other's place."""
-    kept = "".join(f"{_quote(each)}, " for each in entries)
+    kept = "".join(f"{_quote(each)}, " for each in entries if " = [" in line)
     return line.replace("[", f"[{kept}", 1)
 
 

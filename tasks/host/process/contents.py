@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Collection, Container
 from contextlib import suppress
 from functools import cached_property
-from stat import S_ISSOCK
+from pathlib import Path
 from typing import Final
 
 from tasks.host.process.handles import FileId
 
 _SECONDS: Final = 3.0
+LOWER: Final = 0xFFFFFFFF
+"""The bits of an inode's number that sock_diag(7) tells."""
 
 
 class Contents:
@@ -30,11 +32,16 @@ class Contents:
             raise ValueError(f"{self._root} holds more files than there is time to look for one by its other names")
         return file in entries or file in self._tops
 
-    def find_socket(self, name: str) -> str:
-        """Return a socket below that may have been bound by this relative name; empty if there is none."""
-        ending = f"/{os.path.normpath(name).removeprefix('../')}"
-        names = (each for each in self._entries[0].values() if each.endswith(ending))
-        return next(filter(_is_socket, names), "")
+    def find_socket(self, number: int) -> str:
+        """Return a socket below whose inode has these lower 32 bits, of which the kernel tells; empty if there is none.
+
+        Raises ValueError as `has` does.
+        """
+        entries, whole = self._entries
+        names = (path for (_, inode), path in entries.items() if path and inode & LOWER == number)
+        if not (found := next((path for path in names if Path(path).is_socket()), "")) and not whole:
+            raise ValueError(f"{self._root} holds more files than there is time to look for a socket")
+        return found
 
     @cached_property
     def owner(self) -> int | None:
@@ -58,9 +65,3 @@ class Contents:
                     if each.is_dir(follow_symlinks=False) and each.path not in slow:
                         folders.append(each.path)
         return found, True
-
-
-def _is_socket(path: str) -> bool:
-    with suppress(OSError):
-        return S_ISSOCK(os.lstat(path).st_mode)
-    return False

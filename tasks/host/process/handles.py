@@ -32,12 +32,11 @@ class Handles:
     socket file below the root that it has bound, `waits` says what else of the root it holds without a file, as a
     folder, `mapped` which data of it it has mapped. `sockets` are all that it has open, by the kernel's names.
     `names_root` is an argument or a search path that names the root, `began_there` a variable that tells that
-    it was started there; `named_apart` says that its working directory was called at its start as it is now, `placed`
-    since when that has surely had its name, in clock ticks since boot. `lost` is the name of its working directory, if
-    that is deleted. `resolved` says that program and script were found, and none of them below the root, `read_only`
-    that its working directory is on a mount that may not be written. `stdin` is what it reads as standard input,
-    `pipes` are its ends of pipes. `denied` says that these are not readable, which proves nothing; `unread` why not all
-    is known, if it was not for a lack of rights.
+    it was started there. `lost` is the name of its working directory, if that leads there no more. `resolved` says that
+    program and script were found, and none of them below the root, `read_only` that its working directory is on a mount
+    that may not be written. `stdin` is what it reads as standard input, `pipes` are its ends of pipes. `denied` says
+    that these are not readable, which proves nothing; `unread` why not all is known, if it was not for a lack of
+    rights.
     """
 
     program: FileId | None = None
@@ -58,8 +57,6 @@ class Handles:
     sockets: frozenset[str] = frozenset()
     names_root: str = ""
     began_there: str = ""
-    named_apart: bool = False
-    placed: float = float("inf")
     lost: str = ""
     resolved: bool = False
     read_only: bool = False

@@ -4,20 +4,22 @@ import ctypes
 import os
 import re
 import struct
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from stat import S_IRUSR, S_ISREG, S_IWUSR
 from typing import Final
 
 from tasks.custody.containment.identity import Identity
 from tasks.host.process.handles import FileId, Handles, PipeEnd
 from tasks.host.process.known_programs import script_of
+from tasks.host.process.matcher import is_below
 from tasks.host.process.places import Places, View, file_id
 from tasks.host.process.process import Process
 from tasks.host.process.table import GONE, place_of, start_of
-from tasks.host.process.waiting import Sockets, find_waits
+from tasks.host.process.waiting import ask_for_sockets, find_bound, find_waits
 from tasks.system.kernel_tables import ENVIRONMENT, read_kernel, read_table
+from tasks.system.unix_sockets import UnixSockets
 
 _TRIES: Final = 3
 _DELETED: Final = " (deleted)"
@@ -30,7 +32,7 @@ _PAIR: Final = struct.calcsize("NN")
 _SEARCHED: Final = (b"PYTHONPATH=", b"NODE_PATH=", b"PERL5LIB=", b"CLASSPATH=", b"LD_LIBRARY_PATH=")
 _KCMP, _KCMP_FILES = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine, -1), 2
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_NAMING: Final = (b"PWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=", b"OLDPWD=")
+_NAMING: Final = (b"PWD=", b"VIRTUAL_ENV=", b"CONDA_PREFIX=")
 
 
 def read_handles(
@@ -41,7 +43,8 @@ def read_handles(
     `models` are the files of the workload's models, `accounts` its uids beside the folder's owner. No error of one
     process ends this: `unread` says it.
     """
-    found, sockets, owners = {}, Sockets(places), {places.contents.owner, *accounts}
+    processes = [*processes]
+    found, sockets, owners = {}, ask_for_sockets(processes), {places.contents.owner, *accounts}
     for process in processes:
         try:
             handles = _read_anew(process, places, models, sockets, is_owner=process.user in owners)
@@ -77,18 +80,18 @@ def find_written(process: Process, places: Places) -> frozenset[FileId]:
 
 
 def _read_anew(
-    process: Process, places: Places, models: Collection[FileId], sockets: Sockets, *, is_owner: bool
+    process: Process, places: Places, models: Collection[FileId], unix: UnixSockets, *, is_owner: bool
 ) -> Handles:
     """Read a process; at another of its threads if the one that was to be read has ended meanwhile."""
     for _ in range(_THREADS_TRIED):
         with suppress(ProcessLookupError):
-            return _read(place_of(process.pid), process, places, models, sockets, is_owner=is_owner)
+            return _read(place_of(process.pid), process, places, models, unix, is_owner=is_owner)
         start_of(process.pid)
     return Handles(denied=True, unread="none of its threads lived long enough to be read")
 
 
 def _read(  # noqa: PLR0913  what a process is looked at beside
-    where: int | str, process: Process, places: Places, models: Collection[FileId], sockets: Sockets, *, is_owner: bool
+    where: int | str, process: Process, places: Places, models: Collection[FileId], unix: UnixSockets, *, is_owner: bool
 ) -> Handles:
     try:
         opened, unread = _links(where)
@@ -113,10 +116,11 @@ def _read(  # noqa: PLR0913  what a process is looked at beside
         below |= {path for path in written - below if _is_linked(view, path, links[path], places)}
     except ValueError as error:
         unread = unread or str(error)
-    waits, code = "", frozenset(path for mode, path, *_ in maps if "x" in mode)
+    waits, listens, code = "", "", frozenset(path for mode, path, *_ in maps if "x" in mode)
     try:
+        listens = find_bound(view, opened, places, unix)
         waits = find_waits(view, opened, places, is_owner=is_owner)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         unread = unread or str(error)
     data = sorted(below & mapped.keys() - code)
     called, program, variables = _read_execfn(where), _link(where, "exe"), _read_variables(where)
@@ -133,15 +137,13 @@ def _read(  # noqa: PLR0913  what a process is looked at beside
         below=below,
         model=next(iter([*mapped_models, *open_models]), ""),
         mapped_model=bool(mapped_models),
-        listens=sockets.find(view, opened, is_owner=is_owner),
+        listens=listens,
         waits=waits,
         mapped=f"it has a file of the root mapped: {data[0]}" if data else "",
         sockets=frozenset(path for path, _ in opened if path.startswith("socket:")),
-        names_root=_argument(process, places.paths) or _variable(variables, _SEARCHED, places.paths),
-        began_there=_variable(variables, _NAMING, places.paths),
-        named_apart=_is_named_apart(view, process, called, variables),
-        placed=places.find_placed(view, process.cwd),
-        lost=_lost(where),
+        names_root=_argument(process, places.paths) or _search_path(variables, places.paths),
+        began_there=_find_start(variables, places.paths),
+        lost=_lost(view, places),
         resolved=_is_resolved(view, process, called, places),
         read_only=bool(process.places) and places.is_read_only(view),
         stdin=_link(where, "fd/0"),
@@ -156,13 +158,21 @@ def _link(where: int | str, name: str) -> str:
     return ""
 
 
-def _lost(where: int | str) -> str:
-    """Return the former name of a working directory that is deleted, else empty: one may be named "x (deleted)"."""
-    name = _link(where, "cwd")
-    with suppress(OSError):
-        if name.endswith(_DELETED) and not os.stat(f"/proc/{where}/cwd").st_nlink:
-            return name.removesuffix(_DELETED)
-    return ""
+def _lost(view: View, places: Places) -> str:
+    """Return the name of a working directory that leads there no more; empty if it does.
+
+    The folder is deleted, covered by a mount, or in one that was taken away (umount -l). What lies on a network's file
+    system is not touched: of that only the kernel's word counts.
+    """
+    name = ""
+    for _ in range(_TRIES):  # it may be renamed meanwhile, or left for another
+        name, top = _link(view.where, "cwd"), _link(view.where, "root").rstrip("/")
+        if places.is_slow(view, name):
+            return name.removesuffix(_DELETED) if name.endswith(_DELETED) else ""
+        here = file_id(f"/proc/{view.where}/cwd")
+        if here and here in {file_id(view.locate(name.removeprefix(top))), file_id(name)}:
+            return ""
+    return name.removesuffix(_DELETED)
 
 
 def _read_execfn(where: int | str) -> str:
@@ -181,10 +191,17 @@ def _argument(process: Process, roots: Iterable[str]) -> str:
     return next((word for word in process.command[1:] if _leads_to(word, roots)), "")
 
 
-def _variable(rows: Sequence[bytes], names: tuple[bytes, ...], roots: Iterable[str]) -> str:
-    """Return the first of these variables, in their order, that names the root; empty if none does."""
-    named = (os.fsdecode(row) for name in names for row in rows if row.startswith(name))
+def _search_path(rows: Iterable[bytes], roots: Iterable[str]) -> str:
+    """Return the first search path among these variables that names the root; empty if none does."""
+    named = (os.fsdecode(row) for row in rows if row.startswith(_SEARCHED))
     return next((row for row in named if _leads_to(row, roots)), "")
+
+
+def _find_start(rows: Iterable[bytes], roots: Iterable[str]) -> str:
+    """Return the first of these variables that says that it was started in the root; empty if none does."""
+    named = (os.fsdecode(row) for row in rows if row.startswith(_NAMING))
+    tops = [PurePath(root) for root in roots]
+    return next((row for row in named if any(is_below(row.partition("=")[2], top) for top in tops)), "")
 
 
 def _read_variables(where: int | str) -> list[bytes]:
@@ -197,24 +214,9 @@ def _leads_to(word: str, roots: Iterable[str]) -> bool:
     return any(re.search(rf"{re.escape(root)}(?![\w.-])", word) for root in roots)
 
 
-def _is_named_apart(view: View, process: Process, called: str, variables: Iterable[bytes]) -> bool:
-    """Return whether its working directory was called at its start as it is now: by PWD, its script or its program."""
-    place = file_id(f"/proc/{view.where}/cwd")
-    if place is None or not process.cwd:
-        return False
-    words = (word for word in (called, script_of(process.command)) if word.startswith(f"{process.cwd}/"))
-    if any(os.path.lexists(view.locate(word)) for word in words):
-        return True
-    began = (os.fsdecode(row.removeprefix(b"PWD=")) for row in variables if row.startswith(b"PWD=/"))
-    return any(file_id(view.locate(path)) == place for path in began)
-
-
 def _is_resolved(view: View, process: Process, called: str, places: Places) -> bool:
-    """Return whether program and script are found, and none of them, nor the working directory, below the root.
-
-    What works in a mount that is nowhere may be there.
-    """
-    if process.places or not process.executable or (not process.container and places.is_adrift(view)):
+    """Return whether program and script are found, and none of them, nor the working directory, below the root."""
+    if process.places or not process.executable:
         return False
     words = [word for word in (called, script_of(process.command)) if word]
     return all(_is_found(view, process, word) and not places.leads_below(view, process.cwd, word) for word in words)
@@ -242,7 +244,8 @@ def _pipes(where: int | str) -> frozenset[PipeEnd]:
 def mapped_files(where: int | str, text: str) -> Iterator[tuple[str, str, FileId, str]]:
     r"""Yield mode, path and file of each mapping of a file, with the kernel's link to that.
 
-    In a name the kernel writes a newline as \012 and a backslash as it is (proc(5)): only the link tells which it was.
+    All fields are the kernel's but the last, the name. In it the kernel writes a newline as \012 and a backslash as it
+    is (proc(5)): only the link tells which it was.
     """
     for line in text.split("\n"):
         words = line.split(" ", maxsplit=_PATH)

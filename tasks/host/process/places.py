@@ -15,12 +15,13 @@ from threading import Lock, local
 from typing import Final, NamedTuple, cast
 
 from tasks.custody.containment.place import Place
-from tasks.host.process.contents import Contents
+from tasks.host.process.contents import LOWER, Contents
 from tasks.host.process.handles import FileId
 from tasks.host.process.known_programs import may_write, script_of
-from tasks.host.process.path_names import history_of
+from tasks.system.files.open_beneath import pin_file
 from tasks.system.kernel_tables import read_table, unescape
 from tasks.system.look_budget import LookBudget, TooMuchWork
+from tasks.system.unix_sockets import UnixSocket
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LEVELS: Final = 8192
@@ -69,8 +70,10 @@ class View(NamedTuple):
 
 
 def mounts_of(pid: int | str, budget: LookBudget | None = None) -> dict[int, MountPoint]:
-    """Return the mounts that a process sees, by their ids, which no other namespace uses; none if not readable.
+    r"""Return the mounts that a process sees, by their ids, which no other namespace uses; none if not readable.
 
+    Number, device, options and kind of a line are the kernel's; folder, point, source and the folders of an overlay are
+    texts of who mounted, in which it writes what ends a field or a line as \ooo (proc(5)).
     Raises TooMuchWork if there is a budget, and no more of it.
     """
     block, check = (budget.check_now, budget.check) if budget else (None, bool)
@@ -150,7 +153,6 @@ class Places:
         self._folders: dict[FileId, bool] = {}
         self._words: dict[tuple[FileId, str], bool] = {}
         self._named: dict[tuple[int | str, str], bool] = {}
-        self._placed: dict[tuple[int | str, str], float] = {}
         self._slow: dict[int, tuple[tuple[str, str], ...]] = {}
         self._own: dict[int, str] = {}
         self.contents = Contents(self.root, self._tops, self._find_slow_points)
@@ -162,11 +164,8 @@ class Places:
             return
         self._tops.add(top)
         with suppress(OSError, KeyError):
-            descriptor = os.open(root, _FOLDER)
-            try:
-                mount = self._mounts[_mount_id(descriptor)]
-            finally:
-                os.close(descriptor)
+            with pin_file(root, follow=True) as folder:
+                mount = self._mounts[_mount_id(folder)]
             inner = mount.folder / os.path.relpath(root, mount.point)
             self._mounted.add((mount.device, inner))
             # who works in the upper folder of an overlay works in the folder, too
@@ -286,11 +285,8 @@ class Places:
     def _leads_below(self, view: View, word: str) -> bool:
         folder, _, name = word.rpartition("/")
         with suppress(OSError):
-            descriptor = os.open(f"/proc/{view.where}/cwd", _FOLDER)
-            try:
-                inner = os.open(folder or ".", _FOLDER, dir_fd=descriptor)
-            finally:
-                os.close(descriptor)
+            with pin_file(f"/proc/{view.where}/cwd", follow=True) as cwd:
+                inner = os.open(folder or ".", _FOLDER, dir_fd=cwd)
             there, target = _has(inner, name), _target(inner, name)
             return (self._climb(inner, view) and there) or bool(target and self._holds(view, target))
         return False
@@ -313,17 +309,6 @@ class Places:
         """Return whether an open or mapped file, by the name that the kernel gives it, lies below."""
         return bool(self._tops) and self._holds(view, path)
 
-    def find_placed(self, view: View, folder: str) -> float:
-        """Return since when a process's folder has surely had its name, in clock ticks since boot.
-
-        Infinite if it has none, or if its file system may not answer.
-        """
-        key = (view.namespace if view.ours else view.where, folder)
-        if key not in self._placed:
-            is_asked = folder.startswith("/") and not self.is_slow(view, folder)
-            self._placed[key] = history_of(folder, view.locate("/")).folders if is_asked else float("inf")
-        return self._placed[key]
-
     def names(self, status: os.stat_result) -> bool:
         """Return whether a regular file has a name below, whatever it was opened by.
 
@@ -332,6 +317,28 @@ class Places:
         if not S_ISREG(status.st_mode) or not self.may_hold(status.st_dev):
             return False
         return self.contents.has((status.st_dev, status.st_ino))
+
+    def find_socket(self, view: View, socket: UnixSocket) -> str:
+        """Return a path below the folder of the file that a socket has; empty if it has none there.
+
+        Its name only says where to look first: there must lie what the kernel tells. Raises ValueError if it is not
+        known: of a folder with too many files, or of a file that is gone and may have been there.
+        """
+        device, number = socket.file or (0, 0)
+        if not self.may_hold(device) and f"{os.major(device)}:{os.minor(device)}" not in self._home:
+            return ""
+        with suppress(OSError):
+            path = os.path.join(os.readlink(f"/proc/{view.where}/cwd"), socket.name)
+            if not self.is_slow(view, os.path.dirname(path)):
+                with pin_file(os.path.dirname(view.locate(path)), follow=True) as folder:
+                    status = os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False)
+                    if (status.st_dev, status.st_ino & LOWER, status.st_nlink) == (device, number, 1):
+                        return path if self._climb(os.dup(folder), view) else ""
+        if found := self.contents.find_socket(number):
+            return found
+        if socket.name.startswith("/") and self._holds(view, socket.name):
+            raise ValueError(f"its socket {socket.name} has no file any more, and may have had one in the root")
+        return ""
 
     def _find_slow_points(self) -> set[str]:
         """Return where file systems of a network are mounted that the folder has no part in."""
@@ -360,16 +367,6 @@ class Places:
         with suppress(OSError):
             mount = self._mount_of(f"/proc/{view.where}/cwd", view)
             return mount is not None and mount.read_only
-        return False
-
-    def is_adrift(self, view: View) -> bool:
-        """Return whether the working directory is in a mount that was taken away (umount -l): no table has it.
-
-        Of a chroot in mounts of its own no table has the root folder's either.
-        """
-        with suppress(OSError):
-            mounts = [self._mount_of(f"/proc/{view.where}/{name}", view) for name in ("cwd", "root")]
-            return mounts[0] is None and mounts[1] is not None
         return False
 
     def _climb(self, descriptor: int, view: View) -> bool:
@@ -437,11 +434,8 @@ class Places:
 
     def _mount_of(self, link: str, view: View) -> MountPoint | None:
         """Return the mount that a link of /proc leads to, without asking its file system; None if no table has it."""
-        descriptor = os.open(link, os.O_PATH | os.O_CLOEXEC)
-        try:
-            return self._mount(_mount_id(descriptor), view)
-        finally:
-            os.close(descriptor)
+        with pin_file(link, follow=True) as pin:
+            return self._mount(_mount_id(pin), view)
 
     def _mount(self, number: int, view: View) -> MountPoint | None:
         """Return a mount by its id: as we, the process, or a thread of it sees it; None if no table has it.
@@ -526,11 +520,8 @@ def _target(folder: int | None, name: str) -> str:
     """Return the file that a link leads to, by the kernel's name for it; empty if it is no link or leads nowhere."""
     with suppress(OSError):
         if S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            descriptor = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
-            try:
-                return os.readlink(f"/proc/self/fd/{descriptor}")
-            finally:
-                os.close(descriptor)
+            with pin_file(name, folder, follow=True) as pin:
+                return os.readlink(f"/proc/self/fd/{pin}")
     return ""
 
 

@@ -98,12 +98,12 @@ def variable_of(pid: int, name: str) -> str | None:
 
 def listeners(ports: frozenset[int]) -> dict[str, int]:
     """Return the listening sockets of these TCP ports, by their name among a process's open files."""
-    return {name: port for name, port, _ in _listening(ports)}
+    return {name: port for name, port, _ in list_listening(ports)}
 
 
 def owners(port: int) -> list[Listener]:
     """Return the listeners on a TCP port with their processes; without a process if its files are not readable."""
-    sockets = {name: user for name, _, user in _listening(frozenset({port}))}
+    sockets = {name: user for name, _, user in list_listening(frozenset({port}))}
     found, seen = [], set[str]()
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit() and sockets):
         if held := sockets.keys() & set(list_open(place_of(pid))):
@@ -116,20 +116,23 @@ def owners(port: int) -> list[Listener]:
 def unseen_listeners() -> dict[int, int]:
     """Return the TCP ports, with the uid of their socket, on which a process listens whose files we may not read."""
     seen = {name for pid in os.listdir("/proc") if pid.isdigit() for name in list_open(place_of(int(pid)))}
-    return {port: user for name, port, user in _listening() if name not in seen}
+    return {port: user for name, port, user in list_listening() if name not in seen}
 
 
 def ports_of(pids: Iterable[int]) -> frozenset[int]:
     """Return the TCP ports on which these processes listen, as far as their files are readable."""
-    listening = {name: port for name, port, _ in _listening()}
+    listening = {name: port for name, port, _ in list_listening()}
     return frozenset(port for pid in pids for port in _ports(place_of(pid), listening))
 
 
-def _listening(ports: frozenset[int] | None = None) -> Iterator[tuple[str, int, int]]:
-    """Yield name, port and uid of each socket that listens on these ports; on any if none are given."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+def list_listening(ports: frozenset[int] | None = None, where: int | str = "self") -> Iterator[tuple[str, int, int]]:
+    """Yield name, port and uid of each socket that listens on these ports; on any if none are given.
+
+    Read from the tables of a process, which hold numbers alone, all of them the kernel's.
+    """
+    for table in ("tcp", "tcp6"):
         with suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
+            for line in Path(f"/proc/{where}/net/{table}").read_text().splitlines()[1:]:
                 words = line.split()
                 port = int(words[1].rpartition(":")[2], 16)
                 if words[3] == "0A" and (ports is None or port in ports):  # TCP_LISTEN
@@ -248,7 +251,11 @@ def _read_process(pid: int, listening: Mapping[str, int] | None = None, places: 
 def _read_at(
     where: int | str, state: str, stat: Sequence[str], listening: Mapping[str, int] | None, places: Places | None
 ) -> Process | None:
-    """Read a process at one of its threads; None if this is the id of a thread."""
+    """Read a process at one of its threads; None if this is the id of a thread.
+
+    Of its status all lines are the kernel's but Name, in which it escapes a newline. Command line and environment are
+    the process's own words, whatever they say.
+    """
     pid, status = int(str(where).partition("/")[0]), dict(_ASKED.findall(_bytes(where, "status")))
     command, cwd, executable = _bytes(where, "cmdline"), _link(where, "cwd"), _link(where, "exe")
     if int(status.get(b"Tgid", b"0")) != pid:
@@ -342,7 +349,10 @@ def standpoint() -> Standpoint:
 
 
 def _stat(pid: int | str) -> list[str]:
-    """Return the fields of /proc/PID/stat after the name, which may contain anything; the name is last."""
+    """Return the fields of /proc/PID/stat after the name, all of them the kernel's; the name is last.
+
+    That is of the process, in at most 15 bytes, and may hold all that ends a field: after its last bracket no text is.
+    """
     before, _, after = _bytes(pid, "stat").rpartition(b")")
     return [*after.decode().split(), before.partition(b"(")[2].decode(errors="backslashreplace")]
 

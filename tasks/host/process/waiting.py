@@ -7,62 +7,40 @@ own.
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from stat import S_ISFIFO
+from pathlib import Path
 from typing import Final
 
 from tasks.host.process.places import Places, View
+from tasks.host.process.process import Process
 from tasks.system.kernel_tables import read_table
+from tasks.system.unix_sockets import UnixSockets, inode_of
 
-_PATH: Final = 7
 _MINOR_BITS: Final = 20
 _INOTIFY: Final = "anon_inode:inotify"
 
 
-class Sockets:
-    """The sockets that were bound by a path, by their names among open files; of each network namespace read once."""
-
-    def __init__(self, places: Places) -> None:
-        """Read nothing yet."""
-        self._places, self._known = places, dict[int, dict[str, str]]()
-
-    def find(self, view: View, files: Iterable[tuple[str, str]], *, is_owner: bool) -> str:
-        """Return by which path below the folder a process has bound one of its open files; empty if by none.
-
-        Where a relative path leads nobody tells: of the account that owns the folder (`is_owner`) it counts if there is
-        such a socket below.
-        """
-        names = [name for name, _ in files if name.startswith("socket:")]
-        bound = self._of(view) if names else {}
-        for path in (bound[name] for name in names if name in bound):
-            if path.startswith("/"):
-                found = path if self._may_hold(view, path) else ""
-            else:
-                found = self._places.contents.find_socket(path) if is_owner else ""
-            if found:
-                return found
-        return ""
-
-    def _of(self, view: View) -> dict[str, str]:
-        with suppress(OSError):
-            namespace = os.stat(f"/proc/{view.where}/ns/net").st_ino
-            if namespace not in self._known:
-                self._known[namespace] = dict(_bound(read_table(f"/proc/{view.where}/net/unix")))
-            return self._known[namespace]
-        return {}
-
-    def _may_hold(self, view: View, path: str) -> bool:
-        try:
-            return self._places.holds(view, path)
-        except ValueError:  # it lies too deep
-            return True
+def ask_for_sockets(processes: Iterable[Process]) -> UnixSockets:
+    """Ask in our namespace and in those of these processes: one that has moved has its sockets where it was."""
+    sockets, everywhere = UnixSockets(), ["self", *(str(process.pid) for process in processes)]
+    for where in everywhere:
+        with suppress(OSError):  # it has ended, or may not be looked into
+            sockets.ask(where)
+    return sockets
 
 
-def _bound(table: str) -> Iterator[tuple[str, str]]:
-    """Yield the sockets of a table that have a file, each with its path."""
-    for line in table.split("\n")[1:]:
-        words = line.split(maxsplit=_PATH)
-        if len(words) > _PATH and not words[_PATH].startswith("@"):
-            yield f"socket:[{words[_PATH - 1]}]", words[_PATH]
+def find_bound(view: View, files: Iterable[tuple[str, str]], places: Places, sockets: UnixSockets) -> str:
+    """Return by which path below the folder a process has bound one of its open files; empty if by none.
+
+    Raises ValueError if that is not known.
+    """
+    numbers = [number for name, _ in files if (number := inode_of(name))]
+    unread = sockets.ask(view.where) if numbers else ""
+    for each in (sockets.found[number] for number in numbers if number in sockets.found):
+        if found := places.find_socket(view, each):
+            return found
+    if unread:
+        raise ValueError(f"at which files its sockets are could not be asked for: {unread}")
+    return ""
 
 
 def find_waits(view: View, files: Iterable[tuple[str, str]], places: Places, *, is_owner: bool) -> str:
@@ -74,7 +52,7 @@ def find_waits(view: View, files: Iterable[tuple[str, str]], places: Places, *, 
     for path, link in files:
         if path.startswith("/") and places.holds(view, f"{path}/") and not places.is_apart(view, link):
             return f"it has a folder of the root open: {path}"
-        if path.startswith("/") and places.holds(view, path) and _is_fifo(link):
+        if path.startswith("/") and places.holds(view, path) and Path(link).is_fifo():
             return f"it has a FIFO of the root open: {path}"
         if path == _INOTIFY and is_owner:
             try:
@@ -86,14 +64,8 @@ def find_waits(view: View, files: Iterable[tuple[str, str]], places: Places, *, 
     return f"in its mounts a folder of the root is at {point}, where it may write" if point else ""
 
 
-def _is_fifo(link: str) -> bool:
-    with suppress(OSError):
-        return S_ISFIFO(os.stat(link).st_mode)
-    return False
-
-
 def _find_watched(link: str) -> Iterator[tuple[int, int]]:
-    """Yield device and inode of what an inotify descriptor watches, as the kernel tells of it (proc(5))."""
+    """Yield device and inode of what an inotify descriptor watches (proc(5)): numbers alone, all the kernel's."""
     with suppress(OSError, ValueError):
         for line in read_table(link.replace("/fd/", "/fdinfo/")).split("\n"):
             words = dict(word.partition(":")[::2] for word in line.split() if ":" in word)

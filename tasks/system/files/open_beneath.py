@@ -56,16 +56,26 @@ def open_regular_at(name: str | Path, folder: int | None = None, *, follow: bool
 
     With `follow` a link is followed.
     """
-    seen = os.open(name, os.O_PATH | (0 if follow else os.O_NOFOLLOW) | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        mode = os.fstat(seen).st_mode
+    with pin_file(name, folder, follow=follow) as pin:
+        mode = os.fstat(pin).st_mode
         if stat.S_ISLNK(mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if not stat.S_ISREG(mode):
             raise NoFile
-        return os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{pin}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+@contextmanager
+def pin_file(name: str | Path, folder: int | None = None, *, follow: bool = False) -> Iterator[int]:
+    """Yield a descriptor (O_PATH) of what a name leads to, which is not touched by that.
+
+    Nobody exchanges it any more: what is judged by the descriptor is what is opened by /proc/self/fd.
+    """
+    pin = os.open(name, os.O_PATH | (0 if follow else os.O_NOFOLLOW) | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        yield pin
     finally:
-        os.close(seen)
+        os.close(pin)
 
 
 @contextmanager

@@ -6,12 +6,13 @@ See docs/adr/0041.
 import errno
 import grp
 import os
-import pwd
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from tasks.system.accounts import account_name
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LINKS: Final = 40
@@ -49,13 +50,42 @@ def find_exposure(path: Path, *users: int) -> str:
     return ""
 
 
+def find_exposure_below(top: Path, most: int = 1_000_000) -> str:
+    """Return what lets another account change this path, or anything below it, also over links; empty if nothing does.
+
+    Of more than `most` entries that is not known, and said so.
+    """
+    waiting, seen, looked = [top], set[Path](), 0
+    while waiting:
+        place = waiting.pop()
+        if place.is_char_device():  # what is written to /dev/null is nowhere
+            continue
+        if why := find_exposure(place):
+            return why
+        if (real := Path(os.path.realpath(place))) in seen or not real.is_dir():
+            continue
+        seen.add(real)
+        below = [*real.iterdir()]
+        if (looked := looked + len(below)) > most:
+            return f"{top}, of which more than {most} entries were not looked at"
+        for path in below:
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                waiting.append(path)
+            elif status.st_uid not in {0, os.geteuid()}:
+                return f"{path} of user {status.st_uid}"
+            elif _is_shared(status):
+                return f"{path} of mode {stat.S_IMODE(status.st_mode):04o}"
+    return ""
+
+
 def _is_shared(status: os.stat_result) -> bool:
     """Return whether others may write to it. A group of root's, or of our account alone, is nobody else."""
     shared = bool(status.st_mode & _OTHERS)
     if not shared and status.st_mode & _GROUP:
         shared = True
         with suppress(KeyError):
-            group, alone = grp.getgrgid(status.st_gid), {"root", pwd.getpwuid(os.geteuid()).pw_name}
+            group, alone = grp.getgrgid(status.st_gid), {"root", account_name(os.geteuid())}
             shared = not {group.gr_name, *group.gr_mem} <= alone
     return shared
 

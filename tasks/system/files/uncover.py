@@ -50,10 +50,13 @@ def _is_hidden(root: Path) -> bool:
 
 
 def _cover(root: Path) -> tuple[str, str] | None:
-    """Return mount point and account of the last FUSE file system of another account that the root lies in."""
+    """Return mount point and account of the last FUSE file system of another account that the root lies in.
+
+    Its options are the kernel's; kind and source before them are texts of who mounted, without a space.
+    """
     for line in reversed(read_table("/proc/self/mountinfo").split("\n")):
         mount, _, system = line.partition(" - ")
-        if not system.startswith("fuse") or not (owner := _OWNER.search(system)):
+        if not system.startswith("fuse") or not (owner := _OWNER.search(system.rpartition(" ")[2])):
             continue
         point = unescape(mount.split(" ")[4])
         if root.is_relative_to(point):

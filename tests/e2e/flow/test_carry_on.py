@@ -409,6 +409,46 @@ def test_what_came_or_was_written_between_two_runs_is_taken_by_the_second(
 
 
 @pytest.mark.soak
+@pytest.mark.sample(1)
+@pytest.mark.parametrize(
+    ("meanwhile", "name"),
+    [
+        ("rotated", "Verified"),
+        ("rotated, and a training was caught", "Verified"),
+        ("rotated, and a training ran", "Partial"),
+        ("rotated after it was written to", "Partial"),
+        ("written to, taken again, then rotated", "Verified"),
+    ],
+)
+def test_a_log_that_is_rotated_after_it_was_sealed_as_it_last_was_is_no_loss(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, meanwhile: str, name: str
+) -> None:
+    """Each later run ended Partial over a file that the store had whole."""
+    scene.small.start_all()
+    log = scene.small.root / "logs/metrics.log"
+    log.write_text("1\n")
+    if "after it was written to" in meanwhile:
+        module, real = import_module("flows.evacuate"), import_module("flows.evacuate").last_findings
+        later = "1\n2\n"
+        monkeypatch.setattr(module, "last_findings", lambda *each: (log.write_text(later), real(*each))[1])
+    assert scene.evacuate().name in {"Verified", "NotContained"}
+    monkeypatch.undo()
+    if "taken again" in meanwhile:
+        log.write_text("1\n2\n")
+        assert scene.evacuate(incident_id=scene.home.name).name == "Verified"
+    if "a training ran" in meanwhile:
+        scene.lose_the_guard()
+    if "training" in meanwhile:
+        scene.small.start(WORKERS="0")
+    log.unlink()
+    log.with_name("metrics.log.1.gz").write_bytes(b"packed")
+    (scene.small.root / "logs/more.log").write_text("3\n")
+    for _ in range(2):
+        state = scene.evacuate(incident_id=scene.home.name)
+        assert state.name == name, state.message
+        assert ("deleted before it was taken as it was last" in str(state.message)) == (name == "Partial")
+
+
 def test_a_torn_model_that_stays_as_it_was_is_not_taken_again(scene: Scene) -> None:
     (scene.small.root / "models/torn.pkl").write_bytes(pickle.dumps([*range(99)])[:-9])
     state = scene.evacuate()

@@ -793,11 +793,13 @@ def test_no_command_runs_as_root_or_differs_from_what_root_declares_and_the_evid
     (hosts := tmp_path / "hosts.d").mkdir()
     monkeypatch.setenv(VARIABLE, str(hosts))
     scene.save(workload=scene.small.block(training_command=scene.small.training_command))
+    (shared := scene.small.root / "shared").mkdir()
+    shared.chmod(0o777)
     scene.small.start_all()
     assert scene.evacuate().name == "Verified"
     assert "an account other than root" in json.dumps(told(scene, 1))
     for fields, words in (
-        (None, "an account other than root"),
+        (None, f"another account can change what it starts: {shared} of mode 0777"),
         ({"user": ""}, "an account other than root"),
         ({"api_command": ["venv/bin/python", "-c", "1"]}, "api_command as root has declared"),
         ({"root": tmp_path}, "a root folder that root has declared"),
@@ -813,6 +815,25 @@ def test_no_command_runs_as_root_or_differs_from_what_root_declares_and_the_evid
     assert scene.evacuate(incident_id=scene.home.name).name == "Verified"
     state = bring_back(scene)
     assert state.name == "Recovered", state.message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_an_api_that_root_alone_can_change_comes_back_as_root_undeclared(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (hosts := tmp_path / "hosts.d").mkdir()
+    monkeypatch.setenv(VARIABLE, str(hosts))
+    scene.small.start_all()
+    assert scene.evacuate().name == "Verified"
+    other = [*scene.small.api_command, "--reload"]
+    scene.save(workload=scene.small.block(api_command=other))
+    state = bring_back(scene)
+    assert "not as what ran as root had it" in str(state.message), "a server's word is not root's"
+    scene.save(workload=scene.small.block())
+    state = bring_back(scene)
+    assert state.name == "Recovered", state.message
+    (api,) = scene.small.living()
+    assert api.uids().real == 0
 
 
 def declare(hosts: Path, scene: Scene, **fields: Any) -> None:

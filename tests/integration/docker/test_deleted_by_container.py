@@ -28,7 +28,7 @@ def test_what_a_pattern_names_and_a_container_deletes_is_lost(
     with case_of(containers.block(small)) as context:
         for step in (cordon, freeze, stop):
             step.fn(context)
-        lost, others = find_deleted(context.workload, context.state, [made(collect.fn(context, "artifacts"))])
+        lost, others = find_deleted(context, [made(collect.fn(context, "artifacts"))])
     assert (": artifacts/fold_1.csv; policy kill" in lost) == (last != ":")
     assert (lost == "") == (last == ":")
     assert others == ""

@@ -127,6 +127,28 @@ def test_a_lock_that_somebody_else_holds_is_said_and_taken_over_when_it_ends(sma
         wait_until(lambda: made(prove_contained.fn(context)).cordoned, what="the guard's turn")
 
 
+def test_a_shell_in_which_the_lock_was_taken_is_named_with_what_lets_it_go(small: SmallWorkload) -> None:
+    """Alone it catches a lock whose taker, the command flock, has ended: in a PID namespace the kernel lists none."""
+    with case_of(small.block()) as context:
+        lock = context.workload.lock
+        lines = f"exec 9>{shlex.quote(str(lock))}; flock -n 9; sleep 600 & echo $!; read -r; exec 9>&-; read -r"
+        with subprocess.Popen(["bash", "-c", lines], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
+            assert shell.stdin
+            assert shell.stdout
+            child = int(shell.stdout.readline())
+            state = made(cordon.fn(context))
+            assert not state.held
+            assert f"process {shell.pid} (" in state.reason, "not its child, which is younger"
+            assert "in that shell そのシェルで `exec 9>&-`" in state.reason
+            os.kill(child, signal.SIGKILL)
+            shell.stdin.write("\n")
+            shell.stdin.flush()
+            wait_until(lambda: made(prove_contained.fn(context)).cordoned, what="the guard's turn")
+            holder = context.adapters.host.holder(lock)
+            assert holder
+            assert holder.identity == made(cordon.fn(context)).guard
+
+
 def test_killed_before_it_could_write_the_marker_the_guard_writes_it_itself(small: SmallWorkload) -> None:
     told = orders(small.root.parent)
     die = (

@@ -52,7 +52,7 @@ def evacuated(
         evidence = [
             item for name in ("artifacts", "code") if isinstance(item := collect.fn(context, name).data, Evidence)
         ]
-        return find_deleted(context.workload, context.state, evidence)
+        return find_deleted(context, evidence)
 
 
 def test_what_a_pattern_names_and_the_training_deletes_as_it_ends_is_lost(small: SmallWorkload) -> None:
@@ -105,7 +105,7 @@ def test_files_that_cannot_be_listed_delay_no_stop_and_are_told(
         assert [each for each in context.losses if "deleted during the stop is not known" in each]
         context.state.files.write({"models/gone.pkl": 1})
         monkeypatch.setattr(files_before_stop, "survey", broken)
-        assert "deleted during the stop is not known" in find_deleted(context.workload, context.state, [])[0]
+        assert "deleted during the stop is not known" in find_deleted(context, [])[0]
 
 
 @pytest.mark.short(1)

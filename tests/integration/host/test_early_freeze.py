@@ -15,11 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
+from flows import cli
 from flows.command.freeze_before_import import freeze_before_import
 from tasks.cli.uncordon import let_go
 from tasks.containment.freeze import freeze
 from tasks.containment.release.thaw import thaw
 from tasks.custody.errors import Refused
+from tasks.custody.incident.exit_codes import EXIT_CODES
 from tasks.host.host import LinuxHost
 from tasks.host.process.process import Process
 from tasks.host.process.table import start_of
@@ -102,6 +104,32 @@ def test_a_refused_run_says_what_stood_frozen_meanwhile_and_one_that_froze_nothi
     assert "; got a misspelt one. 1 processes stood frozen meanwhile, and run again" in refused()
     assert process.status() != psutil.STATUS_STOPPED
     assert capfd.readouterr().err == "", "it is said once"
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["flows.command.by_hand.load", "tasks.preflight.open_incident.choose_id", "flows.evacuate.carry_out"],
+)
+def test_an_error_of_ours_lets_nothing_go_and_says_what_to_type(
+    small: SmallWorkload, tmp_path: Path, where: str
+) -> None:
+    """Wherever it comes between the start's freeze and the run's own; without it a bug freed a compromised host."""
+    process, file = training(small), tmp_path / "evacuation.toml"
+    place = f'root = "{small.root}"\nevidence_dir = "{small.block().evidence}"\n'
+    file.write_text(f'[workload.a]\n{place}[store.a]\nfolder = "{tmp_path}"\n')
+
+    module = where.rpartition(".")[0]
+    program = f"import sys, {module}; from flows import cli; {where} = lambda *_, **__: {{}}['ours']; "
+    command = [sys.executable, "-c", f"{program}sys.exit(cli.run(sys.argv[1:]))", "run", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == EXIT_CODES["Failed"]
+    assert process.status() == psutil.STATUS_STOPPED
+    shown = done.stdout + done.stderr
+    assert "KeyError: 'ours'" in shown
+    assert "let go again" not in shown
+    told = next(verb for verb in ("uncordon", "thaw", "status") if f"evacuation {verb}" in shown)
+    assert cli.run(["uncordon" if told == "status" else told, str(file)]) == 0
+    wait_until(lambda: process.status() != psutil.STATUS_STOPPED, what="what uncordon lets go")
 
 
 @pytest.fixture(params=["by a person", "by an incident", "by the start of a run that died"])

@@ -56,7 +56,7 @@ class Site:
         ("rename", "VIRTUAL_ENV={}/venv", True),
         ("rename", "PWD={}-of-others", False),
         ("rename", "OLDPWD={}", False),
-        ("link", "X=1", True),
+        ("link", "X=1", False),
     ],
 )
 def test_a_worker_that_no_pattern_matches_is_asked_about(
@@ -70,21 +70,6 @@ def test_a_worker_that_no_pattern_matches_is_asked_about(
         seen = whole(small, **site.fields(tmp_path))
         assert worker.is_running()
         assert [each.identity.pid for each in seen.unknown] == [worker.pid] * is_asked, seen.summary
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize("is_asked", [True, False], ids=["the workload's account", "another account"])
-def test_beside_a_release_only_the_workloads_account_is_asked_about(
-    small: SmallWorkload, tmp_path: Path, *, is_asked: bool
-) -> None:
-    site = Site(small, tmp_path / "site")
-    (tmp_path / "site/releases/other").mkdir()
-    site.deploy("link", "2")
-    by = [*WITHOUT, *([] if is_asked else ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])]
-    with apart(["sleep", "610"], tmp_path / "site/releases/other", by=by) as other:
-        seen = whole(small, **site.fields(tmp_path))
-        assert other.is_running()
-        assert [each.identity.pid for each in seen.unknown] == [other.pid] * is_asked, seen.summary
 
 
 @pytest.mark.short(1)

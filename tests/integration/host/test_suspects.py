@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from subprocess import DEVNULL, Popen
+from subprocess import DEVNULL, PIPE, Popen
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -31,6 +32,7 @@ from tasks.readiness.check_target import CheckTarget
 from tasks.readiness.workload import check_starters, check_unknown
 from tasks.record.dry_run_plan import plan
 from tasks.runtime.context import Suspects
+from tasks.system import unix_sockets
 from tests.integration.host.test_contain import in_a_process_of_its_own
 from tests.support.run_context import case_of, made
 from tests.support.strangers import RENAME
@@ -308,6 +310,103 @@ def test_who_waits_in_the_root_without_an_open_file_is_told(
         ready.unlink()
 
 
+FORGES = """import os, re, socket, time
+inode, path = os.environ['INODE'], os.environ['FORGED']
+os.setuid(65534)
+forgers = [socket.socket(socket.AF_UNIX) for _ in range(64)]
+for number, each in enumerate(forgers):  # some of them come after the row that is the kernel's
+    each.bind(f"\\0{number}\\n0: 2 0 00010000 1 1 {inode} {path}")
+assert re.search(f" {inode} {path}$", open('/proc/net/unix').read(), re.MULTILINE)
+print(flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as another account")
+@pytest.mark.parametrize(("where", "forged"), [("away", "root"), ("root", "away")])
+def test_no_account_writes_at_which_file_another_ones_socket_is(where: str, forged: str) -> None:
+    """By a name with a newline in it a service with nothing in the root was ended, or a listener there was hidden."""
+    with TemporaryDirectory() as short, SmallWorkload(Path(short) / "w") as small:  # a socket's name has 108 bytes
+        judge_forged(small, Path(short), where, forged)
+
+
+def judge_forged(small: SmallWorkload, tmp_path: Path, where: str, forged: str) -> None:
+    """Have another account name a socket so that the table has a row of it, and judge whose socket it is."""
+    (tmp_path / "away").mkdir()
+    places, ready = {"away": tmp_path / "away", "root": small.root}, tmp_path / "ready"
+    code = (
+        f"import os, socket, time; s = socket.socket(socket.AF_UNIX); s.bind('{places[where]}/s'); s.listen(); "
+        f"open('{ready}', 'w').write(str(os.fstat(s.fileno()).st_ino)); time.sleep(600)"
+    )
+    with apart([sys.executable, "-c", code], tmp_path, ready) as process:
+        wait_until(ready.read_text, what="the number of its socket")
+        variables = {"INODE": ready.read_text(), "FORGED": f"{places[forged]}/s"}
+        with Popen([sys.executable, "-c", FORGES], env=variables, cwd="/", stdout=PIPE) as forger:
+            assert forger.stdout
+            assert forger.stdout.readline() == b"\n"
+            seen = contained(small)
+            forger.kill()
+        told = [each for each in seen.alive if each.startswith(f"{process.pid}: ")]
+        assert ["it answers at a socket below the root" in each for each in told] == [True] * (where == "root")
+        assert seen.is_contained is (where == "away")
+
+
+ANSWERS, GONE, LARGE = (
+    "it answers at a socket",
+    "may have had one in the root",
+    "than there is time to look for a socket",
+)
+
+
+@pytest.mark.parametrize(
+    ("way", "told", "told_in_large"),
+    [
+        ("s.bind(root + '/s')", ANSWERS, ANSWERS),
+        ("s.bind(root + '/s'); libc.unshare(0x40000000)", ANSWERS, ANSWERS),
+        ("os.symlink(root, 'way'); s.bind('way/s'); os.remove('way')", ANSWERS, LARGE),
+        ("s.bind('s'); os.link('s', root + '/s')", ANSWERS, LARGE),
+        ("s.bind('s'); os.rename('s', root + '/s')", ANSWERS, LARGE),
+        ("s.bind(root + '/s'); os.remove(root + '/s')", GONE, LARGE),
+        ("s.bind(root + '/s'); os.rename(root + '/s', 's')", GONE, LARGE),
+        ("s.bind(os.getcwd() + '/s')", "", ""),
+        ("s.bind('\\0' + root + '/s')", "", ""),
+    ],
+)
+def test_a_socket_is_below_the_root_by_its_file_and_not_by_its_name(  # noqa: PLR0913, PLR0917  a row of the table
+    small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, told: str, told_in_large: str
+) -> None:
+    """A listener at another name, or of another network, was not told; of a root too large to look through unknown."""
+    (away := tmp_path / "away").mkdir()
+    (where := tmp_path / "where").write_text(str(small.root))
+    ready = tmp_path / "ready"
+    code = (
+        f"import ctypes, os, socket, time; root = open('{where}').read(); libc = ctypes.CDLL(None); "
+        f"os.chdir('{away}'); s = socket.socket(socket.AF_UNIX); {way}; s.listen(); os.chdir('/'); "
+        f"open('{ready}', 'w').close(); time.sleep(600)"
+    )
+    with apart([sys.executable, "-c", code], tmp_path, ready) as process:
+        for seconds, words in ((3.0, told), (-1.0, told_in_large)):
+            monkeypatch.setattr(contents, "_SECONDS", seconds)
+            seen = contained(small)
+            found = [*seen.alive, *(f"{each.identity.pid}: {each.why}" for each in seen.unknown)]
+            why = [each for each in found if each.startswith(f"{process.pid}: ")]
+            assert [words in each for each in why] == [True] * bool(words)
+
+
+def test_where_the_kernel_does_not_tell_of_sockets_who_has_one_is_unknown(
+    small: SmallWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unix_sockets, "_REQUEST", unix_sockets._REQUEST[:16] + b"\x2d" + unix_sockets._REQUEST[17:])
+    ready = tmp_path / "ready"
+    code = "import socket, time; s = {}; open('{}', 'w').close(); time.sleep(600)"
+    for one, is_told in (("socket.socket(socket.AF_UNIX)", True), ("None", False)):
+        with apart([sys.executable, "-c", code.format(one, ready)], tmp_path, ready) as process:
+            seen = contained(small)
+        told = [each.why for each in seen.unknown if each.identity.pid == process.pid]
+        assert ["could not be asked for: unix_diag: " in each for each in told] == [True] * is_told
+        ready.unlink()
+
+
 GIVES = """import socket, time
 server, line = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
 server.bind({0!r} + "/api.sock")
@@ -544,7 +643,7 @@ def test_who_writes_by_a_tool_below_the_root_is_one(small: SmallWorkload, by: st
 
 
 def test_strangers_that_are_alike_are_one_line_with_their_pids(tmp_path: Path) -> None:
-    """Fifteen of one host that are called like the training, and older than the root, were fifteen lines each time."""
+    """Fifteen of one host that are called like the training, in folders that are gone, were fifteen lines each time."""
     with ExitStack() as stack:
         pids = set[str]()
         for name in ("one", "two", "three"):
@@ -554,6 +653,7 @@ def test_strangers_that_are_alike_are_one_line_with_their_pids(tmp_path: Path) -
             pids.add(
                 str(stack.enter_context(apart([sys.executable, "src/train.py", "--alike"], ready.parent, ready)).pid)
             )
+            shutil.rmtree(ready.parent)
         small = stack.enter_context(SmallWorkload(tmp_path / "work load"))
         block = small.block(training_pattern=r"src/train\.py --alike$")
         suspect_lines = [line for line in status(block, LinuxHost(root=block.root)) if line.startswith("suspect ")]

@@ -264,6 +264,48 @@ def test_a_newcomer_that_the_guard_caught_goes_on_as_well(frozen: Frozen) -> Non
     assert STOOD not in frozen.states().values()
 
 
+def caught_newcomer(frozen: Frozen) -> psutil.Process:
+    """A training started under the cordon, which the guard has stopped and written down."""
+    newcomer = psutil.Process(frozen.small.start(WORKERS="0").pid)
+    rows = frozen.block.evidence / CAUGHT
+    wait_until(lambda: rows.exists() and str(newcomer.pid) in rows.read_text(), what="the guard's word")
+    return newcomer
+
+
+def test_what_an_earlier_incident_has_frozen_is_ours_and_what_a_person_had_stopped_before_that_is_not(
+    frozen: Frozen,
+) -> None:
+    """Its guard's newcomer and its run's workload were told as stopped before us, and stood for ever after a 0."""
+    frozen.small.start_all()
+    training = psutil.Process(frozen.small.started[1].pid)
+    (persons, other) = training.children()
+    stand(persons)
+    frozen.freeze()
+    newcomer = caught_newcomer(frozen)
+    frozen.freeze(incident=LATER)
+    frozen.home = frozen.block.evidence / LATER
+    assert set(frozen.states().values()) == {STOOD}
+    assert frozen.thaw() == 0
+    assert [pid for pid, state in frozen.states().items() if state == STOOD] == [persons.pid]
+    assert {newcomer.pid, training.pid, other.pid} <= frozen.states().keys()
+    (entry,) = (each for each in frozen.entries() if each["action"] == "thawed")
+    assert entry["stood"] == [f"process {persons.pid}"]
+
+
+@pytest.mark.parametrize("way", ["the guard's", "the run's"])
+def test_what_a_person_stops_after_a_thaw_is_theirs_for_the_next_incident(frozen: Frozen, way: str) -> None:
+    """The journals of the thawed one must not count as ours again, or the next thaw lets it go."""
+    frozen.small.start_all()
+    frozen.freeze()
+    newcomer = caught_newcomer(frozen)
+    assert frozen.thaw() == 0
+    one = newcomer if way == "the guard's" else psutil.Process(frozen.small.started[1].pid)
+    stand(one)
+    frozen.freeze(incident=LATER)
+    assert frozen.thaw() == 0
+    assert [pid for pid, state in frozen.states().items() if state == STOOD] == [one.pid]
+
+
 def test_what_the_guard_met_before_the_freeze_is_known_to_have_run(frozen: Frozen) -> None:
     """The guard stops it first, so the freeze finds it stopped: nobody but us has done that."""
     frozen.small.start_all()

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.acquisition.procfs import limits, printable, signal_names, signals, summarize_maps
-from tasks.collectors.sockets import Socket, address, inet, inode_of, unix
+from tasks.collectors.sockets import Socket, address, inet
+from tasks.system.unix_sockets import inode_of
 
 MAPS = """\
 00400000-00452000 r-xp 00000000 08:02 173521      /usr/bin/a program
@@ -21,13 +22,6 @@ TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1677 1 0 100 0 0 10 0
    1: 0100007F:1F90 0200007F:0016 01 00000000:00000000 00:00000000 00000000     0        0 1678 1 0 100 0 0 10 0
-"""
-UNIX = """\
-Num       RefCount Protocol Flags    Type St Inode Path
-0000000000000000: 00000002 00000000 00010000 0001 01 11 /run/a socket
-0000000000000000: 00000003 00000000 00000000 0001 03    12
-0000000000000000: 00000002 00000000 00000000 0002 01 13 @\x1c
-two lines
 """
 
 
@@ -100,11 +94,6 @@ def test_sockets_are_told_by_inode_with_state_and_peer() -> None:
         1678: Socket("tcp", "established", "127.0.0.1:8080", "127.0.0.2:22"),
     }
     assert inet("udp", TCP.replace(" 0A ", " 07 "))[1677].state == "unconnected"
-    assert unix(UNIX) == {
-        11: Socket("unix", "listening", "/run/a socket", ""),
-        12: Socket("unix", "connected", "", ""),
-        13: Socket("unix", "unconnected", "@\x1c", ""),
-    }
 
 
 def test_only_a_socket_has_an_inode_among_sockets() -> None:

@@ -167,6 +167,8 @@ def test_an_api_of_roots_is_asked_about_before_anything_is_stopped(
     (hosts := tmp_path / "hosts").mkdir()
     monkeypatch.setenv(VARIABLE, str(hosts))
     refused = "user: no recovery would start the API 復旧時に起動できない: expected an account other than root"
+    assert refused not in typed("init", serving.root, "--output", tmp_path / "v.toml").stdout, "all of it is root's"
+    serving.root.chmod(0o777)
     assert refused in typed("init", serving.root, "--output", tmp_path / "w.toml").stdout
     (hosts / "any.toml").write_text('user = "root"\n')
     assert refused not in typed("init", serving.root, "--output", tmp_path / "x.toml").stdout

@@ -87,15 +87,28 @@ def test_one_that_the_engine_does_not_let_go_is_told(small: SmallWorkload) -> No
     assert told.startswith(f"{ONE.summary} stays paused: ")
 
 
-def test_what_the_guard_has_caught_goes_on_too(small: SmallWorkload) -> None:
+@pytest.mark.parametrize("earlier", [timedelta(), timedelta(days=1)], ids=["this incident's", "an earlier one's"])
+def test_what_a_guard_has_caught_goes_on_too(small: SmallWorkload, earlier: timedelta) -> None:
     with case_of(small.block(containers=ASKED)) as run:
         engine = engine_of(run, replace(ONE, state="paused"), replace(TWO, state="paused"))
-        now = datetime.now(UTC).isoformat()
-        rows = [{"at": now, "container": asdict(each.identity), "stood": each is TWO} for each in (ONE, TWO)]
+        at = (datetime.now(UTC) - earlier).isoformat()
+        rows = [{"at": at, "container": asdict(each.identity), "stood": each is TWO} for each in (ONE, TWO)]
         run.cordon_files.caught.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         run.cordon_files.caught.chmod(0o600)
         result = thawed(run)
     assert (result.thawed, result.stood) == ((f"container {ONE.id[:12]}",), (f"container {TWO.id[:12]}",))
+    assert [each.state for each in engine.there.values()] == ["running", "paused"]
+
+
+def test_what_an_earlier_incident_has_paused_goes_on_and_what_stood_before_that_stays(small: SmallWorkload) -> None:
+    with case_of(small.block(containers=ASKED)) as run:
+        engine = engine_of(run, ONE, replace(TWO, state="paused"))
+        WorkloadContainers(run).freeze()
+    with case_of(small.block(containers=ASKED), incident="IR-20260103T030405Z") as run:
+        engine = engine_of(run, *engine.there.values())
+        WorkloadContainers(run).freeze()
+        result = thawed(run)
+    assert (result.thawed, result.stood) == ((ONE.summary,), (TWO.summary,))
     assert [each.state for each in engine.there.values()] == ["running", "paused"]
 
 

@@ -1,8 +1,10 @@
 """What is read of cron, at, units and supervisors, and what is not: hostile files stand in a folder for `/`."""
 
+import errno
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tasks.host import launch_files
 from tasks.host.launch_files import LaunchPlaces, Reading, is_kept_down, named_texts, on_terminal, places_of
 from tasks.host.process.process import Process
 from tasks.host.starter import Names, StarterKind
+from tests.support.workloads import open_the_way
 
 ROOT = "/srv/app"
 NAMES = Names((ROOT,), (r"python\S* -u src/train\.py",))
@@ -172,6 +175,44 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pyte
     allowed = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != folder and allowed(path, mode))
     assert str(folder) in read(tmp_path).unread
+
+
+@contextmanager
+def as_ordinary_user() -> Iterator[None]:
+    """Look with the rights of an account that owns nothing here."""
+    us = os.geteuid()
+    if us == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(us)
+
+
+def test_a_home_that_may_not_be_entered_is_named_and_the_next_one_is_read(tmp_path: Path) -> None:
+    """It alone sees a look that ends at the first folder of another account."""
+    open_the_way(tmp_path)
+    write(tmp_path, "first/.config/systemd/user/a.service", UNIT)
+    second = write(tmp_path, "second/.pm2/dump.pm2", f'{{"cwd": "{ROOT}"}}')
+    os.chown(second, os.geteuid() or 65534, -1)
+    (tmp_path / "first").chmod(0)
+    homes = {0: tmp_path / "first", os.geteuid() or 65534: tmp_path / "second"}
+    with as_ordinary_user():
+        reading = read(tmp_path, homes=homes)
+    (tmp_path / "first").chmod(0o700)
+    assert [str(second) in str(each) for each in reading.entries] == [True]
+    assert {*reading.unread} == {f"{tmp_path}/first/{each}" for each in (".pm2/dump.pm2", ".config/systemd/user")}
+
+
+def test_a_home_on_a_dead_mount_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It alone sees an error of a file system that is not one of rights."""
+    dead, status = tmp_path / "dead", Path.stat
+
+    def answer(path: Path, **how: bool) -> os.stat_result:
+        if path.is_relative_to(dead):
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected", str(path))
+        return status(path, **how)
+
+    monkeypatch.setattr(Path, "stat", answer)
+    assert f"{dead}/.config/systemd/user" in read(tmp_path, homes={0: dead}).unread
 
 
 def ourselves(*command: str) -> Process:

@@ -273,6 +273,10 @@ def test_a_rehearsal_promises_no_start_as_root_that_a_recovery_refuses(
     context, _ = frozen
     (hosts := tmp_path / "hosts").mkdir()
     monkeypatch.setenv(VARIABLE, str(hosts))
+    collect.fn(context, "tree")
+    assert starts_of(context, as_it_ran(context))["the start as it ran"] == (True, "its service or api_command")
+    ProcessApi(context).prepare()
+    context.workload.root.chmod(0o777)
     good, told = starts_of(context, as_it_ran(context))["the start as it ran"]
     assert (good, told.partition(";")[0]) == (
         False,

@@ -29,7 +29,7 @@ def test_the_person_behind_root_is_named_where_the_system_knows() -> None:
     assert behind({}, UNSET) == {}
     assert behind({}, 0) == {"login": "root (0)"}
     assert behind({"SUDO_USER": "ops", "SUDO_UID": "1000"}, 4_000_000) == {
-        "login": "no account (4000000)",
+        "login": "4000000 (4000000)",
         "sudo": "ops (1000)",
     }
     assert len(behind({"SUDO_USER": "x" * 10_000}, UNSET)["sudo"]) < 300

@@ -9,16 +9,21 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+import psutil
 import pytest
 
+from tasks.acquisition.procfs import fields, text
 from tasks.host.cgroup.group import Hierarchy
 from tasks.host.cgroup.ownership import path_of, unit_of
 from tasks.host.container.mounts import spot_of
 from tasks.host.process import table as processes
 from tasks.host.process.matcher import Matcher
+from tasks.host.process.open_files import mapped_files
 from tasks.host.process.places import Places, mounts_of
 from tasks.host.rights import hidden_by
+from tasks.system.files import uncover
 from tasks.system.kernel_tables import read_table
+from tests.support.workloads import wait_until
 
 BREAKS = ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\x01", "\udcff", ""]
 """What Python takes for an end of line, or for space, and the kernel does not escape."""
@@ -66,6 +71,68 @@ def test_a_control_group_is_read_whatever_it_is_called(name: str) -> None:
     told = f"3:x:/{name}0::/no/a.service\n0::/own/{name}y/b.service\n"
     assert path_of(told) == f"/own/{name}y/b.service"
     assert unit_of(f"0::/a.service/{name}y\n") == "a.service"
+
+
+CALLED = """import ctypes, mmap, os, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+libc, name = ctypes.CDLL(None), os.fsencode(sys.argv[1])
+assert not libc.prctl(15, name)
+file = open("row\\n00400000-00401000 rw-s 00000000 00:01 7 passwd", "w+b")
+file.truncate(4096)
+memory = mmap.mmap(file.fileno(), 4096)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as another account")
+@pytest.mark.parametrize("comm", ["\nUid:\t0\t0\t0", ") Z 1 1 1 1 1", "a\nTgid:\t1", "x\\nUid:\t0", "))) T 0"])
+def test_no_name_of_a_process_or_of_what_it_maps_is_taken_for_a_field(tmp_path: Path, comm: str) -> None:
+    """A name may hold all that separates the fields of stat, of status and of maps."""
+    tmp_path.chmod(0o777)
+    words = [sys.executable, "-c", CALLED, comm]
+    with subprocess.Popen(words, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == b"\n"
+        wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING, what="that it reads")
+        seen = processes.read_process(process.pid)
+        rows = fields(text(process.pid, "status"))
+        mapped = {each[1] for each in mapped_files(process.pid, read_table(f"/proc/{process.pid}/maps"))}
+        process.stdin.close()
+    assert seen
+    assert (seen.user, seen.parent, seen.state, seen.name) == (65534, os.getpid(), "S", comm)
+    assert (rows["Uid"].split(), rows["Tgid"]) == (["65534"] * 4, str(process.pid))
+    assert [each for each in mapped if "passwd" in each] == [f"{tmp_path}/{each.name}" for each in tmp_path.iterdir()]
+
+
+def test_what_a_driver_adds_to_fdinfo_changes_nothing_of_the_kernels_own() -> None:
+    """The name of a dma-buf, which its owner sets, is printed there with its newlines."""
+    told = fields("pos:\t0\nflags:\t012100000\nmnt_id:\t5\nino:\t7\nname:\tx\nflags:\t02\nino:\t9\n")
+    assert (told["flags"], told["ino"], told["name"]) == ("012100000", "7", "x")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_no_source_or_folder_of_a_mount_is_taken_for_a_field(tmp_path: Path) -> None:
+    source = "x - overlay y rw,upperdir=/\n9999 1 0:1 / / rw - ext4 z rw,user_id=7"
+    (point := tmp_path / source.replace("/", "|")).mkdir()
+    words = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs "$0" "$1" && echo && exec cat', source, str(point)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == b"\n"
+        found = mounts_of(process.pid)
+        process.stdin.close()
+    assert 9999 not in found
+    assert [(each.kind, each.upper) for each in found.values() if each.point == str(point)] == [("tmpfs", "")]
+
+
+def test_whose_a_fuse_file_system_is_tell_its_options_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kind and source are texts of who mounted: root's own was detached as another account's."""
+    row = f"40 27 0:50 / {tmp_path} rw - fuse.user_id=8 user_id=7 rw,user_id={{}},group_id=0\n"
+    for owner, expected in (("0", None), ("9", (str(tmp_path), "9"))):
+        monkeypatch.setattr(uncover, "read_table", lambda _, owner=owner: row.format(owner))
+        assert uncover._cover(tmp_path) == expected
 
 
 FAILURES = [ValueError("no number"), OSError(36, "File name too long"), KeyError(4), MemoryError(), RecursionError()]

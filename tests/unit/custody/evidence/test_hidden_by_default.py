@@ -333,9 +333,9 @@ def test_a_file_whose_name_has_a_blank_is_shown_as_one_word(tmp_path: Path) -> N
 @pytest.fixture
 def salted() -> Iterator[None]:
     """What is set for this process is set back."""
-    before = redaction._Known.salt, redaction._Known.public
+    before = redaction._Known.salt, redaction._Known.public, redaction._Known.own
     yield
-    redaction._Known.salt, redaction._Known.public = before
+    redaction._Known.salt, redaction._Known.public, redaction._Known.own = before
 
 
 @pytest.mark.usefixtures("salted")
@@ -378,6 +378,41 @@ def test_what_the_patterns_of_the_block_spell_is_shown_and_what_they_only_pass_o
     hidden = redact_command(command)
     redaction.redact_with(b"", [r"uvicorn .*zorkmid .*quux:app\b"])
     assert redact_command(command) == [*command[:2], hidden[2], *command[3:]]
+
+
+FIELDS = ("git_commit", "commit", "GIT_COMMIT", "gitCommit", "git-sha", "model.revision", "commit_sha", "git_describe")
+HASHES = st.text("0123456789abcdef", min_size=7, max_size=40)
+
+
+@given(st.sampled_from(FIELDS), HASHES)
+def test_a_commit_is_shown_by_its_field_and_by_nothing_else(field: str, commit: str) -> None:
+    """Alone it catches the short hashes of git that look drawn at random, which three of five do."""
+    for text in (f"{field}: {commit}", f"{field}={commit}-dirty", f'{{"{field}": "{commit}"}}', f"commit {commit}\n"):
+        assert redact(text) == text
+    assert redact_fields({field: commit}) == {field: commit}
+    assert redact_environment({field: commit}) == {field: commit}
+    command = ["train", f"--{field}", commit, f"--{field}={commit}"]
+    assert redact_command(command) == command
+    for name in ("token", f"{field}_token", f"secret_{field}"):
+        assert commit not in redact(f"{name}: {commit}")
+        assert commit not in str([redact_fields({name: commit}), redact_environment({name: commit})])
+    for text in (f"{field}: Zq7{commit}x", f"{field}: {commit}Zq7"):
+        assert "[redacted:" in redact(text)
+
+
+@pytest.mark.usefixtures("salted")
+def test_the_incidents_own_id_and_reason_are_shown() -> None:
+    """Alone it catches what everybody looks for in a log of the night: it is in `incident.json` as it was typed."""
+    incident, reason = "IR-20261204T221843Z-gpu07x9a", "node n7x9q2b3 burned (OPS-4411/ab12cd34x), by tanaka"
+    text = f"{incident} opened: {reason}; key Zq7canaryX1"
+    command = ["evacuation", "run", "w.toml", "--reason", reason, f"--incident={incident}", "--x", "Zq7canaryX1"]
+    assert "n7x9q2b3" not in redact(text)
+    redaction.redact_with(b"", (), (incident, reason))
+    assert redact(text).startswith(f"{incident} opened: {reason}; key [redacted:")
+    assert redact_command(command)[:-1] == command[:-1]
+    assert redact_command(command)[-1].startswith("[redacted:")
+    assert redact_environment({"TICKET": incident}) == {"TICKET": incident}
+    assert "n7x9q2b3" not in redact("password=n7x9q2b3 --token n7x9q2b3")
 
 
 @given(st.sampled_from(CASES), st.sampled_from(["python", "bash", "uvicorn", "node"]))

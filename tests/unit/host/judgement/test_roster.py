@@ -29,7 +29,6 @@ from tasks.host.judgement.suspect import (
 from tasks.host.process.handles import UNREAD, Handles, PipeEnd
 from tasks.host.process.matcher import USUAL_INTERPRETERS, Matcher, WorkloadDescription
 from tasks.host.process.membership import Exceptions, Members, find_excused
-from tasks.host.process.path_names import LinkTarget, PathHistory
 from tasks.host.process.process import Process
 from tests.support.places import beside, placed
 
@@ -46,16 +45,10 @@ BYSTANDERS = (
 )
 WORKLOAD = WorkloadDescription(ROOT, (API, TRAIN, WORKER), ("named.service",), BYSTANDERS, USUAL_INTERPRETERS)
 UNIT = "portfolio-api.service"
-BORN = 300
-"""When the root folder was made; process 40 is started later, at 400."""
 ACCOUNT = 1000
-NAMED = PathHistory(folders=0, links=0)
-"""Nothing of the root's path was renamed or linked since the boot."""
 LOOK = Look(
     environment=PurePath("/opt/envs/portfolio"),
     accounts=frozenset({ACCOUNT}),
-    born=BORN,
-    named=NAMED,
     containers=frozenset({"named"}),
 )
 NOBODY = Exceptions()
@@ -444,8 +437,7 @@ STRANGER = replace(ELSEWHERE, cwd="/srv/other", user=33)
 @table(
     Case("nothing resolves", STRANGER, Kind.SUSPECT, f"is found nowhere; {WHOSE}", replace(OWN, resolved=False)),
     Case("nothing may be read", STRANGER, Kind.SUSPECT, f"may not be looked into; {WHOSE}", UNREAD),
-    Case("it is old", replace(STRANGER, identity=Identity(40, BORN)), Kind.SUSPECT, f"another's name; {WHOSE}"),
-    Case("its folder is gone", STRANGER, Kind.SUSPECT, f"is deleted; {WHOSE}", replace(OWN, lost="/srv/other")),
+    Case("its folder is gone", STRANGER, Kind.SUSPECT, f"leads to; {WHOSE}", replace(OWN, lost="/srv/other")),
 )
 def test_a_match_that_nothing_ties_to_the_root_counts_and_is_told_with_its_folder_and_account(case: Case) -> None:
     """Somebody else's training is not to be killed because its command line matches."""
@@ -477,17 +469,11 @@ def test_of_a_match_that_names_the_root_nothing_says_that_it_may_be_anothers(han
     assert len(found) == 1
 
 
-RENAMED_SINCE = replace(LOOK, named=replace(NAMED, folders=500))
-LINKED_SINCE = replace(LOOK, named=replace(NAMED, links=500))
 SHARED_DATA = replace(LOOK, shared=(PurePath("/srv/data/models"),))
 IN_SHARED = replace(ELSEWHERE, cwd="/srv/data/models/x")
 COVERED = replace(ELSEWHERE, cwd=f"{ROOT}/app", places=frozenset())
 BOXED = replace(ELSEWHERE, container="ab" * 32)
-RELEASED = replace(LOOK, named=replace(NAMED, targets=(LinkTarget(PurePath("/srv/releases/2"), ("app",)),)))
-BEFORE = replace(ELSEWHERE, cwd="/srv/releases/1/app")
-BESIDE = one("x", cwd="/srv/releases/1/app")
 STARTED_THERE = replace(OWN, began_there=f"PWD={ROOT}")
-WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
 
 
 @table(
@@ -507,33 +493,6 @@ WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
     ),
     Case("nothing resolves", ELSEWHERE, Kind.SUSPECT, "is found nowhere", replace(OWN, resolved=False)),
     Case("it may not be looked into", ELSEWHERE, Kind.SUSPECT, "may not be looked into", UNREAD),
-    Case("older than the root", replace(ELSEWHERE, identity=Identity(40, BORN - 1)), Kind.SUSPECT, "is older than"),
-    Case("as old as the root", replace(ELSEWHERE, identity=Identity(40, BORN)), Kind.SUSPECT, "is older than"),
-    Case("younger than the root", replace(ELSEWHERE, identity=Identity(40, BORN + 1)), Kind.TOLD, "another workload"),
-    Case(
-        "the root's age is not known", ELSEWHERE, Kind.SUSPECT, "is older than", look=replace(LOOK, born=float("inf"))
-    ),
-    Case(
-        "a worker older than the root, whose parent lives",
-        replace(SPAWNED, identity=Identity(40, 200), parent=12),
-        Kind.TOLD,
-        "another workload",
-        others=(WORKS,),
-    ),
-    Case(
-        "a worker older than the root, whose parent is gone",
-        replace(SPAWNED, identity=Identity(40, 200)),
-        Kind.SUSPECT,
-        "is older than",
-        others=(WORKS,),
-    ),
-    Case(
-        "a worker older than the root, whose parent ended as we looked",
-        replace(SPAWNED, identity=Identity(40, 200), parent=13),
-        Kind.SUSPECT,
-        "is older than",
-        others=(WORKS,),
-    ),
     Case(
         "a worker that names nothing, whose parent lives",
         replace(SPAWNED, parent=12),
@@ -542,55 +501,16 @@ WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
         replace(OWN, resolved=False),
         (WORKS,),
     ),
-    Case("an orphaned worker, younger than the root", SPAWNED, Kind.TOLD, "another workload"),
-    Case("the root was renamed since", ELSEWHERE, Kind.SUSPECT, "another's name", look=RENAMED_SINCE),
     Case(
-        "as old as the renaming",
-        replace(ELSEWHERE, identity=Identity(40, 500)),
+        "a worker that names nothing, whose parent is gone",
+        SPAWNED,
         Kind.SUSPECT,
-        "name",
-        look=RENAMED_SINCE,
+        "is found nowhere",
+        replace(OWN, resolved=False),
+        (WORKS,),
     ),
-    Case("younger than the renaming", replace(ELSEWHERE, identity=Identity(40, 501)), Kind.TOLD, look=RENAMED_SINCE),
-    Case(
-        "renamed since, and its own folder has its name since before",
-        ELSEWHERE,
-        Kind.TOLD,
-        handles=replace(OWN, placed=399),
-        look=RENAMED_SINCE,
-    ),
-    Case(
-        "renamed since, and perhaps its own folder too",
-        ELSEWHERE,
-        Kind.SUSPECT,
-        "another's name",
-        replace(OWN, placed=400),
-        look=RENAMED_SINCE,
-    ),
-    Case(
-        "renamed since, and called as it is now when it started",
-        ELSEWHERE,
-        Kind.TOLD,
-        handles=replace(OWN, named_apart=True),
-        look=RENAMED_SINCE,
-    ),
-    Case("a link was moved since", ELSEWHERE, Kind.SUSPECT, "another's name", look=LINKED_SINCE),
-    Case(
-        "a link was moved since, which tells nothing of its folder",
-        ELSEWHERE,
-        Kind.SUSPECT,
-        "another's name",
-        replace(OWN, placed=0),
-        look=LINKED_SINCE,
-    ),
-    Case("younger than the link", replace(ELSEWHERE, identity=Identity(40, 501)), Kind.TOLD, look=LINKED_SINCE),
-    Case(
-        "a link was moved since, and it was called by another name when it started",
-        ELSEWHERE,
-        Kind.TOLD,
-        handles=replace(OWN, named_apart=True),
-        look=LINKED_SINCE,
-    ),
+    Case("its folder is not readable", replace(ELSEWHERE, cwd=""), Kind.SUSPECT, "may not be looked into"),
+    Case("an orphaned worker", SPAWNED, Kind.TOLD, "another workload"),
     Case("below a mount over the root", COVERED, Kind.SUSPECT, f"is not the root: {ROOT}/app"),
     Case(
         "below a mount, and matches nothing", one("x", cwd=ROOT, places=frozenset()), Kind.UNKNOWN, "as below a mount"
@@ -632,36 +552,6 @@ WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
         handles=replace(OWN, written=frozenset({"/srv/data/models/a"})),
         look=SHARED_DATA,
     ),
-    Case("in a container, which is judged by its mounts", BOXED, Kind.TOLD, look=RENAMED_SINCE),
-    Case(
-        "in a container of which the engine does not tell",
-        BOXED,
-        Kind.SUSPECT,
-        "another's name",
-        look=replace(RENAMED_SINCE, containers=None),
-    ),
-    Case("in the release before, however young", BEFORE, Kind.SUSPECT, "lies beside the folder", look=RELEASED),
-    Case(
-        "its program is the release's before",
-        replace(ELSEWHERE, cwd="/"),
-        Kind.SUSPECT,
-        "lies beside the folder to which a link of the root's path leads: /srv/releases/1/app/bin/x",
-        replace(OWN, called="/srv/releases/1/app/bin/x"),
-        look=RELEASED,
-    ),
-    Case("at another place beside the release", replace(BEFORE, cwd="/srv/releases/1/x"), Kind.TOLD, look=RELEASED),
-    Case("not beside the release", replace(BEFORE, cwd="/srv/other/1/app"), Kind.TOLD, look=RELEASED),
-    Case(
-        "a worker of the release before, whose parent lives",
-        WORKER_BEFORE,
-        Kind.TOLD,
-        "",
-        OWN,
-        (WORKS,),
-        NOBODY,
-        RELEASED,
-    ),
-    Case("in the release before, and matches nothing", BESIDE, Kind.UNKNOWN, "lies beside", look=RELEASED),
     Case("a worker that names the root", SPAWNED, Kind.SUSPECT, "names the root", replace(OWN, names_root=ROOT)),
     Case("a worker without its folder", SPAWNED, Kind.SUSPECT, "is deleted", replace(OWN, lost="/srv/portfolio")),
     Case(
@@ -675,13 +565,10 @@ WORKER_BEFORE = replace(SPAWNED, cwd="/srv/releases/1/app", parent=12)
         "it worked in what is deleted, and matches nothing", one("x"), Kind.UNKNOWN, "deleted", replace(OWN, lost=ROOT)
     ),
     Case("it worked in another folder that is deleted", one("x"), None, handles=replace(OWN, lost="/srv/other")),
-    Case("another's in the release before", replace(BESIDE, user=33), None, look=RELEASED),
-    Case("in the release before, in a container", replace(BESIDE, container="c" * 64), None, look=RELEASED),
     Case("it was started there, and matches nothing", one("x"), Kind.UNKNOWN, "PWD=", STARTED_THERE),
     Case("it was started there, in a container", one("x", container="c" * 64), None, handles=STARTED_THERE),
     Case("a shell that was started there", one("bash", executable="/bin/bash"), Kind.UNKNOWN, "PWD", STARTED_THERE),
     Case("an editor that was started there", one("vim", executable="/usr/bin/vim"), None, handles=STARTED_THERE),
-    Case("its person was there before", one("x"), None, handles=replace(OWN, began_there=f"OLDPWD={ROOT}")),
     Case(
         "a shell that names it",
         one("bash", executable="/bin/bash"),
@@ -1043,7 +930,6 @@ def test_what_the_blocks_user_or_port_excludes_is_not_apart_in_the_root(handles:
         (replace(OWN, names_root=ROOT), Kind.SUSPECT),
         (replace(OWN, waits="it has a folder of the root open"), Kind.UNKNOWN),
         (replace(OWN, lost="/srv/other"), Kind.TOLD),
-        (replace(OWN, began_there=f"OLDPWD={ROOT}"), Kind.TOLD),
     ],
 )
 def test_what_the_blocks_user_or_port_excludes_is_not_apart_where_it_leads_here(handles: Handles, kind: Kind) -> None:

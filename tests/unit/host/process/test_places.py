@@ -159,6 +159,7 @@ def test_a_socket_that_has_gone_within_a_look_is_none(tmp_path: Path, monkeypatc
     looked = Places(tmp_path)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("api.sock")
-        assert looked.contents.find_socket("./api.sock") == str(tmp_path / "api.sock")
+        number = Path("api.sock").stat().st_ino & 0xFFFFFFFF
+        assert looked.contents.find_socket(number) == str(tmp_path / "api.sock")
     (tmp_path / "api.sock").unlink()
-    assert looked.contents.find_socket("./api.sock") == ""
+    assert looked.contents.find_socket(number) == ""

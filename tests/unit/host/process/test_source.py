@@ -33,6 +33,7 @@ def table(*processes: Process) -> dict[int, Process]:
         ("0::/system.slice/ml-api.service/worker\n", "ml-api.service"),
         ("12:pids:/system.slice/x.service\n1:name=systemd:/system.slice/x.service\n", "x.service"),
         ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/mine.service\n", ""),
+        ("0::/user.slice/user-1000.slice/user@1000.service/of.users:/ml-api.service\n", ""),
         ("0::/user.slice/user-0.slice/session-3.scope\n", ""),
         ("0::/system.slice/docker-" + "a" * 64 + ".scope\n", ""),
         ("0::/\n", ""),
