@@ -86,11 +86,12 @@ reference: $(STAMP)  ## docs/reference.md and the tables of docs/architecture.md
 	$(BIN)/python -m docs.reference
 	$(BIN)/python -m docs.packages
 
-check: $(STAMP)  ## types, lint, rows of packages
+check: $(STAMP)  ## types, lint, rows of packages, the budget; LOWER=1 writes what has fallen into budget.toml first
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.budget $(if $(LOWER),lower)
 
 fmt: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -43,6 +43,7 @@ os.environ["DOCKER_HOST"] = "unix:///nonexistent/docker.sock"
 
 
 TOGETHER = {
+    "seed": "the seed's acceptance",
     "drill": "one after the other, so that no two drills compute at once",
     "triggers": "one after the other, so that no two drills compute at once",
     "fleet": "a server with a worker",
