@@ -40,7 +40,7 @@ test: $(STAMP)  ## the short suite: ten minutes on two cores
 
 test-all: $(STAMP)  ## every test but the campaigns, after installing what they need (Debian, root): half an hour; what fails is tried again, alone
 	.ci/install all
-	code=0
+	rm -f build/tests.xml && code=0
 	$(BIN)/python -m pytest -m "not soak" $(PARALLEL) --cache-clear --junitxml=build/tests.xml $(ARGS) || code=$$?
 	$(BIN)/python -m tests.second_try "$$code"
 

@@ -46,16 +46,17 @@ def judge(first: Report, try_again: Callable[[], Report | None], *, code: int, c
     Up to five failed tests are tried again by `try_again`; what passes then is named as unsteady. `code` is the exit
     code of the first run: a run that failed without a failed test is red. In a `complete` run a skipped test is red.
     """
-    second, failed = None, first.failed
-    if 0 < len(failed) <= MOST and not (complete and first.skipped):
+    second, failed, skipped = None, first.failed, first.skipped if complete else {}
+    if 0 < len(failed) <= MOST and not skipped:
         second = try_again()
     steady = {name: failed[name] for name in failed if second is None or name not in second.passed}
     _print("unsteady, it failed first and passed alone:", {name: failed[name] for name in failed if name not in steady})
     _print("failed:", steady)
-    _print("skipped:", first.skipped if complete else {})
-    if code and not failed:
+    _print("skipped:", skipped)
+    ended_early = bool(code) and not failed
+    if ended_early:
         print(f"the tests ended with exit code {code}, and no test failed: see what stands above")
-    return not steady and not (complete and first.skipped) and not (code and not failed)
+    return not (steady or skipped or ended_early)
 
 
 def _print(word: str, tests: dict[str, str]) -> None:

@@ -376,7 +376,7 @@ def _declare_exposed(fields: Mapping[str, Any] | None) -> Callable[[World], None
     """Declare so for an API of which another account can change a file: root starts it by no word of the block."""
 
     def change(world: World) -> None:
-        world.declares = fields
+        _declare(fields)(world)
         (world.small.root / "uvicorn/__main__.py").chmod(0o666)
 
     return change
